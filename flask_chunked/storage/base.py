@@ -1,0 +1,258 @@
+"""The storage port: where the bytes of uploads live.
+
+Knows keys, sizes and receipts; nothing of HTTP, of owners or of the database.
+
+How a storage is used
+---------------------
+The database's offset is the truth. A storage may hold *more* bytes than were
+committed (a dead tail, left by a crash or by a writer that was superseded); the next
+append cuts them. It never holds fewer.
+
+One claim appends through one :class:`Appender`, in sections::
+
+    with appender.exclusive():            # short: nobody waits for a client in here
+        ...fence and offset still mine?...
+        appender.write(block)             # at the appender's position, cuts the tail
+        receipt = appender.flush()        # durable from here on
+        ...UPDATE offset and receipt.state where fence and offset are still mine...
+
+A chunk that must be whole is received into a :class:`Stage` first and handed over with
+:meth:`Appender.take`.
+
+How S3 multipart fits the same port
+-----------------------------------
+* ``state`` is the upload's row of JSON beside the offset (and, for parts, rows of a
+  parts table keyed by upload id): the multipart id, the part size fixed at creation,
+  the parts with number, size, ETag and checksum, and the key of the tail object.
+  It changes only through receipts, in the transaction that moves the offset, so a part
+  that a superseded writer sent is never listed.
+* ``exclusive()`` locks nothing: part numbers are taken by compare-and-set.
+* ``write()`` collects into a temporary file; every time it holds one full part (all
+  parts of an upload are equal), the part is sent. ``flush()`` sends what is left below
+  one part as the *tail* object under a new key and returns the receipt that names the
+  new parts and the new tail; the old tail object goes after the commit, in ``close()``.
+* ``take()`` appends a stage's file in the same way; ``head()`` reads the first part's
+  temporary file or the tail object.
+* ``finalize()`` sends the tail as the last part and completes the multipart upload with
+  the parts of ``state``; a reply that was lost is found by asking for the object.
+* ``delete()`` aborts the multipart upload and removes tail and object.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+from uuid import UUID
+
+from ..exceptions import NotLocal
+
+State = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """What a blueprint's configuration tells its storage.
+
+    :param base: absolute directory that a relative ``path`` starts at
+        (the application's instance path).
+    :param path: ``strftime`` pattern of the directory of an upload (creation time, UTC).
+    :param durable: sync bytes to the medium before they are acknowledged.
+    :param incomplete_ext: suffix of an unfinished upload's file.
+    :param complete_ext: suffix of a finished upload's file.
+    """
+
+    base: str
+    path: str = "chunked_uploads/%Y/%m/%d"
+    durable: bool = True
+    incomplete_ext: str = ".part"
+    complete_ext: str = ".done"
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """The committed bytes of one upload, as its row knows them.
+
+    :param key: computed once, at creation, by :meth:`Storage.new_key`.
+    :param size: committed bytes.
+    :param state: what the storage's receipts left in the row, or ``None``.
+    """
+
+    key: str
+    size: int
+    state: State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the repository stores with the offset, in the same transaction."""
+
+    state: State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """Something the storage holds, for ``check``.
+
+    :param key: the key it belongs to, or for a stage its own name.
+    :param size: bytes.
+    :param modified_at: aware UTC time of the last write.
+    :param staged: left behind by a request that died; belongs to no upload.
+    """
+
+    key: str
+    size: int
+    modified_at: datetime
+    staged: bool = False
+
+
+class Stage(ABC):
+    """A private place for one whole chunk, on the storage's own medium.
+
+    Close it always; closing drops whatever was not taken.
+    """
+
+    size: int
+
+    @abstractmethod
+    def write(self, block: bytes | bytearray | memoryview) -> int:
+        """Append bytes; returns how many.
+
+        :raises StorageFull: no space left.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Drop what was not taken; may be called twice."""
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class Appender(ABC):
+    """One claim's way to the bytes behind the committed offset.
+
+    :ivar position: where the next byte goes; starts at the blob's size.
+    """
+
+    position: int
+
+    @abstractmethod
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep other writers of the same key out, for the length of the block.
+
+        :raises StorageBusy: another writer held the bytes for five seconds.
+        :raises BytesMissing: there are fewer bytes than were committed.
+        """
+
+    @abstractmethod
+    def write(self, block: bytes | bytearray | memoryview) -> None:
+        """Cut a dead tail, then write at the position and move it.
+
+        :raises StorageFull: no space left; nothing stays behind the position.
+        """
+
+    @abstractmethod
+    def take(self, stage: Stage) -> None:
+        """Append a stage's bytes as a whole, cheaply; the stage is used up."""
+
+    @abstractmethod
+    def head(self, count: int) -> bytes:
+        """The first ``count`` bytes of the upload, written or committed."""
+
+    @abstractmethod
+    def flush(self) -> Receipt:
+        """Make everything up to the position safe; the offset may move after it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the appender holds; may be called twice."""
+
+    def __enter__(self) -> Appender:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class Storage(ABC):
+    """Base of the storages. Safe to share between threads.
+
+    ``CHUNKED_UPLOAD_STORAGE_CLASS`` names a class or a factory that is called as
+    ``factory(settings, **storage_options)`` with :class:`StorageSettings`, once for
+    each registered blueprint, and must not do I/O then.
+    """
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Where the bytes live; equal for two storages that share one place."""
+
+    @abstractmethod
+    def new_key(self, upload_id: UUID, created_at: datetime) -> str:
+        """The key of a new upload, made from its id and creation time (UTC) alone."""
+
+    @abstractmethod
+    def stage(self) -> Stage:
+        """A new private stage."""
+
+    @abstractmethod
+    def appender(self, blob: Blob) -> Appender:
+        """An appender at the blob's size; creates nothing before the first write."""
+
+    @abstractmethod
+    def finalize(self, blob: Blob) -> Receipt:
+        """Make the bytes the finished file. Idempotent: done already is success.
+
+        :raises BytesMissing: neither unfinished nor finished bytes are there.
+        """
+
+    @abstractmethod
+    def open(self, blob: Blob) -> BinaryIO:
+        """A seekable binary reader of the blob's bytes, finished or not.
+
+        :raises BytesMissing: there are fewer bytes than were committed.
+        """
+
+    @abstractmethod
+    def delete(self, blob: Blob) -> None:
+        """Remove all bytes of the key in whatever state; nothing there is success."""
+
+    @abstractmethod
+    def move(self, blob: Blob, destination: str | Path) -> None:
+        """Move the finished file to a local path outside the storage.
+
+        An existing file at the destination is replaced. Its directory must exist.
+
+        :raises BytesMissing: no finished file.
+        """
+
+    def path(self, blob: Blob) -> Path:
+        """The finished file's path on this machine.
+
+        :raises NotLocal: the storage has no local paths.
+        """
+        raise NotLocal()
+
+    @abstractmethod
+    def measure(self, blob: Blob) -> int | None:
+        """Bytes that are really there, dead tail included; ``None``: nothing there."""
+
+    @abstractmethod
+    def cut(self, blob: Blob) -> None:
+        """Remove a dead tail (the caller made sure that nobody appends)."""
+
+    @abstractmethod
+    def stored(self) -> Iterator[StoredItem]:
+        """Everything below this storage's place that looks like ours."""
+
+    @abstractmethod
+    def discard(self, item: StoredItem) -> bool:
+        """Remove an item of :meth:`stored`; ``False`` if it is still in use."""
