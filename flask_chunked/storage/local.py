@@ -1,0 +1,305 @@
+"""Storage of uploads as files of this machine's disk.
+
+Knows keys, names and sizes; the database's offset reaches it as ``Blob.size`` only.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+from uuid import UUID
+
+from ..exceptions import BytesMissing, ConfigurationError, StorageBusy, StorageError
+from .base import Blob, Receipt, Storage, StorageSettings, StoredItem
+from .local_appender import LocalAppender, LocalStage
+from .local_files import (
+    CREATE_NEW,
+    HAS_LOCKS,
+    READ,
+    Tree,
+    storage_errors,
+    sync_data,
+    sync_directory,
+)
+from .local_lock import LockedFile, Patience
+from .local_outlets import (
+    BoundedFile,
+    Place,
+    file_size,
+    list_items,
+    move_file,
+    sync_parent,
+)
+
+STAGING = ".staging"
+_STAGED = re.compile(r"[0-9a-f]{32}")
+
+
+class LocalStorage(Storage):
+    """One file for each upload, below the part of ``path`` that holds no ``%``.
+
+    Directories are made with mode 0700 and files with 0600. An unfinished file is
+    written under ``flock``: all processes that share it must run on one machine.
+
+    :param lock_timeout: seconds to wait for another writer's section.
+    :param clock: monotonic seconds, for the wait.
+    :param sleep: pauses for seconds, for the wait.
+    :raises ConfigurationError: a system without ``flock``, or settings that name no
+        place.
+    """
+
+    def __init__(
+        self,
+        settings: StorageSettings,
+        *,
+        lock_timeout: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        if not HAS_LOCKS:
+            raise ConfigurationError(
+                "Local storage needs the file locks of Linux or macOS; on this system "
+                "set CHUNKED_UPLOAD_STORAGE_CLASS to another storage"
+            )
+        for suffix in (settings.incomplete_ext, settings.complete_ext):
+            if "/" in suffix or "\0" in suffix:
+                raise ConfigurationError(f"Not a suffix of a file name: {suffix!r}")
+        root, self._pattern = _split_path(settings)
+        self.settings = settings
+        self._tree = Tree(root, durable=settings.durable, marker=STAGING)
+        self._patience = Patience(lock_timeout, clock, sleep or Patience().sleep)
+
+    @property
+    def identity(self) -> str:
+        return f"local:{self._tree.path}"
+
+    def new_key(self, upload_id: UUID, created_at: datetime) -> str:
+        if created_at.tzinfo is not None:
+            created_at = created_at.astimezone(timezone.utc)
+        directory = created_at.strftime(self._pattern) if self._pattern else ""
+        key = f"{directory}/{upload_id}" if directory else str(upload_id)
+        self._place(key)
+        return key
+
+    def stage(self) -> LocalStage:
+        return LocalStage(self._tree)
+
+    def appender(self, blob: Blob) -> LocalAppender:
+        place = self._place(blob.key)
+        return LocalAppender(
+            self._tree,
+            place.parts,
+            place.unfinished,
+            size=blob.size,
+            patience=self._patience,
+        )
+
+    def finalize(self, blob: Blob) -> Receipt:
+        place = self._place(blob.key)
+        with storage_errors(), self._locked(place, place.unfinished) as file:
+            # Not there: it is finished already, by us or by a request beside us, or
+            # nothing was ever written.
+            with suppress(FileNotFoundError):
+                file.lock(create=False)
+                if file.size() >= blob.size:
+                    self._finish(file, place, blob.size)
+                    return Receipt()
+            self._confirm(place, blob.size)
+        return Receipt()
+
+    def _finish(self, file: LockedFile, place: Place, size: int) -> None:
+        self._trim(file, size)
+        if place.finished != place.unfinished:
+            os.rename(
+                place.unfinished,
+                place.finished,
+                src_dir_fd=file.directory,
+                dst_dir_fd=file.directory,
+            )
+        if self.settings.durable:
+            sync_directory(file.directory)
+
+    def _confirm(self, place: Place, size: int) -> None:
+        """See to it that the finished file is there without an unfinished one."""
+        if size == 0:
+            with suppress(FileExistsError):
+                for fd in self._tree.open_file(place.parts, place.finished, CREATE_NEW):
+                    os.close(fd)
+        if file_size(self._tree, place.parts, place.finished) != size:
+            raise BytesMissing()
+        directory = self._tree.open_directory(place.parts)
+        try:
+            if place.finished != place.unfinished:
+                # An overtaken writer may have opened it anew, at offset 0.
+                with suppress(FileNotFoundError):
+                    os.unlink(place.unfinished, dir_fd=directory)
+            if self.settings.durable:
+                # Whoever renamed it may have died before this.
+                sync_directory(directory)
+        finally:
+            os.close(directory)
+
+    def open(self, blob: Blob) -> BinaryIO:
+        place = self._place(blob.key)
+        with storage_errors():
+            for name in place.names():
+                with suppress(FileNotFoundError):
+                    directory, fd = self._tree.open_file(place.parts, name, READ)
+                    os.close(directory)
+                    return self._reader(fd, blob.size, place.is_finished(name))
+        if blob.size:
+            raise BytesMissing()
+        return io.BytesIO()
+
+    def _reader(self, fd: int, size: int, finished: bool) -> BinaryIO:
+        actual = os.fstat(fd).st_size
+        if actual < size:
+            os.close(fd)
+            raise BytesMissing()
+        if finished and actual == size:
+            return os.fdopen(fd, "rb")
+        return io.BufferedReader(BoundedFile(fd, size))
+
+    def path(self, blob: Blob) -> Path:
+        place = self._place(blob.key)
+        with storage_errors():
+            if file_size(self._tree, place.parts, place.finished) != blob.size:
+                raise BytesMissing()
+            return Path(self._tree.path, *place.parts, place.finished)
+
+    def measure(self, blob: Blob) -> int | None:
+        place = self._place(blob.key)
+        with storage_errors():
+            for name in place.names():
+                size = file_size(self._tree, place.parts, name)
+                if size is not None:
+                    return size
+        return None
+
+    def cut(self, blob: Blob) -> None:
+        place = self._place(blob.key)
+        for name in (place.unfinished, place.finished):
+            with (
+                storage_errors(),
+                suppress(FileNotFoundError),
+                self._locked(place, name) as file,
+            ):
+                file.lock(create=False)
+                self._trim(file, blob.size)
+                return
+        if blob.size:
+            raise BytesMissing()
+
+    def _trim(self, file: LockedFile, size: int) -> None:
+        actual = file.size()
+        if actual < size:
+            raise BytesMissing()
+        if actual > size:
+            os.ftruncate(file.fd, size)
+            if self.settings.durable:
+                sync_data(file.fd)
+
+    def delete(self, blob: Blob) -> None:
+        place = self._place(blob.key)
+        with storage_errors(), suppress(FileNotFoundError):
+            directory = self._tree.open_directory(place.parts)
+            try:
+                with self._locked(place, place.unfinished) as file:
+                    self._unlink(directory, place, file)
+            finally:
+                os.close(directory)
+            self._tree.prune(place.parts)
+
+    def _unlink(self, directory: int, place: Place, file: LockedFile) -> None:
+        # After a running section, whose take() would bring the name back. A holder
+        # that is frozen, or a name that is a link, does not keep the name alive.
+        with suppress(OSError, StorageBusy):
+            file.lock(create=False)
+        # In this order: a finalize() beside us moves the bytes from the first name to
+        # the second.
+        for name in (place.unfinished, place.finished):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+        if self.settings.durable:
+            sync_directory(directory)
+
+    def move(self, blob: Blob, destination: str | Path) -> None:
+        target = os.path.abspath(destination)
+        if not os.path.isdir(os.path.dirname(target)):
+            raise StorageError("Directory of the destination does not exist")
+        place = self._place(blob.key)
+        with storage_errors():
+            if file_size(self._tree, place.parts, place.finished) == blob.size:
+                move_file(self._tree, place.parts, place.finished, target)
+                self._tree.prune(place.parts)
+                return
+            # A repeat after success finds the bytes where they should be.
+            there = os.path.isfile(target) and os.path.getsize(target) == blob.size
+            if not there or self.measure(blob) is not None:
+                raise BytesMissing()
+            if self.settings.durable:
+                sync_parent(target)
+
+    def stored(self) -> Iterator[StoredItem]:
+        suffixes = (self.settings.incomplete_ext, self.settings.complete_ext)
+        with storage_errors():
+            yield from list_items(self._tree, suffixes)
+
+    def discard(self, item: StoredItem) -> bool:
+        if not item.staged:
+            self.delete(Blob(item.key, item.size))
+            return True
+        if not _STAGED.fullmatch(item.key):
+            raise StorageError("Not the name of a stage")
+        file = LockedFile(self._tree, (STAGING,), item.key, Patience(0))
+        with storage_errors(), file:
+            try:
+                file.lock(create=False)
+                os.unlink(item.key, dir_fd=file.directory)
+            except StorageBusy:
+                return False
+            except FileNotFoundError:
+                pass
+        return True
+
+    def _locked(self, place: Place, name: str) -> LockedFile:
+        return LockedFile(self._tree, place.parts, name, self._patience)
+
+    def _place(self, key: str) -> Place:
+        *parts, name = key.split("/")
+        plain = all(_is_plain(part) for part in (*parts, name))
+        if not plain or STAGING in parts:
+            raise StorageError("Not a key of this storage")
+        return Place(
+            tuple(parts),
+            name + self.settings.incomplete_ext,
+            name + self.settings.complete_ext,
+        )
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and "\0" not in name
+
+
+def _split_path(settings: StorageSettings) -> tuple[str, str]:
+    """The root directory, and the pattern of the directories below it."""
+    path = PurePosixPath(settings.path)
+    static: list[str] = []
+    for part in path.parts:
+        if "%" in part:
+            break
+        static.append(part)
+    rest = path.parts[len(static) :]
+    if ".." in rest or "\0" in settings.path:
+        raise ConfigurationError(f"Not a path for uploads: {settings.path!r}")
+    root = os.path.join(settings.base, *static)
+    if not os.path.isabs(root):
+        raise ConfigurationError(f"Base of a relative path is relative: {root!r}")
+    return root, "/".join(rest)

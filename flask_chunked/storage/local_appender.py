@@ -1,0 +1,244 @@
+"""Stage and appender of the local storage: how bytes get into a file.
+
+Knows one file and one stage; nothing of finishing, listing or removing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from uuid import uuid4
+
+from ..exceptions import BytesMissing, StorageError
+from .base import Appender, Receipt, Stage
+from .local_files import (
+    CREATE_NEW,
+    Tree,
+    copy_all,
+    storage_errors,
+    sync_data,
+    sync_directory,
+    try_lock,
+    write_all,
+)
+from .local_lock import LockedFile, Patience
+
+
+class LocalStage(Stage):
+    """A named file of the staging directory, locked for as long as its owner lives.
+
+    The kernel drops the lock with the process, so that a lock that can be had tells
+    that the file was left behind.
+    """
+
+    def __init__(self, tree: Tree) -> None:
+        self.size = 0
+        self.fd = -1
+        self.directory = -1
+        with storage_errors():
+            while self.fd < 0:
+                self._create(tree)
+
+    def _create(self, tree: Tree) -> None:
+        self.name = uuid4().hex
+        self.directory, self.fd = tree.open_file((tree.marker,), self.name, CREATE_NEW)
+        try:
+            # Between creation and lock a discard() may have taken it for a dead one.
+            if try_lock(self.fd) and os.fstat(self.fd).st_nlink:
+                return
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+
+    def write(self, block: bytes | bytearray | memoryview) -> int:
+        if self.fd < 0:
+            raise RuntimeError("The stage is closed or was taken")
+        with storage_errors():
+            try:
+                written = write_all(self.fd, block, self.size)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self.fd, self.size)
+                raise
+        self.size += written
+        return written
+
+    def hand_over(self) -> int:
+        """Give the descriptor, its lock included, to the caller; the stage is used up.
+
+        The file must have left the staging directory.
+        """
+        fd, self.fd = self.fd, -1
+        self.close()
+        return fd
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            # While the lock is held. A file that stays is found by discard() later.
+            with suppress(OSError):
+                os.unlink(self.name, dir_fd=self.directory)
+        for fd in (self.fd, self.directory):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.directory = -1
+
+
+class LocalAppender(Appender):
+    """Appends to one unfinished file.
+
+    A writer that another one has left behind finds its file finished or deleted when
+    it enters a section, and gets :class:`BytesMissing`: ask the row what happened.
+
+    :param name: file name in the directory ``parts`` of the tree.
+    :param size: committed bytes.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        parts: Sequence[str],
+        name: str,
+        *,
+        size: int,
+        patience: Patience,
+    ) -> None:
+        self.position = size
+        self._durable = tree.durable
+        self._file = LockedFile(tree, parts, name, patience)
+        self._inside = False
+        self._unusable: str | None = None
+        self._entry_unsynced = False
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        if self._inside:
+            raise RuntimeError("exclusive() does not nest")
+        if self._unusable is not None:
+            raise StorageError(self._unusable)
+        try:
+            with storage_errors():
+                self._enter()
+            self._inside = True
+            yield
+        finally:
+            self._inside = False
+            with storage_errors():
+                self._file.unlock()
+
+    def _enter(self) -> None:
+        try:
+            self._file.lock(create=self.position == 0)
+        except FileNotFoundError as error:
+            if not self.position:
+                raise
+            raise BytesMissing() from error
+        if self._file.size() < self.position:
+            raise BytesMissing()
+        if not self.position:
+            # The name may be from a writer that died before it synced the directory.
+            self._entry_unsynced = True
+
+    def write(self, block: bytes | bytearray | memoryview) -> None:
+        self._require_section()
+        with storage_errors(), self._whole():
+            written = write_all(self._file.fd, block, self.position)
+        self.position += written
+
+    def take(self, stage: Stage) -> None:
+        self._require_section()
+        if not isinstance(stage, LocalStage):
+            raise TypeError(f"{stage!r} is not a stage of this storage")
+        if stage.fd < 0:
+            raise RuntimeError("The stage is closed or was taken")
+        size = stage.size
+        with storage_errors():
+            if self.position or not self._take_by_name(stage):
+                with self._whole():
+                    copy_all(stage.fd, self._file.fd, self.position, size)
+                stage.close()
+        self.position += size
+
+    def _take_by_name(self, stage: LocalStage) -> bool:
+        """Let the staged file become the upload's; ``False`` where that cannot be."""
+        try:
+            os.rename(
+                stage.name,
+                self._file.name,
+                src_dir_fd=stage.directory,
+                dst_dir_fd=self._file.directory,
+            )
+        except FileNotFoundError:
+            # Deleted with its directory while we hold the file. Its bytes go where
+            # those of write() would: into a file without a name.
+            return False
+        except OSError as error:
+            # The directory of the day may be a mount point.
+            if error.errno != errno.EXDEV:
+                raise
+            return False
+        self._file.adopt(stage.hand_over())
+        self._entry_unsynced = True
+        return True
+
+    def head(self, count: int) -> bytes:
+        wanted = min(count, self.position)
+        if wanted <= 0:
+            return b""
+        head = b""
+        with storage_errors():
+            try:
+                self._file.open(create=False)
+            except FileNotFoundError as error:
+                raise BytesMissing() from error
+            while len(head) < wanted:
+                block = os.pread(self._file.fd, wanted - len(head), len(head))
+                if not block:
+                    raise BytesMissing()
+                head += block
+        return head
+
+    def flush(self) -> Receipt:
+        self._require_section()
+        if not self._durable:
+            return Receipt()
+        with storage_errors():
+            try:
+                sync_data(self._file.fd)
+                if self._entry_unsynced:
+                    sync_directory(self._file.directory)
+            except OSError:
+                # The kernel reports lost pages once; a second sync would succeed.
+                self._unusable = "An earlier flush failed; the bytes must be resent"
+                raise
+        self._entry_unsynced = False
+        return Receipt()
+
+    def close(self) -> None:
+        self._unusable = self._unusable or "The appender is closed"
+        self._inside = False
+        self._file.close()
+
+    def _require_section(self) -> None:
+        if not self._inside:
+            raise RuntimeError("Only allowed inside exclusive()")
+        if self._unusable is not None:
+            raise StorageError(self._unusable)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Cut a dead tail first; cut what a failure left of the block afterwards."""
+        fd = self._file.fd
+        size = self._file.size()
+        if size < self.position:
+            raise BytesMissing()
+        if size > self.position:
+            os.ftruncate(fd, self.position)
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(fd, self.position)
+            raise

@@ -1,0 +1,269 @@
+"""Storage in this process's memory: for tests, and gone with the process.
+
+Keeps the same contract as the others; two processes never see each other's bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import BinaryIO
+from uuid import UUID, uuid4
+
+from ..exceptions import BytesMissing, StorageBusy, StorageError
+from .base import Appender, Blob, Receipt, Stage, Storage, StorageSettings, StoredItem
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class _Bytes:
+    """One file: its bytes, when they were last written, and who may write."""
+
+    def __init__(self, now: datetime) -> None:
+        self.content = bytearray()
+        self.modified_at = now
+        self.lock = threading.Lock()
+
+
+class MemoryStorage(Storage):
+    """Uploads in a dictionary. For tests and for one process only.
+
+    :param lock_timeout: seconds to wait for another writer's section.
+    :param now: aware UTC time, for ``modified_at``.
+    """
+
+    def __init__(
+        self,
+        settings: StorageSettings,
+        *,
+        lock_timeout: float = 5.0,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self.settings = settings
+        self.lock_timeout = lock_timeout
+        self.now = now
+        self.unfinished: dict[str, _Bytes] = {}
+        self.finished: dict[str, _Bytes] = {}
+        self.stages: dict[str, MemoryStage] = {}
+        self.guard = threading.Lock()
+
+    @property
+    def identity(self) -> str:
+        return f"memory:{id(self)}"
+
+    def new_key(self, upload_id: UUID, created_at: datetime) -> str:
+        return str(upload_id)
+
+    def stage(self) -> MemoryStage:
+        return MemoryStage(self)
+
+    def appender(self, blob: Blob) -> MemoryAppender:
+        return MemoryAppender(self, blob)
+
+    def finalize(self, blob: Blob) -> Receipt:
+        with self.guard:
+            file = self.unfinished.get(blob.key)
+            if file is not None and len(file.content) >= blob.size:
+                del file.content[blob.size :]
+                self.finished[blob.key] = self.unfinished.pop(blob.key)
+                return Receipt()
+            if blob.size == 0:
+                self.finished.setdefault(blob.key, _Bytes(self.now()))
+            self._finished_bytes(blob)
+            self.unfinished.pop(blob.key, None)
+        return Receipt()
+
+    def open(self, blob: Blob) -> BinaryIO:
+        with self.guard:
+            file = self._find(blob)
+            content = b"" if file is None else bytes(file.content[: blob.size])
+        if len(content) < blob.size:
+            raise BytesMissing()
+        return io.BytesIO(content)
+
+    def delete(self, blob: Blob) -> None:
+        with self.guard:
+            self.unfinished.pop(blob.key, None)
+            self.finished.pop(blob.key, None)
+
+    def move(self, blob: Blob, destination: str | Path) -> None:
+        target = os.path.abspath(destination)
+        directory = os.path.dirname(target)
+        if not os.path.isdir(directory):
+            raise StorageError("Directory of the destination does not exist")
+        with self.guard:
+            if self._find(blob) is None and os.path.isfile(target):
+                # A repeat after success finds the bytes where they should be.
+                if os.path.getsize(target) == blob.size:
+                    return
+                raise BytesMissing()
+            content = bytes(self._finished_bytes(blob).content)
+            temporary = os.path.join(directory, f".{uuid4().hex}.moving")
+            try:
+                Path(temporary).write_bytes(content)
+                os.replace(temporary, target)
+            except OSError as error:
+                Path(temporary).unlink(missing_ok=True)
+                raise StorageError() from error
+            del self.finished[blob.key]
+
+    def measure(self, blob: Blob) -> int | None:
+        with self.guard:
+            file = self._find(blob)
+            return None if file is None else len(file.content)
+
+    def cut(self, blob: Blob) -> None:
+        with self.guard:
+            file = self._find(blob)
+            if (0 if file is None else len(file.content)) < blob.size:
+                raise BytesMissing()
+            if file is not None:
+                del file.content[blob.size :]
+
+    def stored(self) -> Iterator[StoredItem]:
+        with self.guard:
+            items = [
+                StoredItem(key, len(file.content), file.modified_at)
+                for files in (self.unfinished, self.finished)
+                for key, file in files.items()
+            ]
+            items += [
+                StoredItem(name, stage.size, stage.modified_at, staged=True)
+                for name, stage in self.stages.items()
+            ]
+        yield from items
+
+    def discard(self, item: StoredItem) -> bool:
+        if item.staged:
+            # A stage's owner lives for as long as this process does.
+            return item.key not in self.stages
+        self.delete(Blob(item.key, item.size))
+        return True
+
+    def _find(self, blob: Blob) -> _Bytes | None:
+        return self.finished.get(blob.key) or self.unfinished.get(blob.key)
+
+    def _finished_bytes(self, blob: Blob) -> _Bytes:
+        file = self.finished.get(blob.key)
+        if file is None or len(file.content) != blob.size:
+            raise BytesMissing()
+        return file
+
+
+class MemoryStage(Stage):
+    """A chunk in memory."""
+
+    def __init__(self, storage: MemoryStorage) -> None:
+        self.size = 0
+        self.content: bytearray | None = bytearray()
+        self.modified_at = storage.now()
+        self._name = uuid4().hex
+        self._storage = storage
+        storage.stages[self._name] = self
+
+    def write(self, block: bytes | bytearray | memoryview) -> int:
+        if self.content is None:
+            raise RuntimeError("The stage is closed or was taken")
+        self.content += block
+        written = len(self.content) - self.size
+        self.size += written
+        return written
+
+    def close(self) -> None:
+        self.content = None
+        self._storage.stages.pop(self._name, None)
+
+
+class MemoryAppender(Appender):
+    """Appends to one unfinished upload."""
+
+    def __init__(self, storage: MemoryStorage, blob: Blob) -> None:
+        self.position = blob.size
+        self._storage = storage
+        self._key = blob.key
+        self._file: _Bytes | None = None
+        self._inside = False
+        self._closed = False
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        if self._inside:
+            raise RuntimeError("exclusive() does not nest")
+        if self._closed:
+            raise StorageError("The appender is closed")
+        file = self._lock()
+        try:
+            if len(file.content) < self.position:
+                raise BytesMissing()
+            self._file = file
+            self._inside = True
+            yield
+        finally:
+            self._inside = False
+            file.lock.release()
+
+    def _lock(self) -> _Bytes:
+        storage = self._storage
+        while True:
+            file = self._current()
+            if file is None:
+                raise BytesMissing()
+            if not file.lock.acquire(timeout=storage.lock_timeout):
+                raise StorageBusy()
+            # It may have been finished or deleted while we waited.
+            if storage.unfinished.get(self._key) is file:
+                return file
+            file.lock.release()
+
+    def _current(self) -> _Bytes | None:
+        storage = self._storage
+        with storage.guard:
+            if self.position == 0 and self._key not in storage.unfinished:
+                storage.unfinished[self._key] = _Bytes(storage.now())
+            return storage.unfinished.get(self._key)
+
+    def write(self, block: bytes | bytearray | memoryview) -> None:
+        file = self._section()
+        if len(file.content) < self.position:
+            raise BytesMissing()
+        del file.content[self.position :]
+        file.content += block
+        file.modified_at = self._storage.now()
+        self.position = len(file.content)
+
+    def take(self, stage: Stage) -> None:
+        self._section()
+        if not isinstance(stage, MemoryStage):
+            raise TypeError(f"{stage!r} is not a stage of this storage")
+        if stage.content is None:
+            raise RuntimeError("The stage is closed or was taken")
+        self.write(stage.content)
+        stage.close()
+
+    def head(self, count: int) -> bytes:
+        file = self._file or self._storage.unfinished.get(self._key)
+        wanted = max(0, min(count, self.position))
+        head = b"" if file is None else bytes(file.content[:wanted])
+        if len(head) < wanted:
+            raise BytesMissing()
+        return head
+
+    def flush(self) -> Receipt:
+        self._section()
+        return Receipt()
+
+    def close(self) -> None:
+        self._closed = True
+        self._inside = False
+
+    def _section(self) -> _Bytes:
+        if not self._inside or self._file is None:
+            raise RuntimeError("Only allowed inside exclusive()")
+        return self._file
