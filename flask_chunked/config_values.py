@@ -1,0 +1,154 @@
+"""Strict parsers of the values that configuration keys take.
+
+Each takes a Python value or a string of the environment; its ValueError says what is
+accepted. Knows neither keys nor defaults.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+Parse = Callable[[object], object]
+
+_MAX_EXPIRATION = timedelta(days=36_500)
+_MAX_READ_TIMEOUT = timedelta(days=1)
+_MAX_BYTES = 2**63 - 1
+
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_BYTES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_DURATION = re.compile(
+    r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([smhd]?)", re.IGNORECASE | re.ASCII
+)
+_SIZE = re.compile(r"([0-9]{1,19}) ?(|B|KiB|MiB|GiB|TiB)", re.IGNORECASE | re.ASCII)
+_EXTENSION = re.compile(r"[A-Za-z0-9._-]{0,64}")
+
+
+def _text(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+def optional(parse: Parse) -> Parse:
+    """A parser that takes ``None`` and the empty string, as the environment says it."""
+
+    def parse_optional(value: object) -> object:
+        return None if _text(value) in (None, "") else parse(value)
+
+    return parse_optional
+
+
+def parse_boolean(value: object) -> bool:
+    """A boolean, 0 or 1, or their names in any case."""
+    # from_prefixed_env() decodes JSON first: "1" arrives as the int 1.
+    if isinstance(value, (bool, int, str)):
+        parsed = _BOOLEANS.get(str(value).strip().lower())
+        if parsed is not None:
+            return parsed
+    raise ValueError("true, false, 1 or 0")
+
+
+def _parse_duration(value: object, most: timedelta) -> timedelta:
+    """A timedelta, seconds, or a text with a unit; above 0."""
+    accepted = (
+        "a timedelta, seconds or a text like '45s', '30m', '12h' or '1d', "
+        f"above 0 and at most {most.days} days"
+    )
+    try:
+        duration = _to_timedelta(_text(value))
+    except (OverflowError, ValueError) as error:
+        raise ValueError(accepted) from error
+    if duration is None or not timedelta(0) < duration <= most:
+        raise ValueError(accepted)
+    return duration
+
+
+def _to_timedelta(value: object) -> timedelta | None:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    return timedelta(seconds=float(match[1]) * _SECONDS[match[2].lower()])
+
+
+def parse_expiration(value: object) -> timedelta:
+    """A duration that may be added to any date of this time without overflow."""
+    return _parse_duration(value, _MAX_EXPIRATION)
+
+
+def parse_read_timeout(value: object) -> float:
+    """Seconds."""
+    return _parse_duration(value, _MAX_READ_TIMEOUT).total_seconds()
+
+
+def parse_size(value: object) -> int:
+    """Bytes, above 0."""
+    size = 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+        size = int(match[1]) * _BYTES[match[2].lower()]
+    if not 0 < size <= _MAX_BYTES:
+        raise ValueError(
+            "a whole number of bytes or a text like '1KiB', '10MiB' or '5GiB', "
+            f"above 0 and at most {_MAX_BYTES} bytes"
+        )
+    return size
+
+
+def parse_path(value: object) -> str:
+    """A ``strftime`` pattern; whether the directory can be made is not asked."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise ValueError("a directory as text, strftime directives allowed")
+    try:
+        expanded = datetime(2000, 1, 1, tzinfo=timezone.utc).strftime(text)
+    except ValueError as error:
+        raise ValueError("valid strftime directives only") from error
+    if not expanded:
+        raise ValueError("a directory as text, strftime directives allowed")
+    return text
+
+
+def parse_checksum(value: object) -> str:
+    """A lower-case hashlib name that works in this process."""
+    name = value.strip().lower() if isinstance(value, str) else ""
+    known = {algorithm.lower() for algorithm in hashlib.algorithms_available}
+    try:
+        # A digest of size 0 means one of free length (shake_128, shake_256).
+        fixed = name in known and hashlib.new(name).digest_size > 0
+    except ValueError:  # listed, but OpenSSL's configuration does not provide it
+        fixed = False
+    if not fixed:
+        raise ValueError(
+            "a hashlib algorithm with a digest of fixed length, such as md5 or sha256"
+        )
+    return name
+
+
+def parse_extension(value: object) -> str:
+    """A suffix; it may be empty."""
+    text = _text(value)
+    if not isinstance(text, str) or not _EXTENSION.fullmatch(text):
+        raise ValueError("a suffix of at most 64 ASCII letters, digits, '.', '_', '-'")
+    return text
+
+
+def parse_storage_class(value: object) -> object:
+    """A class, a factory or a dotted path, which is not imported here."""
+    name = _text(value)
+    if callable(name):
+        return name
+    if isinstance(name, str):
+        parts = name.replace(":", ".", 1).split(".")
+        if len(parts) > 1 and all(part.isidentifier() for part in parts):
+            return name
+    raise ValueError(
+        "a class, a factory or a dotted path such as 'package.module.Name'"
+    )
