@@ -150,6 +150,27 @@ class UnsupportedMediaType(ChunkedUploadError):
     default_detail = "Media type is not supported"
 
 
+class RangeNotSatisfiable(ChunkedUploadError):
+    """No byte of the content (``length`` bytes) is in the range asked for."""
+
+    code = "range_not_satisfiable"
+    default_status = 416
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        super().__init__(f"No such range in a file of {length} bytes")
+
+
+class InvalidQuery(ChunkedUploadError):
+    """A query argument has a value that it cannot have."""
+
+    code = "invalid_query"
+
+    def __init__(self, name: str, expected: str) -> None:
+        self.name = name
+        super().__init__(f"Query argument {name!r} must be {expected}")
+
+
 class MethodNotAllowed(ChunkedUploadError):
     """The resource does not know the method; ``allowed`` lists those it knows."""
 
@@ -185,9 +206,7 @@ class OwnerRequired(ChunkedUploadError):
     """Creating needs an owner and the caller has none."""
 
     code = "owner_required"
-    default_detail = (
-        "Upload requires user authentication but user cannot be determined"
-    )
+    default_detail = "Upload requires user authentication but user cannot be determined"
 
 
 class NotAuthorized(ChunkedUploadError):
@@ -315,7 +334,7 @@ class BytesMissing(StorageError):
     """The storage has fewer bytes than were committed: they were removed outside."""
 
     code = "bytes_missing"
-    default_status = 500
+    default_status = 410
     default_detail = "Stored bytes of the upload are missing"
 
 

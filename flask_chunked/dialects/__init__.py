@@ -1,0 +1,1 @@
+"""The dialects: HTTP request -> engine call -> HTTP response, one module each."""

@@ -60,7 +60,7 @@ class StorageSettings:
 
     :param base: absolute directory that a relative ``path`` starts at
         (the application's instance path).
-    :param path: ``strftime`` pattern of the directory of an upload (creation time, UTC).
+    :param path: ``strftime`` pattern of an upload's directory (creation time, UTC).
     :param durable: sync bytes to the medium before they are acknowledged.
     :param incomplete_ext: suffix of an unfinished upload's file.
     :param complete_ext: suffix of a finished upload's file.

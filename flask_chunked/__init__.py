@@ -1,0 +1,49 @@
+"""A Flask blueprint that receives large files in pieces."""
+
+from .blueprint import ChunkedUploadBlueprint
+from .engine.records import Upload
+from .engine.states import Status
+from .exceptions import (
+    ChunkedUploadError,
+    ConfigurationError,
+    MissingTableError,
+)
+from .maintenance import (
+    check,
+    create_tables,
+    delete_expired,
+    delete_upload,
+    deliver_pending,
+    uploads,
+)
+from .models import ChunkedUploadMixin
+from .schemas import ChunkedUploadSchema
+from .signals import (
+    chunk_received,
+    upload_completed,
+    upload_created,
+    upload_expired,
+    upload_terminated,
+)
+
+__all__ = [
+    "ChunkedUploadBlueprint",
+    "ChunkedUploadError",
+    "ChunkedUploadMixin",
+    "ChunkedUploadSchema",
+    "ConfigurationError",
+    "MissingTableError",
+    "Status",
+    "Upload",
+    "check",
+    "chunk_received",
+    "create_tables",
+    "delete_expired",
+    "delete_upload",
+    "deliver_pending",
+    "upload_completed",
+    "upload_created",
+    "upload_expired",
+    "upload_terminated",
+    "uploads",
+]

@@ -1,0 +1,175 @@
+"""Short transactions of the engine's own, beside the application's ``db.session``.
+
+Knows databases and their habits; nothing of uploads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from .exceptions import DatabaseUnavailable, MissingTableError
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+logger = logging.getLogger("flask_chunked")
+
+#: Seconds that a statement waits for SQLite's one writer.
+BUSY_TIMEOUT = 5.0
+
+
+class Database:
+    """Transactions on the database of one model.
+
+    :param durable: SQLite syncs every commit (``synchronous=FULL``).
+    :param wal: SQLite keeps a write-ahead log, so that readers do not block.
+    """
+
+    def __init__(
+        self, db: SQLAlchemy, bind_key: str | None, *, durable: bool, wal: bool
+    ) -> None:
+        self._db = db
+        self._bind_key = bind_key
+        self._durable = durable
+        self._wal = wal
+        self._engine: Engine | None = None
+        self._pid = 0
+        self._lock = threading.RLock()
+        self._warned = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One short transaction; committed at the end, rolled back by an error.
+
+        :raises DatabaseUnavailable: no connection, no lock or a lost connection.
+        :raises MissingTableError: the table does not exist.
+        """
+        try:
+            with self._begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            self._raise_if_table_is_missing(error)
+            logger.warning("database not available: %s", type(error).__name__)
+            raise DatabaseUnavailable() from error
+        except ProgrammingError as error:
+            self._raise_if_table_is_missing(error)
+            raise
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise DatabaseUnavailable() from error
+
+    def engine(self) -> Engine:
+        """The SQLAlchemy engine of these transactions; for SQLite files our own."""
+        # A forked worker must not share its parent's SQLite connections.
+        if self._engine is None or self._pid != os.getpid():
+            with self._lock:
+                self._engine = self._make_engine()
+                self._pid = os.getpid()
+        return self._engine
+
+    def dispose(self) -> None:
+        """Close pooled connections of an engine that is ours."""
+        if self._engine is not None and self._engine is not self._app_engine():
+            self._engine.dispose()
+
+    def create_tables(self, tables: list[Table]) -> None:
+        """Create what is missing; several processes may do it at once."""
+        for attempt in range(5):
+            try:
+                with self._begin() as connection:
+                    for table in tables:
+                        table.create(connection, checkfirst=True)
+                return
+            except (OperationalError, ProgrammingError, DBAPIError):
+                # Another process was faster between the look and the creation.
+                if attempt == 4:
+                    raise
+
+    def _app_engine(self) -> Engine:
+        return self._db.engines[self._bind_key]
+
+    def _make_engine(self) -> Engine:
+        theirs = self._app_engine()
+        if theirs.dialect.name != "sqlite" or _is_in_memory(theirs):
+            return theirs
+        ours = create_engine(
+            theirs.url, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=8
+        )
+        statements = [f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}"]
+        if self._wal:
+            statements.insert(0, "PRAGMA journal_mode=WAL")
+
+        @event.listens_for(ours, "connect")
+        def set_pragmas(connection: Any, _record: object) -> None:
+            cursor = connection.cursor()
+            for statement in statements:
+                cursor.execute(statement)
+            cursor.close()
+
+        return ours
+
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        engine = self.engine()
+        if _is_in_memory(engine):
+            with self._lock, self._begin_in_memory(engine) as connection:
+                yield connection
+            return
+        # SQLite has one writer; queueing in the process is fairer than its busy loop.
+        queue = self._lock if engine.dialect.name == "sqlite" else nullcontext()
+        with queue, engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _begin_in_memory(self, engine: Engine) -> Iterator[Connection]:
+        """All threads share one connection, so the session's work must be respected."""
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "SQLite in memory is for tests: one connection serves all threads, and "
+                "uploads are committed with whatever the application has pending"
+            )
+        session = self._db.session()
+        if session.in_transaction():
+            connection = session.connection(bind_arguments={"bind": self._app_engine()})
+            with connection.begin_nested():
+                yield connection
+            return
+        with engine.begin() as connection:
+            yield connection
+
+    def _raise_if_table_is_missing(self, error: SQLAlchemyError) -> None:
+        text = str(getattr(error, "orig", error)).lower()
+        if (
+            "no such table" in text
+            or "does not exist" in text
+            or "doesn't exist" in text
+        ):
+            raise MissingTableError(
+                f"The database has no table for uploads ({text.splitlines()[0]}). Call "
+                "flask_chunked.create_tables(app), or run the application's migrations."
+            ) from error
+
+
+def _is_in_memory(engine: Engine) -> bool:
+    url = engine.url
+    if engine.dialect.name != "sqlite":
+        return False
+    database = url.database or ""
+    return database in ("", ":memory:") or "mode=memory" in str(url)

@@ -1,0 +1,202 @@
+"""What a dialect is, what it may ask of its host, and which one speaks.
+
+A dialect never imports another one; what several need is here or in ``forms``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+from uuid import UUID
+
+from flask import Request, Response
+
+from ..bodies import BodyReader, body_length, open_body
+from ..config import Settings
+from ..engine.engine import Engine
+from ..engine.records import Upload
+from ..exceptions import ChunkedUploadError, UnknownUpload
+from ..repository import Page
+
+
+class Target(Enum):
+    """What the request's path names."""
+
+    COLLECTION = "collection"
+    UPLOAD = "upload"
+    FILE = "file"
+    UNKNOWN = "unknown"
+
+
+class Action(str, Enum):
+    """What ``authorize`` is asked for."""
+
+    CREATE = "create"
+    APPEND = "append"
+    COMPLETE = "complete"
+    READ = "read"
+    LIST = "list"
+    DOWNLOAD = "download"
+    TERMINATE = "terminate"
+    DELETE = "delete"
+
+
+class Host(Protocol):
+    """What a registered blueprint gives its dialects for one request."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this registration."""
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration of this registration."""
+
+    @property
+    def field_name(self) -> str:
+        """Name of the file part."""
+
+    @property
+    def max_form_parts(self) -> int:
+        """The most parts that a multipart body may have."""
+
+    @property
+    def checksum_wanted(self) -> bool:
+        """Is the digest of the whole file demanded at completion?"""
+
+    def max_bytes(self) -> int | None:
+        """The largest file for this caller, in bytes."""
+
+    def owner(self) -> object:
+        """The caller, ``None`` where nobody knows it."""
+
+    def require_owner(self) -> object:
+        """The owner of an upload that is to be created.
+
+        :raises OwnerRequired: unknown, and anonymous uploads are not allowed.
+        """
+
+    def authorize(self, action: Action, upload: Upload | None = None) -> None:
+        """Ask the policy.
+
+        :raises NotAuthorized: it says no.
+        """
+
+    def is_authorized(self, action: Action, upload: Upload) -> bool:
+        """Ask the policy without refusing."""
+
+    def find(self, upload_id: UUID | None) -> Upload:
+        """The upload, where the caller may see it.
+
+        :raises UnknownUpload: unknown, malformed and foreign ids alike.
+        """
+
+    def page(self, page: Page) -> list[Upload]:
+        """A page of the caller's uploads."""
+
+    def count(self, page: Page) -> int:
+        """How many uploads all pages have."""
+
+    def load_fields(self, form: Mapping[str, str]) -> Mapping[str, object]:
+        """The form's fields that the schema knows, validated.
+
+        :raises InvalidFields: the schema refuses one.
+        """
+
+    def represent(self, upload: Upload) -> dict[str, object]:
+        """The JSON of an upload."""
+
+    def url(self, upload: Upload) -> str:
+        """Absolute URL of the upload."""
+
+    def content_url(self, upload: Upload) -> str | None:
+        """Absolute URL of the content, where it may be downloaded."""
+
+    def completion_response(self, upload: Upload) -> Response | None:
+        """What ``on_completion`` wants to answer; ``None``: the dialect's own."""
+
+    def release_session(self) -> None:
+        """Give the application's pooled connection back before waiting for a client.
+
+        :raises RuntimeError: ``db.session`` holds uncommitted writes.
+        """
+
+
+@dataclass(slots=True)
+class Call:
+    """One request as the dispatcher understood it.
+
+    :param method: after a method override.
+    :param upload_id: of an UPLOAD or FILE target; ``None`` where it is malformed.
+    """
+
+    request: Request
+    method: str
+    target: Target
+    upload_id: UUID | None
+    host: Host
+    _body: BodyReader | None = None
+
+    @property
+    def body(self) -> BodyReader:
+        """The body's reader; the first use gives the session's connection back."""
+        if self._body is None:
+            self.host.release_session()
+            self._body = self.open_body()
+        return self._body
+
+    def announced_length(self) -> int | None:
+        """Bytes of the body; ``None`` where it is chunked."""
+        return body_length(self.request.environ)
+
+    def open_body(self) -> BodyReader:
+        """A reader of the body, as the server at hand wants it read."""
+        return open_body(self.request.environ, self.host.settings.read_timeout)
+
+    def drain(self) -> None:
+        """Read a little of what a refused request still sends."""
+        try:
+            body = self._body or self.open_body()
+        except ChunkedUploadError:
+            return
+        body.drain()
+
+    def find(self) -> Upload:
+        """The upload that the path names, if the caller may see it."""
+        if self.upload_id is None:
+            raise UnknownUpload()
+        return self.host.find(self.upload_id)
+
+
+class Dialect(ABC):
+    """One protocol on the upload resources.
+
+    The dispatcher asks the dialects in order which one speaks; that one answers the
+    request and renders its errors. For bare requests (no dialect's own header) the
+    last one speaks, with the headers of all: see :meth:`describe`.
+    """
+
+    name: str
+
+    @abstractmethod
+    def speaks(self, call: Call) -> bool:
+        """Is the request in this dialect?"""
+
+    @abstractmethod
+    def handle(self, call: Call, others: Sequence[Dialect]) -> Response:
+        """Answer the request.
+
+        :param others: the dialects whose headers a bare request's answer carries too.
+        :raises ChunkedUploadError: refused; the dispatcher has it rendered.
+        """
+
+    @abstractmethod
+    def render_error(self, call: Call, error: ChunkedUploadError) -> Response:
+        """The error in this dialect's words."""
+
+    @abstractmethod
+    def describe(self, call: Call, upload: Upload) -> Mapping[str, str]:
+        """This dialect's headers about an upload, for bare HEAD and GET."""

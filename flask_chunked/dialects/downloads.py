@@ -1,0 +1,52 @@
+"""The content of a finished upload: ranges, conditions, safe headers."""
+
+from __future__ import annotations
+
+from flask import Response
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.wsgi import wrap_file
+
+from ..exceptions import RangeNotSatisfiable, UnknownUpload
+from ..protocol.filename import to_disposition
+from .base import Action, Call
+
+
+def send_content(call: Call) -> Response:
+    """Answer GET and HEAD of ``/<id>/file`` (RFC 9110, sections 13 and 14).
+
+    The client's own type and markup are never trusted: always an attachment, always
+    ``application/octet-stream``.
+
+    :raises UnknownUpload: not there, not complete, moved away or not offered.
+    :raises RangeNotSatisfiable: the range asked for is empty.
+    """
+    if not call.host.settings.downloads:
+        raise UnknownUpload()
+    upload = call.find()
+    if not upload.is_complete or upload.blob is None:
+        raise UnknownUpload()
+    call.host.authorize(Action.DOWNLOAD, upload)
+    reader = call.host.engine.storage.open(upload.blob)
+    environ = call.request.environ
+    response = Response(
+        wrap_file(environ, reader),
+        mimetype="application/octet-stream",
+        direct_passthrough=True,
+    )
+    response.call_on_close(reader.close)
+    response.content_length = upload.offset
+    response.headers["Content-Disposition"] = to_disposition(upload.filename)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    response.headers["Cache-Control"] = "private, no-cache"
+    # A complete upload never changes, so its id and event name its content for ever.
+    response.set_etag(f"{upload.id}-{upload.event_id}")
+    response.last_modified = upload.completed_at
+    try:
+        response.make_conditional(
+            environ, accept_ranges=True, complete_length=upload.offset
+        )
+    except RequestedRangeNotSatisfiable as error:
+        response.close()
+        raise RangeNotSatisfiable(upload.offset) from error
+    return response

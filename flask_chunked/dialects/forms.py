@@ -1,0 +1,315 @@
+"""Form bodies: fields in memory, the file part straight into a stage.
+
+A chunk in a form is whole or it is nothing, so it does not touch the upload before the
+form was read to its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import IO, cast
+from urllib.parse import parse_qsl
+
+from flask import Request
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.formparser import MultiPartParser
+
+from ..exceptions import MalformedBody, TooLarge, UnsupportedMediaType
+from ..protocol.filename import from_disposition
+from ..storage.base import Stage
+from .base import Call
+
+#: Bytes of all text fields of a form together.
+MAX_FIELDS_SIZE = 64 * 2**10
+#: Bytes that the multipart parser takes at once.
+PARSER_BUFFER = 2**20
+
+
+#: Content-Types whose body is a form and not a file.
+FORM_TYPES = (
+    "multipart/form-data",
+    "application/x-www-form-urlencoded",
+    "application/json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PartLimits:
+    """How much of a file part is stored.
+
+    :param keep: bytes to store; more are counted only, for the error message.
+    :param refuse_above: bytes above which the request is refused at once.
+    """
+
+    keep: int | None = None
+    refuse_above: int | None = None
+
+
+class FilePart:
+    """The file part of a form on its way into a stage; or, without one, its digest."""
+
+    def __init__(self, stage: Stage | None, limits: PartLimits) -> None:
+        self.stage = stage
+        self.size = 0
+        self.filename: str | None = None
+        self.content_type: str | None = None
+        self._limits = limits
+        self._digest = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the part."""
+        return self._digest.hexdigest()
+
+    def write(self, block: bytes | bytearray | memoryview) -> int:
+        """Take bytes of the part.
+
+        :raises TooLarge: more than may come at all.
+        """
+        limit = self._limits.refuse_above
+        if limit is not None and self.size + len(block) > limit:
+            raise TooLarge(limit)
+        keep = self._limits.keep
+        room = len(block) if keep is None else max(0, keep - self.size)
+        kept = memoryview(block)[:room]
+        if self.stage is not None and kept:
+            self.stage.write(kept)
+        self._digest.update(kept)
+        self.size += len(block)
+        return len(block)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """The parser rewinds what it has written; there is nothing to rewind."""
+        return offset
+
+
+@dataclass(slots=True)
+class Form:
+    """A parsed form. Use as a context manager: it drops a stage that was not taken."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    part: FilePart | None = None
+
+    def __enter__(self) -> Form:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.part is not None and self.part.stage is not None:
+            self.part.stage.close()
+
+
+def is_multipart(request: Request) -> bool:
+    """Does the request carry a multipart form?"""
+    return request.mimetype == "multipart/form-data"
+
+
+def refuse_content_encoding(request: Request) -> None:
+    """Bodies are taken as they are, never unpacked.
+
+    :raises UnsupportedMediaType: the body is said to be packed.
+    """
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaType(
+            "Content-Encoding is not supported; send plain bytes"
+        )
+
+
+def receive_form(
+    call: Call, limits: PartLimits | None = None, *, stage: bool = True
+) -> Form:
+    """Read a form to its end.
+
+    Query arguments count as fields where the form has none of that name.
+
+    :param limits: of the file part.
+    :param stage: ``False`` takes only the part's digest and stores nothing.
+    :raises MalformedBody: it is no form, or has more than one file.
+    """
+    request = call.request
+    refuse_content_encoding(request)
+    form = Form(fields=dict(request.args.items()))
+    try:
+        if "form" in request.__dict__:
+            _take_parsed(call, form, limits or PartLimits(), stage)
+        elif is_multipart(request):
+            _parse_multipart(call, form, limits or PartLimits(), stage)
+        else:
+            form.fields.update(_read_small_body(call))
+    except BaseException:
+        form.__exit__(None, None, None)
+        raise
+    return form
+
+
+def receive_raw(call: Call, limits: PartLimits, *, stage: bool = True) -> Form:
+    """Read a raw body to its end, as if it were the file part of a form.
+
+    :param stage: ``False`` takes only the digest and stores nothing.
+    """
+    refuse_content_encoding(call.request)
+    form = Form(fields=dict(call.request.args.items()))
+    form.part = part = _new_part(call, limits, stage)
+    part.filename = raw_filename(call.request)
+    part.content_type = call.request.mimetype or None
+    try:
+        while block := call.body.read_file(PARSER_BUFFER):
+            part.write(block)
+    except BaseException:
+        form.__exit__(None, None, None)
+        raise
+    return form
+
+
+def raw_filename(request: Request) -> str | None:
+    """The name that Content-Disposition gives a raw body."""
+    disposition = request.headers.get("Content-Disposition")
+    return None if disposition is None else from_disposition(disposition)
+
+
+def _file_names(call: Call) -> tuple[str, str]:
+    # jQuery-File-Upload names its part "files[]", whatever the server calls it.
+    return (call.host.field_name, "files[]")
+
+
+def _new_part(call: Call, limits: PartLimits, stage: bool) -> FilePart:
+    return FilePart(call.host.engine.storage.stage() if stage else None, limits)
+
+
+def _parse_multipart(call: Call, form: Form, limits: PartLimits, stage: bool) -> None:
+    request = call.request
+    boundary = request.mimetype_params.get("boundary", "")
+    if not boundary.isascii() or not 0 < len(boundary) <= 200:
+        raise MalformedBody(
+            "multipart/form-data needs a boundary of 1 to 200 characters"
+        )
+
+    def start_file(
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        if form.part is not None:
+            raise MalformedBody("More than one file in the form")
+        form.part = _new_part(call, limits, stage)
+        return cast("IO[bytes]", form.part)
+
+    parser = MultiPartParser(
+        stream_factory=start_file,
+        # The parser counts its own buffer in; the fields alone are counted below.
+        max_form_memory_size=4 * PARSER_BUFFER,
+        buffer_size=PARSER_BUFFER,
+        max_form_parts=call.host.max_form_parts,
+    )
+    body = cast("IO[bytes]", _ReadOnly(call))
+    try:
+        fields, files = parser.parse(body, boundary.encode("ascii"), None)
+    except RequestEntityTooLarge as error:
+        raise _form_too_large(call) from error
+    except (ValueError, LookupError) as error:
+        raise MalformedBody("Malformed multipart/form-data body") from error
+    if sum(len(text) for text in fields.values()) > MAX_FIELDS_SIZE:
+        raise _form_too_large(call)
+    form.fields.update(fields.items())
+    _keep_named(call, form, files)
+
+
+def _form_too_large(call: Call) -> MalformedBody:
+    return MalformedBody(
+        f"Form has more than {call.host.max_form_parts} parts, or text fields of more "
+        f"than {MAX_FIELDS_SIZE} bytes",
+        status=413,
+    )
+
+
+def _keep_named(call: Call, form: Form, files: MultiDict[str, FileStorage]) -> None:
+    """A file under another name is no chunk."""
+    for name in _file_names(call):
+        chosen = files.get(name)
+        if chosen is not None and form.part is not None:
+            form.part.filename = chosen.filename
+            form.part.content_type = chosen.content_type
+            return
+    if form.part is not None and form.part.stage is not None:
+        form.part.stage.close()
+    form.part = None
+
+
+def _take_parsed(call: Call, form: Form, limits: PartLimits, stage: bool) -> None:
+    """The application (Flask-WTF, say) has parsed the form before us."""
+    request = call.request
+    form.fields.update(request.form.items())
+    if sum(1 for _ in request.files.items(multi=True)) > 1:
+        raise MalformedBody("More than one file in the form")
+    for name in _file_names(call):
+        chosen = request.files.get(name)
+        if chosen is None:
+            continue
+        form.part = _new_part(call, limits, stage)
+        form.part.filename = chosen.filename
+        form.part.content_type = chosen.content_type
+        while block := chosen.stream.read(PARSER_BUFFER):
+            form.part.write(block)
+        return
+
+
+def _read_small_body(call: Call) -> Mapping[str, str]:
+    """Fields of an urlencoded or JSON body; any other type has none."""
+    mimetype = call.request.mimetype
+    if mimetype not in ("application/x-www-form-urlencoded", "application/json"):
+        return {}
+    pieces: list[bytes] = []
+    size = 0
+    while piece := call.body.read_file(MAX_FIELDS_SIZE):
+        size += len(piece)
+        if size > MAX_FIELDS_SIZE:
+            raise MalformedBody(
+                f"Form fields are larger than {MAX_FIELDS_SIZE} bytes", status=413
+            )
+        pieces.append(piece)
+    try:
+        text = b"".join(pieces).decode("utf-8")
+        if mimetype == "application/json":
+            return _json_fields(text)
+        return dict(
+            parse_qsl(
+                text, keep_blank_values=True, max_num_fields=1000, errors="strict"
+            )
+        )
+    except (ValueError, RecursionError) as error:
+        raise MalformedBody(f"Malformed {mimetype} body") from error
+
+
+def _json_fields(text: str) -> Mapping[str, str]:
+    if not text.strip():
+        return {}
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise MalformedBody("JSON body must be an object")
+    return {
+        name: item if isinstance(item, str) else json.dumps(item)
+        for name, item in value.items()
+        if item is not None
+    }
+
+
+class _ReadOnly:
+    """The body as the parser wants it: an object with ``read(size)``."""
+
+    def __init__(self, call: Call) -> None:
+        self._body = call.body
+
+    def read(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes, as they come."""
+        return self._body.read_file(size)

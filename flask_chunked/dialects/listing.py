@@ -1,0 +1,107 @@
+"""The list of uploads as JSON pages: keyset cursors, page numbers, counts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import replace
+from datetime import datetime
+from urllib.parse import urlencode
+from uuid import UUID
+
+from flask import Response, jsonify
+
+from ..engine.records import Upload
+from ..engine.states import Status
+from ..exceptions import InvalidQuery
+from ..repository import Page
+from .base import Call
+
+#: Rows of a page, where the caller does not say.
+DEFAULT_SIZE = 100
+#: The most rows of a page, and the last page that may be asked for by number.
+MAX_SIZE = 100
+MAX_PAGE = 100
+
+_STATUSES = {
+    "pending": (Status.UPLOADING, Status.COMPLETING),
+    "complete": (Status.COMPLETE,),
+    "all": (Status.UPLOADING, Status.COMPLETING, Status.COMPLETE),
+}
+
+
+def answer(call: Call) -> Response:
+    """A page of the caller's uploads, with ``Link`` to the next one.
+
+    :raises InvalidQuery: a query argument makes no sense.
+    """
+    page = _page(call)
+    # One row more than asked for tells whether there is a next page.
+    rows = call.host.page(replace(page, limit=page.limit + 1))
+    shown = rows[: page.limit]
+    response = jsonify([call.host.represent(upload) for upload in shown])
+    if len(rows) > len(shown):
+        response.headers["Link"] = f'<{_next_url(call, shown[-1])}>; rel="next"'
+    if call.request.args.get("count") == "1":
+        response.headers["X-Total-Count"] = str(call.host.count(page))
+    return response
+
+
+def _page(call: Call) -> Page:
+    args = call.request.args
+    chosen = args.get("status", "pending")
+    if chosen not in _STATUSES:
+        raise InvalidQuery("status", "one of: " + ", ".join(_STATUSES))
+    size = _number(call, "per_page", DEFAULT_SIZE, MAX_SIZE)
+    number = _number(call, "page", 1, MAX_PAGE)
+    cursor = args.get("cursor")
+    expiration = call.host.settings.expiration_delta
+    return Page(
+        statuses=_STATUSES[chosen],
+        limit=size,
+        after=None if cursor is None else _parse_cursor(cursor),
+        skip=(number - 1) * size,
+        active_since=(
+            None if expiration is None else call.host.engine.clock() - expiration
+        ),
+    )
+
+
+def _number(call: Call, name: str, default: int, most: int) -> int:
+    text = call.request.args.get(name)
+    if text is None:
+        return default
+    if text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= most:
+        return int(text)
+    raise InvalidQuery(name, f"a number from 1 to {most}")
+
+
+def _next_url(call: Call, last: Upload) -> str:
+    kept = {
+        name: value
+        for name, value in call.request.args.items()
+        if name in ("status", "per_page", "count")
+    }
+    plain = json.dumps([last.created_at.isoformat(), str(last.id)]).encode("ascii")
+    kept["cursor"] = base64.urlsafe_b64encode(plain).decode("ascii").rstrip("=")
+    return f"{call.request.base_url}?{urlencode(kept)}"
+
+
+def _parse_cursor(text: str) -> tuple[datetime, UUID]:
+    try:
+        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+        moment, upload_id = json.loads(base64.b64decode(padded, b"-_", validate=True))
+        created_at = datetime.fromisoformat(moment)
+        if created_at.tzinfo is None:
+            raise ValueError("no time zone")
+        return created_at.astimezone(), UUID(upload_id)
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        binascii.Error,
+    ) as error:
+        raise InvalidQuery("cursor", "taken from a Link header") from error

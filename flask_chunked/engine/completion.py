@@ -1,0 +1,170 @@
+"""From "all bytes are here" to "complete and delivered", repeatable at every step."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from ..exceptions import (
+    BytesMissing,
+    ChecksumMismatch,
+    ChunkedUploadError,
+    DatabaseUnavailable,
+    Incomplete,
+    UnknownUpload,
+    UploadExpired,
+)
+from ..storage.base import Storage
+from .ports import Policy, Repository
+from .records import Completion, Expected, Upload
+from .states import Status
+
+logger = logging.getLogger("flask_chunked")
+
+#: Bytes read at once when a digest is taken from the storage.
+READ_SIZE = 2**20
+#: Completions racing each other on one upload try again so often.
+ATTEMPTS = 5
+#: A delivery that was begun and not marked done is taken over after so long.
+DELIVERY_LEASE = timedelta(seconds=60)
+
+
+class Completer:
+    """The completion of uploads; part of the engine."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        storage: Storage,
+        policy: Policy,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
+    ) -> None:
+        self._repository = repository
+        self._storage = storage
+        self._policy = policy
+        self._clock = clock
+        self._new_id = new_id
+
+    def complete(self, upload: Upload, expected: Expected | None) -> Completion:
+        """See :meth:`Engine.complete`."""
+        digest: str | None = None
+        for _ in range(ATTEMPTS):
+            begun = self._repository.begin_completion(upload.id)
+            if begun is None:
+                done = self._require_complete(upload.id)
+                self._compare_stored(done, expected)
+                return Completion(done, first=False)
+            if digest is None and expected is not None:
+                digest = self._checked_digest(begun, expected)
+            finished = self._finish(begun, digest)
+            if finished is not None:
+                return finished
+        # Five racing completions with wrong digests in between: the client may repeat.
+        raise DatabaseUnavailable()
+
+    def deliver(self, upload: Upload, lease: timedelta = DELIVERY_LEASE) -> bool:
+        """See :meth:`Engine.deliver`."""
+        now = self._clock()
+        claimed = self._repository.claim_delivery(upload.id, now, now - lease)
+        if claimed is None:
+            return False
+        try:
+            self._policy.deliver(claimed)
+        # Whatever the application raises, its event stays pending and the client,
+        # whose file is complete, is not told a failure.
+        except Exception:
+            logger.exception("deliver failed for upload %s; still pending", upload.id)
+            return False
+        self._repository.mark_delivered(upload.id, self._clock())
+        return True
+
+    def _finish(self, begun: Upload, digest: str | None) -> Completion | None:
+        """Steps after the digest; ``None`` where another completion interfered."""
+        blob = begun.blob
+        if blob is None:  # pragma: no cover - only a complete upload loses its key
+            raise BytesMissing()
+        try:
+            self._storage.finalize(blob)
+        except BytesMissing:
+            # Terminated under our hands? Then that is the answer.
+            self._require_present(begun.id)
+            raise
+        try:
+            self._policy.verify(begun)
+        except ChunkedUploadError:
+            self._repository.refuse_completion(begun.id, begun.fence)
+            raise
+        event_id, now = self._new_id(), self._clock()
+        done = self._repository.complete(begun.id, digest, event_id, now)
+        if done is not None:
+            self._policy.announce("completed", done)
+            self.deliver(done)
+            return Completion(done, first=True)
+        row = self._require_present(begun.id)
+        return Completion(row, first=False) if row.is_complete else None
+
+    def _checked_digest(self, begun: Upload, expected: Expected) -> str:
+        try:
+            digest = self._digest(begun, expected.name)
+        except BytesMissing:
+            self._require_present(begun.id)
+            raise
+        if not same_digest(digest, expected.hexdigest):
+            self._repository.refuse_completion(begun.id, begun.fence)
+            raise ChecksumMismatch()
+        return stored_form(expected.name, digest)
+
+    def _compare_stored(self, done: Upload, expected: Expected | None) -> None:
+        if expected is None:
+            return
+        name, _, digest = (done.digest or "").partition(":")
+        if name != expected.name:
+            if done.blob is None:
+                # The application moved the file away; nothing is left to compare.
+                return
+            digest = self._digest(done, expected.name)
+        if not same_digest(digest, expected.hexdigest):
+            raise ChecksumMismatch()
+
+    def _digest(self, upload: Upload, name: str) -> str:
+        hasher = hashlib.new(name)
+        if upload.blob is None:  # pragma: no cover - callers looked
+            raise BytesMissing()
+        buffer = memoryview(bytearray(READ_SIZE))
+        with self._storage.open(upload.blob) as reader:
+            readinto: Callable[[memoryview], int | None] = reader.readinto  # type: ignore[attr-defined]
+            while count := readinto(buffer):
+                hasher.update(buffer[:count])
+        return hasher.hexdigest()
+
+    def _require_complete(self, upload_id: UUID) -> Upload:
+        row = self._require_present(upload_id)
+        if not row.is_complete:
+            raise Incomplete(row.offset, row.length)
+        return row
+
+    def _require_present(self, upload_id: UUID) -> Upload:
+        row = self._repository.get(upload_id)
+        if row is None or row.status is Status.TERMINATING:
+            raise UnknownUpload()
+        if row.status is Status.EXPIRED:
+            raise UploadExpired()
+        return row
+
+
+def stored_form(name: str, hexdigest: str) -> str:
+    """How a row keeps the digest of the whole file: ``name:hex``, lower case."""
+    return f"{name}:{hexdigest}"
+
+
+def same_digest(actual: str, provided: str) -> bool:
+    """Compare hex digests in constant time, whatever the case."""
+    return hmac.compare_digest(
+        actual.lower().encode("ascii"),
+        provided.strip().lower().encode("utf-8", "replace"),
+    )

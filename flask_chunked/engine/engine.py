@@ -1,0 +1,328 @@
+"""The engine: create, append, take over, terminate, expire. One object, many requests.
+
+Talks to ports only. What a client reads about it is a dialect's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from uuid import UUID, uuid4
+
+from ..exceptions import (
+    AlreadyComplete,
+    ChunkedUploadError,
+    ChunkSizeMismatch,
+    OffsetMismatch,
+    StorageError,
+    Superseded,
+    UnknownUpload,
+    UploadExpired,
+)
+from ..storage.base import Stage, Storage
+from .completion import Completer
+from .intake import Intake
+from .ports import Policy, Reader, Repository
+from .records import Completion, Expected, NewUpload, Upload
+from .states import Status
+
+
+def utcnow() -> datetime:
+    """The default clock: aware UTC."""
+    return datetime.now(timezone.utc)
+
+
+class Engine:
+    """Everything that can happen to an upload.
+
+    :param expiration: how long an unfinished upload lives after its last committed
+        byte; ``None``: for ever.
+    """
+
+    def __init__(
+        self,
+        *,
+        blueprint: str,
+        repository: Repository,
+        storage: Storage,
+        policy: Policy,
+        expiration: timedelta | None,
+        clock: Callable[[], datetime] = utcnow,
+        new_id: Callable[[], UUID] = uuid4,
+    ) -> None:
+        self.repository = repository
+        self.storage = storage
+        self.clock = clock
+        self._blueprint = blueprint
+        self._policy = policy
+        self._expiration = expiration
+        self._new_id = new_id
+        self._completer = Completer(repository, storage, policy, clock, new_id)
+
+    # -- what holds of an upload ---------------------------------------------------
+
+    def expires_at(self, upload: Upload) -> datetime | None:
+        """When time gives the upload up; ``None``: never."""
+        if self._expiration is None or upload.status is not Status.UPLOADING:
+            return None
+        return upload.last_activity_at + self._expiration
+
+    def require_live(self, upload: Upload) -> None:
+        """Refuse an upload that time gave up.
+
+        :raises UploadExpired: it is unfinished and too old, or was expired already.
+        """
+        expires_at = self.expires_at(upload)
+        if upload.status is Status.EXPIRED:
+            raise UploadExpired()
+        if expires_at is not None and expires_at <= self.clock():
+            raise UploadExpired()
+
+    # -- create and append ---------------------------------------------------------
+
+    def create(self, new: NewUpload) -> Upload:
+        """Make the upload's row; no file appears before the first byte.
+
+        :raises InvalidFields: the model refuses a value.
+        """
+        now = self.clock()
+        upload_id = self._new_id()
+        draft = Upload(
+            id=upload_id,
+            blueprint=self._blueprint,
+            user=new.user,
+            filename=new.filename,
+            offset=0,
+            length=new.length,
+            status=Status.UPLOADING,
+            fence=0,
+            created_at=now,
+            last_activity_at=now,
+            dialect=new.dialect,
+            storage_key=self.storage.new_key(upload_id, now),
+            partial=new.partial,
+            concat=new.concat,
+            raw_metadata=new.raw_metadata,
+            content_type=new.content_type,
+            extra=dict(new.fields),
+        )
+        self._policy.validate(draft)
+        if new.length == 0 and self._policy.inspects:
+            self._policy.inspect(draft, b"")
+        upload = self.repository.create(draft, new.fields)
+        self._policy.announce("created", upload)
+        return upload
+
+    def append_stream(
+        self, upload: Upload, start: int, stop: int | None, reader: Reader
+    ) -> Upload:
+        """Append a body as it arrives; whatever ends it, what arrived is kept.
+
+        :param stop: end of the announced range, ``None`` where none was announced.
+        :raises OffsetMismatch: the upload does not stand at ``start``.
+        :raises BodyInterrupted, BodyTimeout: after what arrived was committed.
+        """
+        claimed = self._claim(upload, start)
+        with self._intake(claimed) as intake:
+            intake.stream(reader, stop)
+        if stop is not None and intake.committed < stop:
+            raise ChunkSizeMismatch(intake.committed - start, stop - start)
+        return self._current(upload.id)
+
+    def append_whole(
+        self, upload: Upload, start: int, stage: Stage, digest: str
+    ) -> Upload:
+        """Append a chunk that was received whole, all of it or nothing.
+
+        :param digest: SHA-256 (hex) of the stage's bytes.
+        :raises OffsetMismatch: the upload does not stand at ``start`` and this is no
+            repeat of its last chunk.
+        """
+        stop = start + stage.size
+        current = self.repository.get(upload.id)
+        if current is not None and self.is_repeat(current, start, stop, digest):
+            return current
+        try:
+            claimed = self._claim(upload, start)
+        except OffsetMismatch:
+            current = self.repository.get(upload.id)
+            if current is not None and self.is_repeat(current, start, stop, digest):
+                return current
+            raise
+        with self._intake(claimed) as intake:
+            intake.take(stage, digest)
+        return self._current(upload.id)
+
+    def may_repeat(self, upload: Upload, start: int, stop: int) -> bool:
+        """Is this the range of the last committed chunk, so that its bytes decide?"""
+        return stop == upload.offset and start == upload.last_start and start < stop
+
+    def is_repeat(self, upload: Upload, start: int, stop: int, digest: str) -> bool:
+        """Is this the last committed chunk once more, byte for byte?"""
+        return self.may_repeat(upload, start, stop) and digest == upload.last_digest
+
+    def refuse_offset(self, upload: Upload, start: int) -> ChunkedUploadError:
+        """The error for a chunk at ``start``, told from what the row says."""
+        if upload.status is Status.COMPLETE:
+            return AlreadyComplete()
+        return OffsetMismatch(expected=upload.offset, provided=start)
+
+    def take_over(self, upload: Upload) -> Upload:
+        """Bump the fence, so that the offset told is accepted by the next append.
+
+        An upload that is not open any more is just read.
+
+        :raises UnknownUpload: it was terminated meanwhile.
+        """
+        taken = self.repository.take_over(upload.id)
+        if taken is not None:
+            return taken
+        return self._current(upload.id)
+
+    def abandon(self, upload: Upload, *, unless_started: bool = False) -> None:
+        """Drop an upload whose creating request failed before it could tell the id.
+
+        :param unless_started: keep it when bytes of it are committed.
+        """
+        row = self.repository.get(upload.id)
+        if row is None or row.is_complete or (unless_started and row.offset):
+            return
+        self.terminate(row)
+
+    # -- completion ----------------------------------------------------------------
+
+    def complete(self, upload: Upload, expected: Expected | None) -> Completion:
+        """Finish the upload; asked again, it answers the same again.
+
+        :param expected: the client's digest, ``None`` where none is wanted.
+        :raises Incomplete: bytes are missing.
+        :raises ChecksumMismatch: the digest differs; nothing changed.
+        """
+        return self._completer.complete(upload, expected)
+
+    def deliver(self, upload: Upload) -> bool:
+        """Deliver the completion event, if it is pending and nobody is at it."""
+        return self._completer.deliver(upload)
+
+    def deliver_pending(self, older_than: timedelta) -> Iterator[tuple[Upload, bool]]:
+        """Deliver events that are pending for longer; yields what came of each."""
+        for upload in self.repository.undelivered(self.clock() - older_than):
+            yield upload, self._completer.deliver(upload, older_than)
+
+    # -- the end -------------------------------------------------------------------
+
+    def terminate(self, upload: Upload) -> None:
+        """Remove bytes and row, in an order that a crash cannot spoil.
+
+        :raises UnknownUpload: somebody else removed it.
+        """
+        gone = self.repository.begin_termination(upload.id)
+        if gone is None:
+            raise UnknownUpload()
+        self._remove(gone)
+        self._policy.announce("terminated", gone)
+
+    def expire(
+        self, upload: Upload, before: datetime, *, keep_record: bool
+    ) -> Upload | None:
+        """Give one upload up if it is still unfinished and idle since ``before``."""
+        fresh = upload.status is not Status.EXPIRED
+        gone = self.repository.begin_expiry(upload.id, before) if fresh else upload
+        if gone is None:
+            return None
+        self._remove(gone, keep_record=keep_record)
+        if fresh:
+            self._policy.announce("expired", gone)
+        return gone
+
+    def expirable(self, *, expired_too: bool) -> Iterator[tuple[Upload, datetime]]:
+        """Uploads that time gave up, each with the moment that decides."""
+        before = self.expiry_limit()
+        if before is None:
+            return
+        for upload in self.repository.expirable(before, expired_too):
+            yield upload, before
+
+    def expiry_limit(self) -> datetime | None:
+        """Uploads idle since before this are given up; ``None``: none ever is."""
+        return None if self._expiration is None else self.clock() - self._expiration
+
+    def cut_tail(self, upload: Upload) -> bool:
+        """Remove the bytes beyond the offset; ``False``: somebody is writing them."""
+        if upload.blob is None:
+            return False
+        if upload.status is not Status.UPLOADING:
+            self.storage.cut(upload.blob)
+            return True
+        claimed = self.repository.claim(upload.id, upload.offset)
+        if claimed is None or claimed.blob is None:
+            return False
+        with self.storage.appender(claimed.blob) as appender, appender.exclusive():
+            if not self.repository.holds(claimed.id, claimed.fence, claimed.offset):
+                return False
+            # Writing nothing cuts what stands behind the position.
+            appender.write(b"")
+        return True
+
+    def _remove(self, upload: Upload, *, keep_record: bool = False) -> None:
+        if upload.blob is not None:
+            self.storage.delete(upload.blob)
+        if not keep_record:
+            self.repository.remove(upload.id)
+
+    # -- inside --------------------------------------------------------------------
+
+    def _claim(self, upload: Upload, start: int) -> Upload:
+        self.require_live(upload)
+        claimed = self.repository.claim(upload.id, start)
+        if claimed is None:
+            raise self.refuse_offset(self._current(upload.id), start)
+        return claimed
+
+    def _current(self, upload_id: UUID) -> Upload:
+        row = self.repository.get(upload_id)
+        if row is None or row.status is Status.TERMINATING:
+            raise UnknownUpload()
+        self.require_live(row)
+        return row
+
+    @contextmanager
+    def _intake(self, claimed: Upload) -> Iterator[Intake]:
+        """An intake whose failures leave neither stray bytes nor a stuck upload."""
+        intake = Intake(
+            claimed, self.repository, self.storage, self._policy, self.clock
+        )
+        try:
+            with intake:
+                yield intake
+        except ChunkedUploadError as error:
+            if intake.refused:
+                self._give_up(claimed)
+            elif isinstance(error, Superseded | StorageError):
+                self._leave_nothing_if_gone(claimed, error)
+            raise
+        finally:
+            if intake.committed > claimed.offset:
+                self._announce_progress(claimed, intake)
+
+    def _announce_progress(self, claimed: Upload, intake: Intake) -> None:
+        now = replace(claimed, offset=intake.committed, last_activity_at=self.clock())
+        self._policy.announce("chunk_received", now)
+
+    def _give_up(self, claimed: Upload) -> None:
+        """``inspect`` refused: the upload goes, unless somebody took it over."""
+        if self.repository.holds(claimed.id, claimed.fence, claimed.offset):
+            self.terminate(claimed)
+
+    def _leave_nothing_if_gone(self, claimed: Upload, error: Exception) -> None:
+        """A writer whose upload was removed under it leaves no bytes behind."""
+        row = self.repository.get(claimed.id)
+        if row is not None and row.status not in (Status.TERMINATING, Status.EXPIRED):
+            return
+        if claimed.blob is not None:
+            self.storage.delete(claimed.blob)
+        if row is not None and row.status is Status.EXPIRED:
+            raise UploadExpired() from error
+        raise UnknownUpload() from error

@@ -1,0 +1,120 @@
+"""What the engine needs from the outside, as small protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from .records import Step, Upload
+
+
+class Repository(Protocol):
+    """Rows of uploads; each method is one short transaction.
+
+    Every method raises :class:`~flask_chunked.exceptions.DatabaseUnavailable` when the
+    database does not answer; nothing is half-done then.
+    """
+
+    def create(self, draft: Upload, fields: Mapping[str, object]) -> Upload:
+        """Insert the draft's row.
+
+        :raises InvalidFields: a column of the model refuses its value.
+        """
+
+    def get(self, upload_id: UUID) -> Upload | None:
+        """The row, in whatever state."""
+
+    def claim(self, upload_id: UUID, start: int) -> Upload | None:
+        """Bump the fence if the upload is open and its offset is ``start``."""
+
+    def take_over(self, upload_id: UUID) -> Upload | None:
+        """Bump the fence if the upload is open, whatever its offset."""
+
+    def holds(self, upload_id: UUID, fence: int, offset: int) -> bool:
+        """Is the upload still open, with this fence and this offset?"""
+
+    def advance(self, step: Step) -> bool:
+        """Move the offset by compare-and-set; ``False``: somebody else is there."""
+
+    def begin_completion(self, upload_id: UUID) -> Upload | None:
+        """Uploading or completing, all bytes there -> completing, fence bumped."""
+
+    def refuse_completion(self, upload_id: UUID, fence: int) -> None:
+        """Completing -> uploading, if the fence is still this one."""
+
+    def complete(
+        self, upload_id: UUID, digest: str | None, event_id: UUID, at: datetime
+    ) -> Upload | None:
+        """Completing -> complete, with digest and completion event, at once."""
+
+    def begin_termination(self, upload_id: UUID) -> Upload | None:
+        """Any state -> terminating, fence bumped."""
+
+    def begin_expiry(self, upload_id: UUID, before: datetime) -> Upload | None:
+        """Unfinished and without activity since ``before`` -> expired."""
+
+    def remove(self, upload_id: UUID) -> None:
+        """Delete the row; nothing there is success."""
+
+    def expirable(self, before: datetime, expired_too: bool) -> Iterator[Upload]:
+        """Unfinished rows without activity since ``before`` (and expired ones)."""
+
+    def claim_delivery(
+        self, upload_id: UUID, at: datetime, stale: datetime
+    ) -> Upload | None:
+        """Take the pending completion event, unless one took it after ``stale``."""
+
+    def mark_delivered(self, upload_id: UUID, at: datetime) -> None:
+        """The completion event was delivered."""
+
+    def undelivered(self, before: datetime) -> Iterator[Upload]:
+        """Rows whose completion event is pending since ``before``."""
+
+
+class Reader(Protocol):
+    """A request's body, as far as it has come in."""
+
+    @property
+    def ended(self) -> bool:
+        """The announced end was reached."""
+
+    def read(self) -> memoryview:
+        """Up to one block of what is there, without waiting long.
+
+        Empty when the body ended, or when the client is silent (:meth:`wait` then).
+        The view is valid until the next call.
+
+        :raises BodyInterrupted: the client is gone; all before was handed out.
+        """
+
+    def wait(self) -> None:
+        """Wait for the client.
+
+        :raises BodyTimeout: nothing came for the read timeout.
+        :raises BodyInterrupted: the client is gone.
+        """
+
+
+class Policy(Protocol):
+    """What the application wants to know and may refuse (by raising)."""
+
+    @property
+    def inspects(self) -> bool:
+        """Does :meth:`inspect` do anything? It costs a read where it does."""
+
+    def validate(self, upload: Upload) -> None:
+        """Before the first byte."""
+
+    def inspect(self, upload: Upload, head: bytes) -> None:
+        """Once, when the first bytes are there and before they are committed."""
+
+    def verify(self, upload: Upload) -> None:
+        """All bytes are there and not yet announced."""
+
+    def deliver(self, upload: Upload) -> None:
+        """After completion, at least once."""
+
+    def announce(self, event: str, upload: Upload) -> None:
+        """After a commit; cannot refuse."""

@@ -1,0 +1,119 @@
+"""What crosses the engine's borders: frozen values, nothing that acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from ..storage.base import Blob, State
+from .states import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A frozen snapshot of an upload's row. Sizes in bytes, times aware UTC.
+
+    Columns of the application's own model are in ``extra`` and readable as attributes.
+    """
+
+    id: UUID
+    blueprint: str
+    user: object
+    filename: str
+    offset: int
+    length: int | None
+    status: Status
+    fence: int
+    created_at: datetime
+    last_activity_at: datetime
+    dialect: str
+    last_start: int | None = None
+    last_digest: str | None = None
+    completed_at: datetime | None = None
+    storage_key: str | None = None
+    partial: bool = False
+    concat: str | None = None
+    raw_metadata: str | None = None
+    content_type: str | None = None
+    hash_name: str | None = None
+    hash_state: bytes | None = None
+    digest: str | None = None
+    event_id: UUID | None = None
+    delivered_at: datetime | None = None
+    delivery_started_at: datetime | None = None
+    attempts: int = 0
+    storage_state: State | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return self.extra[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def is_complete(self) -> bool:
+        """All bytes are there, checked and announced."""
+        return self.status is Status.COMPLETE
+
+    @property
+    def blob(self) -> Blob | None:
+        """What the storage needs to know; ``None`` once the file was moved away."""
+        if self.storage_key is None:
+            return None
+        return Blob(self.storage_key, self.offset, self.storage_state)
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """What a dialect knows about an upload that is to be created.
+
+    :param length: declared total in bytes, ``None`` while the client does not know it.
+    :param fields: values for the application's own columns.
+    """
+
+    user: object
+    filename: str
+    length: int | None
+    dialect: str
+    content_type: str | None = None
+    raw_metadata: str | None = None
+    partial: bool = False
+    concat: str | None = None
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One move of the offset, committed only while fence and offset are as told.
+
+    :param start: where the request's chunk began.
+    :param digest: SHA-256 (hex) of the chunk from ``start`` up to ``offset``.
+    """
+
+    upload_id: UUID
+    fence: int
+    old_offset: int
+    offset: int
+    start: int
+    digest: str
+    state: State | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The digest of the whole file as the client knows it; ``hexdigest`` any case."""
+
+    name: str
+    hexdigest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished upload, and whether this very request finished it."""
+
+    upload: Upload
+    first: bool

@@ -1,0 +1,241 @@
+"""What a scheduler or an administrator does: expire, deliver, check, look.
+
+Every function needs an application context; the command line calls the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from flask import Flask, current_app
+
+from .engine.completion import DELIVERY_LEASE
+from .engine.records import Upload
+from .engine.states import Status
+from .exceptions import UnknownUpload
+from .registration import Registration, registrations
+from .storage.base import StoredItem
+
+#: A stage or a file that no row knows is left alone while it is younger.
+ORPHAN_AGE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What came of a pending completion event."""
+
+    upload: Upload
+    delivered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something ``check`` found.
+
+    :param kind: orphan (bytes without a row), stage (left by a request that died),
+        missing (a row without its bytes), tail (bytes beyond the offset), leftover
+        (bytes of an upload that was given up), half-terminated.
+    :param subject: id of the upload or storage key.
+    :param size: bytes concerned.
+    """
+
+    blueprint: str
+    kind: str
+    subject: str
+    size: int
+    repaired: bool
+
+
+def create_tables(app: Flask) -> None:
+    """Create the uploads' tables that do not exist yet.
+
+    Safe when several workers start at once. With Alembic, migrate instead.
+    """
+    with app.app_context():
+        for here in registrations(app).values():
+            here.database.create_tables([here.table])
+
+
+def find(upload_id: UUID) -> tuple[Registration, Upload]:
+    """An upload of any blueprint of the app.
+
+    :raises UnknownUpload: there is none.
+    """
+    for here in _all(None):
+        upload = here.repository.get(upload_id)
+        if upload is not None and upload.blueprint == here.name:
+            return here, upload
+    raise UnknownUpload()
+
+
+def uploads(
+    *, blueprint: str | None = None, status: Status | None = None
+) -> Iterator[Upload]:
+    """All uploads, of one blueprint or of all."""
+    for here in _all(blueprint):
+        condition = None if status is None else here.table.c.status == status.value
+        yield from here.repository.matching(condition)
+
+
+def delete_upload(upload_id: UUID) -> Upload:
+    """Remove an upload, bytes and record.
+
+    :raises UnknownUpload: there is none.
+    """
+    here, upload = find(upload_id)
+    here.engine.terminate(upload)
+    return upload
+
+
+def delete_expired(
+    *, keep_records: bool = False, dry_run: bool = False, blueprint: str | None = None
+) -> Iterator[Upload]:
+    """Give up unfinished uploads whose time is over; finished ones are never touched.
+
+    An upload that is active again when its turn comes is left alone.
+
+    :param keep_records: remove the bytes only; the record says expired.
+    :return: the uploads concerned, as they go.
+    """
+    for here in _all(blueprint):
+        for upload, before in here.engine.expirable(expired_too=not keep_records):
+            if dry_run:
+                yield upload
+                continue
+            gone = here.engine.expire(upload, before, keep_record=keep_records)
+            if gone is not None:
+                yield gone
+
+
+def expire_upload(upload_id: UUID, *, keep_record: bool = False) -> Upload | None:
+    """Give one upload up, if its time is over; ``None``: it is not.
+
+    :raises UnknownUpload: there is none.
+    """
+    here, upload = find(upload_id)
+    before = here.engine.expiry_limit()
+    if before is None:
+        return None
+    return here.engine.expire(upload, before, keep_record=keep_record)
+
+
+def deliver_pending(
+    *, older_than: timedelta = DELIVERY_LEASE, blueprint: str | None = None
+) -> Iterator[Delivery]:
+    """Call ``deliver`` for finished uploads whose event is still pending.
+
+    :param older_than: leave younger events to the requests that are at them.
+    """
+    for here in _all(blueprint):
+        for upload, delivered in here.engine.deliver_pending(older_than):
+            yield Delivery(upload, delivered)
+
+
+def check(*, repair: bool = False, blueprint: str | None = None) -> Iterator[Finding]:
+    """Compare rows with stored bytes, and mend what can be mended without loss.
+
+    Orphans, stages, tails and leftovers are removed. Missing bytes of an unfinished
+    upload give it up; those of a finished one are only reported.
+    """
+    seen: set[str] = set()
+    for here in _all(blueprint):
+        yield from _check_rows(here, repair)
+        if here.storage.identity not in seen:
+            seen.add(here.storage.identity)
+            yield from _check_stored(here, repair)
+
+
+def _all(blueprint: str | None) -> list[Registration]:
+    known = registrations(current_app)
+    if blueprint is None:
+        return list(known.values())
+    if blueprint not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise LookupError(
+            f"no blueprint {blueprint!r} receives uploads; known: {names}"
+        )
+    return [known[blueprint]]
+
+
+def _check_rows(here: Registration, repair: bool) -> Iterator[Finding]:
+    for upload in here.repository.matching():
+        finding = _check_row(here, upload, repair)
+        if finding is not None:
+            yield finding
+
+
+def _check_row(here: Registration, upload: Upload, repair: bool) -> Finding | None:
+    blob = upload.blob
+    if blob is None:
+        return None
+    size = here.storage.measure(blob)
+
+    def found(kind: str, count: int, *, mended: bool = repair) -> Finding:
+        return Finding(here.name, kind, str(upload.id), count, mended)
+
+    if upload.status is Status.TERMINATING:
+        if repair:
+            here.engine.terminate(upload)
+        return found("half-terminated", size or 0)
+    if upload.status is Status.EXPIRED:
+        if size is None:
+            return None
+        if repair:
+            here.storage.delete(blob)
+        return found("leftover", size)
+    if (size or 0) < upload.offset or (size is None and upload.is_complete):
+        if repair and not upload.is_complete:
+            here.engine.terminate(upload)
+        lost = upload.offset - (size or 0)
+        return found("missing", lost, mended=repair and not upload.is_complete)
+    if size is not None and size > upload.offset:
+        return _check_tail(here, upload, size, repair)
+    return None
+
+
+def _check_tail(
+    here: Registration, upload: Upload, size: int, repair: bool
+) -> Finding | None:
+    """A tail may belong to a request that is writing it just now: leave that alone."""
+    age = here.engine.clock() - upload.last_activity_at
+    if upload.status is Status.UPLOADING and age < ORPHAN_AGE:
+        return None
+    if repair and not here.engine.cut_tail(upload):
+        return None
+    return Finding(here.name, "tail", str(upload.id), size - upload.offset, repair)
+
+
+def _check_stored(here: Registration, repair: bool) -> Iterator[Finding]:
+    batch: list[StoredItem] = []
+    for item in here.storage.stored():
+        if here.engine.clock() - item.modified_at < ORPHAN_AGE:
+            continue
+        batch.append(item)
+        if len(batch) >= 200:
+            yield from _check_batch(here, batch, repair)
+            batch = []
+    yield from _check_batch(here, batch, repair)
+
+
+def _check_batch(
+    here: Registration, batch: list[StoredItem], repair: bool
+) -> Iterator[Finding]:
+    """Bytes are orphans where no table of the app on the same storage has them."""
+    sharing = {
+        id(other.table): other
+        for other in registrations(current_app).values()
+        if other.storage.identity == here.storage.identity
+    }
+    keys = [item.key for item in batch if not item.staged]
+    known: set[str] = set()
+    for other in sharing.values():
+        known |= other.repository.known_keys(keys)
+    for item in batch:
+        if not item.staged and item.key in known:
+            continue
+        mended = here.storage.discard(item) if repair else False
+        kind = "stage" if item.staged else "orphan"
+        yield Finding(here.name, kind, item.key, item.size, mended)

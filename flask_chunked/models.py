@@ -1,0 +1,148 @@
+"""The row of an upload: a mixin for the application's model, and the default model.
+
+Knows SQLAlchemy and the engine's states; nothing of requests.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    Uuid,
+    event,
+)
+from sqlalchemy.orm import Mapped, Mapper, mapped_column
+
+from .engine.states import Status
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes on every database; stored without an offset."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        """Aware in any zone -> naive UTC."""
+        if value is None:
+            return None
+        return value.astimezone(timezone.utc).replace(tzinfo=None)
+
+    def process_result_value(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        """Naive UTC -> aware UTC."""
+        return None if value is None else value.replace(tzinfo=timezone.utc)
+
+
+def _utcnow() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class ChunkedUploadMixin:
+    """The columns of an upload, for ``class Video(ChunkedUploadMixin, db.Model)``.
+
+    Sizes are bytes, times aware UTC. Own columns, relations and validators beside them
+    are welcome; ``user`` may be overridden, for instance with a foreign key. Only
+    ``filename`` and the model's own columns are for the application to change.
+    """
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=uuid.uuid4)
+    blueprint: Mapped[str] = mapped_column(String(255), default="")
+    user: Mapped[str | None] = mapped_column(String(255))
+    filename: Mapped[str] = mapped_column(String(255), default="upload")
+    offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    length: Mapped[int | None] = mapped_column(BigInteger)
+    status: Mapped[str] = mapped_column(String(16), default=Status.UPLOADING.value)
+    fence: Mapped[int] = mapped_column(BigInteger, default=0)
+    last_start: Mapped[int | None] = mapped_column(BigInteger)
+    last_digest: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=_utcnow)
+    last_activity_at: Mapped[datetime] = mapped_column(UTCDateTime, default=_utcnow)
+    completed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    storage_key: Mapped[str | None] = mapped_column(String(512))
+    dialect: Mapped[str] = mapped_column(String(32), default="")
+    partial: Mapped[bool] = mapped_column(Boolean, default=False)
+    concat: Mapped[str | None] = mapped_column(Text)
+    raw_metadata: Mapped[str | None] = mapped_column(Text)
+    content_type: Mapped[str | None] = mapped_column(String(255))
+    hash_name: Mapped[str | None] = mapped_column(String(32))
+    hash_state: Mapped[bytes | None] = mapped_column(LargeBinary)
+    digest: Mapped[str | None] = mapped_column(String(255))
+    event_id: Mapped[uuid.UUID | None] = mapped_column(Uuid)
+    delivered_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    delivery_started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    storage_state: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+    @property
+    def is_complete(self) -> bool:
+        """All bytes are there, checked and announced."""
+        return bool(self.status == Status.COMPLETE.value)
+
+
+@event.listens_for(ChunkedUploadMixin, "instrument_class", propagate=True)
+def _constrain(mapper: Mapper[Any], cls: type) -> None:
+    """Add checks and the listing index; a model's own ``__table_args__`` stay."""
+    table = mapper.local_table
+    if not isinstance(table, Table) or table.info.get("chunked_upload"):
+        return
+    table.info["chunked_upload"] = True
+    c = table.c
+    name = table.name
+    table.append_constraint(CheckConstraint(c.offset >= 0, name=f"{name}_offset_ge_0"))
+    table.append_constraint(
+        CheckConstraint(
+            c.length.is_(None) | (c.offset <= c.length), name=f"{name}_offset_le_length"
+        )
+    )
+    table.append_constraint(
+        CheckConstraint(
+            c.status.in_([status.value for status in Status]), name=f"{name}_status"
+        )
+    )
+    Index(f"ix_{name}_listing", c.blueprint, c.status, c.created_at, c.id)
+    Index(f"ix_{name}_activity", c.status, c.last_activity_at)
+
+
+#: Names of the mixin's columns; what else a model has is the application's own.
+CORE_COLUMNS = frozenset(
+    name for name in ChunkedUploadMixin.__annotations__ if not name.startswith("_")
+)
+
+
+def default_model(db: SQLAlchemy) -> type[Any]:
+    """The model ``ChunkedUpload`` of this ``db``, built once and shared."""
+    # Kept with the metadata, so that it lives exactly as long as its tables.
+    info: dict[str, Any] = db.metadata.info
+    model: type[Any] | None = info.get("flask_chunked.default_model")
+    if model is None:
+        attributes: Mapping[str, object] = {
+            "__tablename__": "chunked_upload",
+            "__module__": __name__,
+            "__doc__": "Uploads of blueprints that name no model of their own.",
+        }
+        model = type("ChunkedUpload", (ChunkedUploadMixin, db.Model), dict(attributes))
+        info["flask_chunked.default_model"] = model
+    return model

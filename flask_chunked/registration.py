@@ -1,0 +1,391 @@
+"""One blueprint in one app: its model, storage, engine and what dialects ask of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from flask import Flask, Response, current_app, url_for
+from marshmallow import ValidationError
+from sqlalchemy import Select, Table, false, inspect, or_
+from werkzeug.utils import cached_property
+
+from .config import Settings
+from .database import Database
+from .dialects.base import Action
+from .engine.engine import Engine
+from .engine.records import Upload
+from .engine.states import Status
+from .exceptions import (
+    ConfigurationError,
+    InvalidFields,
+    NotAuthorized,
+    OwnerRequired,
+    UnknownUpload,
+)
+from .models import default_model
+from .repository import Page, SQLRepository
+from .sessions import SessionGuard
+from .signals import BY_EVENT
+from .storage.base import Storage, StorageSettings
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+    from .blueprint import ChunkedUploadBlueprint
+
+logger = logging.getLogger("flask_chunked")
+
+EXTENSION = "chunked_uploads"
+
+
+class Registration:
+    """A blueprint registered in an app under a name.
+
+    :param name: the full endpoint prefix, which is also stored with each upload.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        blueprint: ChunkedUploadBlueprint,
+        name: str,
+        settings: Settings,
+        db: SQLAlchemy,
+        model: type[Any],
+    ) -> None:
+        self.app = app
+        self.blueprint = blueprint
+        self.name = name
+        self.settings = settings
+        self.db = db
+        self.model = model
+        self.sessions = SessionGuard.of(db)
+        self.user_field = blueprint.user_field_name
+        self.user_column = _user_column(model, self.user_field)
+        bind_key = getattr(model, "__bind_key__", None)
+        self.database = Database(
+            db, bind_key, durable=settings.durable, wal=settings.sqlite_wal
+        )
+        self.repository = SQLRepository(self.database, model, name, self.user_field)
+        self.storage = self._make_storage()
+        self.engine = Engine(
+            blueprint=name,
+            repository=self.repository,
+            storage=self.storage,
+            policy=RegisteredPolicy(self),
+            expiration=settings.expiration_delta,
+        )
+
+    @property
+    def table(self) -> Table:
+        """The model's table."""
+        table: Table = self.model.__table__
+        return table
+
+    def _make_storage(self) -> Storage:
+        settings = StorageSettings(
+            base=self.app.instance_path,
+            path=self.settings.path,
+            durable=self.settings.durable,
+            incomplete_ext=self.settings.incomplete_ext,
+            complete_ext=self.settings.complete_ext,
+        )
+        factory = self.settings.load_storage_class()
+        return factory(settings, **dict(self.blueprint.storage_options or {}))
+
+    def instance(self, upload: Upload) -> Any:
+        """The upload's model instance in the application's ``db.session``, fresh."""
+        found = self.db.session.get(self.model, upload.id, populate_existing=True)
+        if found is None:
+            raise UnknownUpload()
+        return found
+
+    def coerce_owner(self, value: object) -> object:
+        """A user id in the column's type; ``None`` where it is none of that type."""
+        if value is None:
+            return None
+        try:
+            wanted = self.user_column.type.python_type
+        except NotImplementedError:
+            return value
+        if isinstance(value, wanted):
+            return value
+        with suppress(ValueError, TypeError):
+            return wanted(value)
+        return None
+
+    def visible(
+        self, query: Select[Any], owner: object, *, listing: bool
+    ) -> Select[Any]:
+        """Restrict a query to what a caller may see; never more than asked for."""
+        if not self.settings.user_restricted:
+            return query
+        mine = false() if owner is None else self.user_column == owner
+        if self.settings.allow_anonymous and not listing:
+            # The unguessable URL is the capability of an upload without an owner.
+            mine = or_(mine, self.user_column.is_(None))
+        return query.where(mine)
+
+
+class RegisteredPolicy:
+    """The blueprint's hooks as the engine calls them."""
+
+    def __init__(self, registration: Registration) -> None:
+        self._registration = registration
+        self._blueprint = registration.blueprint
+
+    def _overrides(self, hook: str) -> bool:
+        return self._blueprint.overrides(hook)
+
+    @property
+    def inspects(self) -> bool:
+        """Is ``inspect`` overridden?"""
+        return self._overrides("inspect")
+
+    def validate(self, upload: Upload) -> None:
+        """Before the first byte, with a snapshot."""
+        self._blueprint.validate(upload)
+
+    def inspect(self, upload: Upload, head: bytes) -> None:
+        """The first bytes, with a snapshot."""
+        self._blueprint.inspect(upload, head)
+        self._registration.sessions.release("inspect()")
+
+    def verify(self, upload: Upload) -> None:
+        """All bytes are there, with an instance."""
+        if not self._overrides("verify"):
+            return
+        self._blueprint.verify(self._registration.instance(upload))
+        self._registration.sessions.release("verify()")
+
+    def deliver(self, upload: Upload) -> None:
+        """Hand the finished upload to the application, with an instance."""
+        if not self._overrides("deliver"):
+            return
+        sessions = self._registration.sessions
+        try:
+            self._blueprint.deliver(self._registration.instance(upload))
+            sessions.release("deliver()")
+        except BaseException:
+            sessions.discard()
+            raise
+
+    def announce(self, event: str, upload: Upload) -> None:
+        """Send the signal; what receivers raise is logged and changes nothing."""
+        signal = BY_EVENT[event]
+        app = self._registration.app
+        for receiver in signal.receivers_for(app):
+            try:
+                receiver(app, upload=upload)
+            # A receiver cannot refuse: the commit that it is told of is done.
+            except Exception:
+                logger.exception("receiver of %s failed", signal.name)
+
+
+@dataclass
+class RequestHost:
+    """What one request's dialect may ask; answers that cost are kept."""
+
+    registration: Registration
+    view_args: Mapping[str, object]
+
+    @property
+    def engine(self) -> Engine:
+        """The registration's engine."""
+        return self.registration.engine
+
+    @property
+    def settings(self) -> Settings:
+        """The registration's configuration."""
+        return self.registration.settings
+
+    @property
+    def field_name(self) -> str:
+        """Name of the file part."""
+        return self.registration.blueprint.field_name
+
+    @property
+    def max_form_parts(self) -> int:
+        """The most parts of a form."""
+        return self.registration.blueprint.max_form_parts
+
+    @property
+    def checksum_wanted(self) -> bool:
+        """``do_checksum_check``."""
+        return self.registration.blueprint.do_checksum_check
+
+    def max_bytes(self) -> int | None:
+        """``get_max_bytes()``."""
+        return self.registration.blueprint.get_max_bytes()
+
+    @cached_property
+    def _owner(self) -> object:
+        return self.registration.coerce_owner(self.registration.blueprint.get_user_id())
+
+    def owner(self) -> object:
+        """The caller; asked once."""
+        return self._owner
+
+    def require_owner(self) -> object:
+        """The caller, or ``None`` where uploads without an owner are allowed."""
+        owner = self.owner()
+        if owner is None and not self.settings.allow_anonymous:
+            raise OwnerRequired()
+        return owner
+
+    def authorize(self, action: Action, upload: Upload | None = None) -> None:
+        """Ask ``authorize``; a falsy answer or an error of its own refuses."""
+        if not self.registration.blueprint.authorize(action.value, upload):
+            raise NotAuthorized()
+
+    def is_authorized(self, action: Action, upload: Upload) -> bool:
+        """Ask ``authorize`` and take its error for a no."""
+        try:
+            self.authorize(action, upload)
+        except NotAuthorized:
+            return False
+        return True
+
+    def find(self, upload_id: UUID | None) -> Upload:
+        """Look the upload up among those the caller may see."""
+        if upload_id is None:
+            raise UnknownUpload()
+        query = self.registration.visible(
+            self.registration.blueprint.get_query(), self.owner(), listing=False
+        )
+        found = self.registration.repository.find(query, upload_id)
+        if found is None:
+            raise UnknownUpload()
+        return found
+
+    def page(self, page: Page) -> list[Upload]:
+        """A page of what the caller may list."""
+        return self.registration.repository.page(self._listing(), page)
+
+    def count(self, page: Page) -> int:
+        """All of what the caller may list."""
+        return self.registration.repository.count(self._listing(), page)
+
+    def _listing(self) -> Select[Any]:
+        return self.registration.visible(
+            self.registration.blueprint.get_query(), self.owner(), listing=True
+        )
+
+    def load_fields(self, form: Mapping[str, str]) -> Mapping[str, object]:
+        """Validate a form's fields by the schema."""
+        schema = self.registration.blueprint.schema_class()
+        known = {
+            name: value for name, value in form.items() if name in schema.load_fields
+        }
+        try:
+            loaded: Mapping[str, object] = schema.load(known)
+        except ValidationError as error:
+            raise InvalidFields(_messages(error)) from error
+        return loaded
+
+    def represent(self, upload: Upload) -> dict[str, object]:
+        """Dump the upload by the schema."""
+        schema = self.registration.blueprint.schema_class()
+        dumped: dict[str, object] = schema.dump(
+            Representation(upload, self.url(upload), self.content_url(upload))
+        )
+        return dumped
+
+    def url(self, upload: Upload) -> str:
+        """Absolute URL of the upload."""
+        return self._build("upload", upload)
+
+    def content_url(self, upload: Upload) -> str | None:
+        """Absolute URL of the content, where there is something to download."""
+        if not self.settings.downloads or not upload.is_complete or not upload.blob:
+            return None
+        return self._build("file", upload)
+
+    def _build(self, endpoint: str, upload: Upload) -> str:
+        values: dict[str, Any] = {
+            **self.view_args,
+            "upload_id": str(upload.id),
+            "_external": True,
+        }
+        return url_for(f"{self.registration.name}.{endpoint}", **values)
+
+    def completion_response(self, upload: Upload) -> Response | None:
+        """What ``on_completion`` answers, as a response."""
+        if not self.registration.blueprint.overrides("on_completion"):
+            return None
+        instance = self.registration.instance(upload)
+        answer = self.registration.blueprint.on_completion(instance)
+        return None if answer is None else current_app.make_response(answer)
+
+    def release_session(self) -> None:
+        """No pooled connection waits for the client."""
+        self.registration.sessions.release("a request")
+
+
+class Representation:
+    """An upload as the schema sees it: its row, its URLs, its status as a number."""
+
+    def __init__(self, upload: Upload, url: str, file: str | None) -> None:
+        self._upload = upload
+        self.url = url
+        self.file = file
+        self.status = 2 if upload.status is Status.COMPLETE else 1
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._upload, name)
+
+
+def resolve_model(
+    app: Flask, blueprint: ChunkedUploadBlueprint, settings: Settings
+) -> tuple[SQLAlchemy, type[Any]]:
+    """The ``db`` and the model of a blueprint in an app.
+
+    :raises ConfigurationError: there is no ``db``, or no model where one must be named.
+    """
+    model = blueprint.model
+    db = blueprint.db or getattr(model, "__fsa__", None)
+    db = db or app.extensions.get("sqlalchemy")
+    if db is None:
+        raise ConfigurationError(
+            f"Blueprint {blueprint.name!r} needs a database: call db.init_app(app) of "
+            "Flask-SQLAlchemy before register_blueprint(), or pass db= to the blueprint"
+        )
+    if model is not None:
+        return db, model
+    if settings.abstract_model:
+        raise ConfigurationError(
+            f"CHUNKED_UPLOAD_ABSTRACT_MODEL is set, so blueprint {blueprint.name!r} "
+            "must name a model (model = ... or model=...)"
+        )
+    return db, default_model(db)
+
+
+def _user_column(model: type[Any], field: str) -> Any:
+    attributes = inspect(model).column_attrs
+    if field not in attributes:
+        raise ConfigurationError(
+            f"user_field_name {field!r} is no column of model {model.__name__}; "
+            f"it has: {', '.join(sorted(a.key for a in attributes))}"
+        )
+    return attributes[field].columns[0]
+
+
+def _messages(error: ValidationError) -> dict[str, list[str]]:
+    found: dict[Any, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return {
+        str(name): [str(m) for m in messages]
+        if isinstance(messages, list)
+        else [str(messages)]
+        for name, messages in found.items()
+    }
+
+
+def registrations(app: Flask) -> dict[str, Registration]:
+    """All blueprints of the app, by the name they are registered under."""
+    state: dict[str, Registration] = app.extensions.setdefault(EXTENSION, {})
+    return state

@@ -1,0 +1,416 @@
+"""Claims, compare-and-set and queries on the rows of uploads.
+
+SQLAlchemy Core in short transactions; the ORM only for creation, so that the
+application's columns, events and validators work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    delete,
+    func,
+    inspect,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
+
+from .database import Database
+from .engine.records import Step, Upload
+from .engine.states import Event, Status, sources, target
+from .exceptions import ChunkedUploadError, InvalidFields, OwnerRequired
+from .models import CORE_COLUMNS
+
+#: Rows fetched at once by the loops of the maintenance commands.
+BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a listing.
+
+    :param after: (creation time, id) of the last row of the page before, or ``None``.
+    :param skip: rows to skip; for page numbers.
+    :param statuses: the states wanted.
+    :param active_since: hide unfinished uploads idle since before; ``None``: all.
+    """
+
+    statuses: tuple[Status, ...]
+    limit: int
+    after: tuple[datetime, UUID] | None = None
+    skip: int = 0
+    active_since: datetime | None = None
+
+
+class SQLRepository:
+    """The repository on one model's table.
+
+    :param blueprint: name under which this repository's uploads are registered.
+    :param user_field: the model's attribute that holds the owner.
+    """
+
+    def __init__(
+        self, database: Database, model: type[Any], blueprint: str, user_field: str
+    ) -> None:
+        self._database = database
+        self._model = model
+        self._table: Table = model.__table__
+        self._blueprint = blueprint
+        self._user_field = user_field
+        columns = {
+            attribute.key: attribute.columns[0].name
+            for attribute in inspect(model).column_attrs
+        }
+        self._user_column = columns[user_field]
+        #: Attribute -> column of what the application added to the mixin.
+        self._own_columns = {
+            name: column
+            for name, column in columns.items()
+            if name not in CORE_COLUMNS and name != user_field
+        }
+
+    # -- the port of the engine ----------------------------------------------------
+
+    def create(self, draft: Upload, fields: Mapping[str, object]) -> Upload:
+        """Insert the draft's row through the ORM, in a session of ours."""
+        instance = self._instance(draft, fields)
+        try:
+            with (
+                self._database.transaction() as connection,
+                Session(
+                    connection, join_transaction_mode="create_savepoint"
+                ) as session,
+            ):
+                session.add(instance)
+                session.commit()
+                row = self._select(connection, draft.id)
+        except (IntegrityError, DataError) as error:
+            reason = str(error.orig).splitlines()[0]
+            names = [
+                name for name, column in self._own_columns.items() if column in reason
+            ]
+            if not names and self._user_column in reason:
+                raise OwnerRequired() from error
+            raise InvalidFields(
+                {name: ["Missing or not allowed."] for name in names or ["fields"]}
+            ) from error
+        if row is None:  # pragma: no cover - inserted in this transaction
+            raise RuntimeError("the new upload's row is not there")
+        return row
+
+    def get(self, upload_id: UUID) -> Upload | None:
+        """The row, in whatever state."""
+        with self._database.transaction() as connection:
+            return self._select(connection, upload_id)
+
+    def claim(self, upload_id: UUID, start: int) -> Upload | None:
+        """Bump the fence where the upload is open and stands at ``start``."""
+        at_start = self._table.c.offset == start
+        return self._transition(upload_id, Event.APPEND, where=[at_start])
+
+    def take_over(self, upload_id: UUID) -> Upload | None:
+        """Bump the fence where the upload is open."""
+        return self._transition(upload_id, Event.TAKE_OVER)
+
+    def holds(self, upload_id: UUID, fence: int, offset: int) -> bool:
+        """Still open, same fence, same offset?"""
+        c = self._table.c
+        statement = select(c.fence).where(
+            c.id == upload_id,
+            c.fence == fence,
+            c.offset == offset,
+            c.status == Status.UPLOADING.value,
+        )
+        with self._database.transaction() as connection:
+            return connection.execute(statement).first() is not None
+
+    def advance(self, step: Step) -> bool:
+        """Move the offset, with the storage's receipt, if nobody else did."""
+        c = self._table.c
+        statement = (
+            update(self._table)
+            .where(
+                c.id == step.upload_id,
+                c.fence == step.fence,
+                c.offset == step.old_offset,
+                c.status == Status.UPLOADING.value,
+            )
+            .values(
+                offset=step.offset,
+                last_start=step.start,
+                last_digest=step.digest,
+                last_activity_at=step.at,
+                storage_state=step.state,
+            )
+        )
+        with self._database.transaction() as connection:
+            return bool(connection.execute(statement).rowcount == 1)
+
+    def begin_completion(self, upload_id: UUID) -> Upload | None:
+        """To completing, where all bytes are there."""
+        c = self._table.c
+        return self._transition(
+            upload_id, Event.BEGIN_COMPLETION, where=[c.offset == c.length]
+        )
+
+    def refuse_completion(self, upload_id: UUID, fence: int) -> None:
+        """Back to uploading, if no other completion began since."""
+        mine = self._table.c.fence == fence
+        self._transition(upload_id, Event.REFUSE_COMPLETION, where=[mine], bump=False)
+
+    def complete(
+        self, upload_id: UUID, digest: str | None, event_id: UUID, at: datetime
+    ) -> Upload | None:
+        """To complete; digest and completion event in the same transaction."""
+        return self._transition(
+            upload_id,
+            Event.COMPLETE,
+            values={
+                "digest": digest,
+                "completed_at": at,
+                "last_activity_at": at,
+                "event_id": event_id,
+                "delivered_at": None,
+                "attempts": 0,
+            },
+        )
+
+    def begin_termination(self, upload_id: UUID) -> Upload | None:
+        """To terminating: nobody appends, completes or sees it any more."""
+        return self._transition(upload_id, Event.TERMINATE)
+
+    def begin_expiry(self, upload_id: UUID, before: datetime) -> Upload | None:
+        """To expired, if it is unfinished and still idle since ``before``."""
+        idle = self._table.c.last_activity_at <= before
+        return self._transition(upload_id, Event.EXPIRE, where=[idle])
+
+    def remove(self, upload_id: UUID) -> None:
+        """Delete the row."""
+        statement = delete(self._table).where(self._table.c.id == upload_id)
+        with self._database.transaction() as connection:
+            connection.execute(statement)
+
+    def expirable(self, before: datetime, expired_too: bool) -> Iterator[Upload]:
+        """Unfinished uploads idle since ``before``; expired ones on request."""
+        c = self._table.c
+        idle = and_(
+            c.status.in_(_values(sources(Event.EXPIRE))), c.last_activity_at <= before
+        )
+        wanted = or_(idle, c.status == Status.EXPIRED.value) if expired_too else idle
+        return self.matching(wanted)
+
+    def claim_delivery(
+        self, upload_id: UUID, at: datetime, stale: datetime
+    ) -> Upload | None:
+        """Take the pending event, unless somebody is at it since ``stale``."""
+        c = self._table.c
+        free = or_(c.delivery_started_at.is_(None), c.delivery_started_at <= stale)
+        statement = (
+            update(self._table)
+            .where(
+                c.id == upload_id,
+                c.status == Status.COMPLETE.value,
+                c.event_id.is_not(None),
+                c.delivered_at.is_(None),
+                free,
+            )
+            .values(delivery_started_at=at, attempts=c.attempts + 1)
+        )
+        return self._update(upload_id, statement)
+
+    def mark_delivered(self, upload_id: UUID, at: datetime) -> None:
+        """The event is done with."""
+        statement = (
+            update(self._table)
+            .where(self._table.c.id == upload_id)
+            .values(delivered_at=at)
+        )
+        self._update(upload_id, statement)
+
+    def undelivered(self, before: datetime) -> Iterator[Upload]:
+        """Complete uploads whose event is pending since ``before``."""
+        c = self._table.c
+        started = func.coalesce(c.delivery_started_at, c.completed_at)
+        return self.matching(
+            and_(
+                c.status == Status.COMPLETE.value,
+                c.event_id.is_not(None),
+                c.delivered_at.is_(None),
+                started <= before,
+            )
+        )
+
+    # -- queries of the blueprint and of maintenance ---------------------------------
+
+    def forget_file(self, upload_id: UUID) -> None:
+        """The file was moved away; the record stays without it."""
+        statement = (
+            update(self._table)
+            .where(self._table.c.id == upload_id)
+            .values(storage_key=None, storage_state=None)
+        )
+        self._update(upload_id, statement)
+
+    def find(self, query: Select[Any], upload_id: UUID) -> Upload | None:
+        """The row, where the application's query lets the caller see it."""
+        c = self._table.c
+        statement = self._columns_of(query).where(
+            c.id == upload_id, c.status != Status.TERMINATING.value
+        )
+        with self._database.transaction() as connection:
+            row = connection.execute(statement).first()
+        return None if row is None else self._to_upload(row)
+
+    def page(self, query: Select[Any], page: Page) -> list[Upload]:
+        """A page of the query's rows, oldest first."""
+        c = self._table.c
+        statement = self._columns_of(self._filtered(query, page))
+        if page.after is not None:
+            created_at, upload_id = page.after
+            statement = statement.where(
+                or_(
+                    c.created_at > created_at,
+                    and_(c.created_at == created_at, c.id > upload_id),
+                )
+            )
+        statement = statement.order_by(c.created_at, c.id)
+        statement = statement.limit(page.limit).offset(page.skip)
+        with self._database.transaction() as connection:
+            return [self._to_upload(row) for row in connection.execute(statement)]
+
+    def count(self, query: Select[Any], page: Page) -> int:
+        """How many rows the query has on all pages."""
+        filtered = self._columns_of(self._filtered(query, page)).subquery()
+        with self._database.transaction() as connection:
+            statement = select(func.count()).select_from(filtered)
+            return int(connection.execute(statement).scalar_one())
+
+    def matching(
+        self, condition: ColumnElement[bool] | None = None
+    ) -> Iterator[Upload]:
+        """All rows of this blueprint that match, in batches; safe against changes."""
+        c = self._table.c
+        last: UUID | None = None
+        while True:
+            statement = select(*c).where(c.blueprint == self._blueprint)
+            if condition is not None:
+                statement = statement.where(condition)
+            if last is not None:
+                statement = statement.where(c.id > last)
+            statement = statement.order_by(c.id).limit(BATCH)
+            with self._database.transaction() as connection:
+                rows = [self._to_upload(row) for row in connection.execute(statement)]
+            yield from rows
+            if len(rows) < BATCH:
+                return
+            last = rows[-1].id
+
+    def known_keys(self, keys: list[str]) -> set[str]:
+        """Which of the storage keys some row of the table has, whatever blueprint."""
+        c = self._table.c
+        statement = select(c.storage_key).where(c.storage_key.in_(keys))
+        with self._database.transaction() as connection:
+            return {row.storage_key for row in connection.execute(statement)}
+
+    # -- inside --------------------------------------------------------------------
+
+    def _transition(
+        self,
+        upload_id: UUID,
+        happening: Event,
+        *,
+        where: list[ColumnElement[bool]] | None = None,
+        values: Mapping[str, object] | None = None,
+        bump: bool = True,
+    ) -> Upload | None:
+        """One row of the transition table, as one conditional UPDATE."""
+        c = self._table.c
+        changes: dict[str, object] = {"status": target(happening).value}
+        if bump:
+            changes["fence"] = c.fence + 1
+        statement = (
+            update(self._table)
+            .where(
+                c.id == upload_id,
+                c.status.in_(_values(sources(happening))),
+                *(where or []),
+            )
+            .values({**changes, **(values or {})})
+        )
+        return self._update(upload_id, statement)
+
+    def _update(self, upload_id: UUID, statement: Any) -> Upload | None:
+        # UPDATE first, SELECT second: SQLite takes its write lock at once, and no
+        # database needs RETURNING for it.
+        with self._database.transaction() as connection:
+            if connection.execute(statement).rowcount != 1:
+                return None
+            return self._select(connection, upload_id)
+
+    def _select(self, connection: Connection, upload_id: UUID) -> Upload | None:
+        statement = select(*self._table.c).where(self._table.c.id == upload_id)
+        row = connection.execute(statement).first()
+        return None if row is None else self._to_upload(row)
+
+    def _columns_of(self, query: Select[Any]) -> Select[Any]:
+        return query.with_only_columns(*self._table.c, maintain_column_froms=True)
+
+    def _filtered(self, query: Select[Any], page: Page) -> Select[Any]:
+        c = self._table.c
+        query = query.where(c.status.in_(_values(page.statuses)))
+        if page.active_since is None:
+            return query
+        live = or_(
+            c.status != Status.UPLOADING.value, c.last_activity_at > page.active_since
+        )
+        return query.where(live)
+
+    def _instance(self, draft: Upload, own: Mapping[str, object]) -> Any:
+        core = {
+            field.name: getattr(draft, field.name)
+            for field in fields(Upload)
+            if field.name not in ("user", "extra")
+        }
+        core["status"] = draft.status.value
+        core[self._user_field] = draft.user
+        instance = self._model()
+        for name, value in core.items():
+            setattr(instance, name, value)
+        errors: dict[str, list[str]] = {}
+        for name, value in own.items():
+            try:
+                setattr(instance, name, value)
+            except ChunkedUploadError:
+                raise
+            except (ValueError, TypeError) as error:
+                # A validator of the application's model.
+                errors[name] = [str(error)]
+        if errors:
+            raise InvalidFields(errors)
+        return instance
+
+    def _to_upload(self, row: Row[Any]) -> Upload:
+        values = dict(row._mapping)
+        owner = values.get(self._user_column)
+        core = {name: values[name] for name in CORE_COLUMNS if name != "user"}
+        core["status"] = Status(core["status"])
+        extra = {name: values[column] for name, column in self._own_columns.items()}
+        return Upload(user=owner, extra=extra, **core)
+
+
+def _values(statuses: tuple[Status, ...]) -> list[str]:
+    return [status.value for status in statuses]

@@ -1,0 +1,117 @@
+"""The URLs of a registered blueprint, and the dispatcher behind all of them.
+
+One catch-all rule with every method: no redirect, no HTML, no automatic OPTIONS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from flask import Response, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.routing import BaseConverter
+
+from .dialects.base import Call, Dialect, Target
+from .exceptions import ChunkedUploadError
+from .protocol.upload_id import parse_upload_id
+from .registration import Registration, RequestHost
+
+#: Methods that a POST may stand for, with ``X-HTTP-Method-Override``.
+OVERRIDABLE = frozenset({"PUT", "PATCH", "DELETE"})
+
+
+class RestConverter(BaseConverter):
+    """Whatever follows the prefix, slashes and nothing at all included."""
+
+    regex = ".*"
+    part_isolating = False
+    # After every other rule, so that an application's own URLs stay its own.
+    weight = 10_000
+
+
+def add_rules(
+    state: BlueprintSetupState, name: str, view: Callable[..., Response]
+) -> None:
+    """Add the catch-all rule, and rules that only build URLs."""
+    app = state.app
+    app.url_map.converters.setdefault("chunked_upload_rest", RestConverter)
+    prefix = (state.url_prefix or "").rstrip("/")
+    if prefix and not prefix.startswith("/"):
+        prefix = "/" + prefix
+    served = [prefix or "/", f"{prefix}/<chunked_upload_rest:rest>"]
+    built = {
+        "collection": f"{prefix}/",
+        "upload": f"{prefix}/<upload_id>",
+        "file": f"{prefix}/<upload_id>/file",
+    }
+    defaults = dict(state.url_defaults) or None
+    for path in served:
+        rule = app.url_rule_class(
+            path,
+            endpoint=f"{name}.dispatch",
+            methods=None,
+            strict_slashes=False,
+            merge_slashes=False,
+            subdomain=state.subdomain,
+            defaults=defaults,
+        )
+        rule.provide_automatic_options = False  # type: ignore[attr-defined]
+        app.url_map.add(rule)
+    for endpoint, path in built.items():
+        app.url_map.add(
+            app.url_rule_class(
+                path,
+                endpoint=f"{name}.{endpoint}",
+                build_only=True,
+                subdomain=state.subdomain,
+                defaults=defaults,
+            )
+        )
+    app.view_functions[f"{name}.dispatch"] = view
+
+
+def dispatch(
+    registration: Registration, rest: str, view_args: Mapping[str, object]
+) -> Response:
+    """Answer one request: method override, dialect, answer or rendered error."""
+    target, upload_id_text = _target(rest)
+    call = Call(
+        request=request,
+        method=_method(),
+        target=target,
+        upload_id=parse_upload_id(upload_id_text),
+        host=RequestHost(registration, view_args),
+    )
+    speaker, others = _speaker(registration, call)
+    try:
+        response = speaker.handle(call, others)
+    except ChunkedUploadError as error:
+        response = speaker.render_error(call, error)
+    call.drain()
+    return response
+
+
+def _method() -> str:
+    override = request.headers.get("X-HTTP-Method-Override", "").strip().upper()
+    if request.method == "POST" and override in OVERRIDABLE:
+        return override
+    return request.method
+
+
+def _speaker(registration: Registration, call: Call) -> tuple[Dialect, list[Dialect]]:
+    speakers = registration.blueprint.speakers
+    for dialect in speakers:
+        if dialect.speaks(call):
+            return dialect, [other for other in speakers if other is not dialect]
+    raise RuntimeError("no dialect speaks; the last one must take every request")
+
+
+def _target(rest: str) -> tuple[Target, str]:
+    if not rest:
+        return Target.COLLECTION, ""
+    parts = rest.removesuffix("/").split("/")
+    if len(parts) == 1 and parts[0]:
+        return Target.UPLOAD, parts[0]
+    if len(parts) == 2 and parts[1] == "file":
+        return Target.FILE, parts[0]
+    return Target.UNKNOWN, ""
