@@ -238,7 +238,7 @@ def test_callable_storage_factory_is_kept() -> None:
 def test_equal_suffixes_are_refused(extension: str) -> None:
     config = {
         "CHUNKED_UPLOAD_COMPLETE_EXT": extension,
-        "CHUNKED_UPLOAD_INCOMPLETE_EXT": extension,
+        "CHUNKED_UPLOAD_INCOMPLETE_EXT": f" {extension} ",
     }
     with pytest.raises(ConfigurationError, match=r"COMPLETE_EXT.*INCOMPLETE_EXT"):
         Settings.from_config(config, {})

@@ -52,6 +52,7 @@ MALFORMED = [
     pytest.param("bytes */*", id="all-unknown"),
     pytest.param("bytes *-9/10", id="star-start"),
     pytest.param("bytes 9-0/10", id="end-before-start"),
+    pytest.param("bytes 5-4/10", id="no-bytes"),
     pytest.param("bytes --1-9/10", id="negative-start"),
     pytest.param("bytes +0-9/10", id="plus-sign"),
     pytest.param("bytes 0x0-9/10", id="hexadecimal"),
