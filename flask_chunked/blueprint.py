@@ -5,6 +5,7 @@ The only place that wires dialects, engine, storage and database to an app.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -271,8 +272,12 @@ class ChunkedUploadBlueprint(Blueprint):
         cli.add_commands(app)
 
     def _settings(self, app: Flask) -> Settings:
-        overrides = {key: getattr(self, name) for key, name in OVERRIDES.items()}
+        overrides = {key: self._option(name) for key, name in OVERRIDES.items()}
         return Settings.from_config(app.config, overrides)
+
+    def _option(self, name: str) -> object:
+        # From the class: a plain factory function must not become a bound method.
+        return vars(self).get(name, inspect.getattr_static(type(self), name))
 
 
 def _blob(upload: Any) -> Blob:

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
-from flask import Flask, Response, current_app, url_for
-from marshmallow import ValidationError
+from flask import Flask
 from sqlalchemy import Select, Table, false, inspect, or_
-from werkzeug.utils import cached_property
 
 from .config import Settings
 from .database import Database
-from .dialects.base import Action
 from .engine.engine import Engine
 from .engine.records import Upload
-from .engine.states import Status
 from .exceptions import (
     ConfigurationError,
-    InvalidFields,
-    NotAuthorized,
-    OwnerRequired,
     UnknownUpload,
 )
 from .models import default_model
-from .repository import Page, SQLRepository
+from .repository import SQLRepository
 from .sessions import SessionGuard
 from .signals import BY_EVENT
 from .storage.base import Storage, StorageSettings
@@ -187,159 +177,6 @@ class RegisteredPolicy:
                 logger.exception("receiver of %s failed", signal.name)
 
 
-@dataclass
-class RequestHost:
-    """What one request's dialect may ask; answers that cost are kept."""
-
-    registration: Registration
-    view_args: Mapping[str, object]
-
-    @property
-    def engine(self) -> Engine:
-        """The registration's engine."""
-        return self.registration.engine
-
-    @property
-    def settings(self) -> Settings:
-        """The registration's configuration."""
-        return self.registration.settings
-
-    @property
-    def field_name(self) -> str:
-        """Name of the file part."""
-        return self.registration.blueprint.field_name
-
-    @property
-    def max_form_parts(self) -> int:
-        """The most parts of a form."""
-        return self.registration.blueprint.max_form_parts
-
-    @property
-    def checksum_wanted(self) -> bool:
-        """``do_checksum_check``."""
-        return self.registration.blueprint.do_checksum_check
-
-    def max_bytes(self) -> int | None:
-        """``get_max_bytes()``."""
-        return self.registration.blueprint.get_max_bytes()
-
-    @cached_property
-    def _owner(self) -> object:
-        return self.registration.coerce_owner(self.registration.blueprint.get_user_id())
-
-    def owner(self) -> object:
-        """The caller; asked once."""
-        return self._owner
-
-    def require_owner(self) -> object:
-        """The caller, or ``None`` where uploads without an owner are allowed."""
-        owner = self.owner()
-        if owner is None and not self.settings.allow_anonymous:
-            raise OwnerRequired()
-        return owner
-
-    def authorize(self, action: Action, upload: Upload | None = None) -> None:
-        """Ask ``authorize``; a falsy answer or an error of its own refuses."""
-        if not self.registration.blueprint.authorize(action.value, upload):
-            raise NotAuthorized()
-
-    def is_authorized(self, action: Action, upload: Upload) -> bool:
-        """Ask ``authorize`` and take its error for a no."""
-        try:
-            self.authorize(action, upload)
-        except NotAuthorized:
-            return False
-        return True
-
-    def find(self, upload_id: UUID | None) -> Upload:
-        """Look the upload up among those the caller may see."""
-        if upload_id is None:
-            raise UnknownUpload()
-        query = self.registration.visible(
-            self.registration.blueprint.get_query(), self.owner(), listing=False
-        )
-        found = self.registration.repository.find(query, upload_id)
-        if found is None:
-            raise UnknownUpload()
-        return found
-
-    def page(self, page: Page) -> list[Upload]:
-        """A page of what the caller may list."""
-        return self.registration.repository.page(self._listing(), page)
-
-    def count(self, page: Page) -> int:
-        """All of what the caller may list."""
-        return self.registration.repository.count(self._listing(), page)
-
-    def _listing(self) -> Select[Any]:
-        return self.registration.visible(
-            self.registration.blueprint.get_query(), self.owner(), listing=True
-        )
-
-    def load_fields(self, form: Mapping[str, str]) -> Mapping[str, object]:
-        """Validate a form's fields by the schema."""
-        schema = self.registration.blueprint.schema_class()
-        known = {
-            name: value for name, value in form.items() if name in schema.load_fields
-        }
-        try:
-            loaded: Mapping[str, object] = schema.load(known)
-        except ValidationError as error:
-            raise InvalidFields(_messages(error)) from error
-        return loaded
-
-    def represent(self, upload: Upload) -> dict[str, object]:
-        """Dump the upload by the schema."""
-        schema = self.registration.blueprint.schema_class()
-        dumped: dict[str, object] = schema.dump(
-            Representation(upload, self.url(upload), self.content_url(upload))
-        )
-        return dumped
-
-    def url(self, upload: Upload) -> str:
-        """Absolute URL of the upload."""
-        return self._build("upload", upload)
-
-    def content_url(self, upload: Upload) -> str | None:
-        """Absolute URL of the content, where there is something to download."""
-        if not self.settings.downloads or not upload.is_complete or not upload.blob:
-            return None
-        return self._build("file", upload)
-
-    def _build(self, endpoint: str, upload: Upload) -> str:
-        values: dict[str, Any] = {
-            **self.view_args,
-            "upload_id": str(upload.id),
-            "_external": True,
-        }
-        return url_for(f"{self.registration.name}.{endpoint}", **values)
-
-    def completion_response(self, upload: Upload) -> Response | None:
-        """What ``on_completion`` answers, as a response."""
-        if not self.registration.blueprint.overrides("on_completion"):
-            return None
-        instance = self.registration.instance(upload)
-        answer = self.registration.blueprint.on_completion(instance)
-        return None if answer is None else current_app.make_response(answer)
-
-    def release_session(self) -> None:
-        """No pooled connection waits for the client."""
-        self.registration.sessions.release("a request")
-
-
-class Representation:
-    """An upload as the schema sees it: its row, its URLs, its status as a number."""
-
-    def __init__(self, upload: Upload, url: str, file: str | None) -> None:
-        self._upload = upload
-        self.url = url
-        self.file = file
-        self.status = 2 if upload.status is Status.COMPLETE else 1
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._upload, name)
-
-
 def resolve_model(
     app: Flask, blueprint: ChunkedUploadBlueprint, settings: Settings
 ) -> tuple[SQLAlchemy, type[Any]]:
@@ -373,16 +210,6 @@ def _user_column(model: type[Any], field: str) -> Any:
             f"it has: {', '.join(sorted(a.key for a in attributes))}"
         )
     return attributes[field].columns[0]
-
-
-def _messages(error: ValidationError) -> dict[str, list[str]]:
-    found: dict[Any, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return {
-        str(name): [str(m) for m in messages]
-        if isinstance(messages, list)
-        else [str(messages)]
-        for name, messages in found.items()
-    }
 
 
 def registrations(app: Flask) -> dict[str, Registration]:

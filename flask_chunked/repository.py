@@ -7,20 +7,17 @@ application's columns, events and validators work.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     Connection,
-    Row,
     Select,
-    Table,
     and_,
     delete,
     func,
-    inspect,
     or_,
     select,
     update,
@@ -32,8 +29,7 @@ from sqlalchemy.sql import ColumnElement
 from .database import Database
 from .engine.records import Step, Upload
 from .engine.states import Event, Status, sources, target
-from .exceptions import ChunkedUploadError, InvalidFields, OwnerRequired
-from .models import CORE_COLUMNS
+from .rows import RowMapper
 
 #: Rows fetched at once by the loops of the maintenance commands.
 BATCH = 200
@@ -67,27 +63,15 @@ class SQLRepository:
         self, database: Database, model: type[Any], blueprint: str, user_field: str
     ) -> None:
         self._database = database
-        self._model = model
-        self._table: Table = model.__table__
         self._blueprint = blueprint
-        self._user_field = user_field
-        columns = {
-            attribute.key: attribute.columns[0].name
-            for attribute in inspect(model).column_attrs
-        }
-        self._user_column = columns[user_field]
-        #: Attribute -> column of what the application added to the mixin.
-        self._own_columns = {
-            name: column
-            for name, column in columns.items()
-            if name not in CORE_COLUMNS and name != user_field
-        }
+        self._rows = RowMapper(model, user_field)
+        self._table = self._rows.table
 
     # -- the port of the engine ----------------------------------------------------
 
     def create(self, draft: Upload, fields: Mapping[str, object]) -> Upload:
         """Insert the draft's row through the ORM, in a session of ours."""
-        instance = self._instance(draft, fields)
+        instance = self._rows.instance(draft, fields)
         try:
             with (
                 self._database.transaction() as connection,
@@ -99,15 +83,7 @@ class SQLRepository:
                 session.commit()
                 row = self._select(connection, draft.id)
         except (IntegrityError, DataError) as error:
-            reason = str(error.orig).splitlines()[0]
-            names = [
-                name for name, column in self._own_columns.items() if column in reason
-            ]
-            if not names and self._user_column in reason:
-                raise OwnerRequired() from error
-            raise InvalidFields(
-                {name: ["Missing or not allowed."] for name in names or ["fields"]}
-            ) from error
+            raise self._rows.refusal(error) from error
         if row is None:  # pragma: no cover - inserted in this transaction
             raise RuntimeError("the new upload's row is not there")
         return row
@@ -273,7 +249,7 @@ class SQLRepository:
         )
         with self._database.transaction() as connection:
             row = connection.execute(statement).first()
-        return None if row is None else self._to_upload(row)
+        return None if row is None else self._rows.to_upload(row)
 
     def page(self, query: Select[Any], page: Page) -> list[Upload]:
         """A page of the query's rows, oldest first."""
@@ -290,7 +266,7 @@ class SQLRepository:
         statement = statement.order_by(c.created_at, c.id)
         statement = statement.limit(page.limit).offset(page.skip)
         with self._database.transaction() as connection:
-            return [self._to_upload(row) for row in connection.execute(statement)]
+            return [self._rows.to_upload(row) for row in connection.execute(statement)]
 
     def count(self, query: Select[Any], page: Page) -> int:
         """How many rows the query has on all pages."""
@@ -313,7 +289,9 @@ class SQLRepository:
                 statement = statement.where(c.id > last)
             statement = statement.order_by(c.id).limit(BATCH)
             with self._database.transaction() as connection:
-                rows = [self._to_upload(row) for row in connection.execute(statement)]
+                rows = [
+                    self._rows.to_upload(row) for row in connection.execute(statement)
+                ]
             yield from rows
             if len(rows) < BATCH:
                 return
@@ -364,7 +342,7 @@ class SQLRepository:
     def _select(self, connection: Connection, upload_id: UUID) -> Upload | None:
         statement = select(*self._table.c).where(self._table.c.id == upload_id)
         row = connection.execute(statement).first()
-        return None if row is None else self._to_upload(row)
+        return None if row is None else self._rows.to_upload(row)
 
     def _columns_of(self, query: Select[Any]) -> Select[Any]:
         return query.with_only_columns(*self._table.c, maintain_column_froms=True)
@@ -378,38 +356,6 @@ class SQLRepository:
             c.status != Status.UPLOADING.value, c.last_activity_at > page.active_since
         )
         return query.where(live)
-
-    def _instance(self, draft: Upload, own: Mapping[str, object]) -> Any:
-        core = {
-            field.name: getattr(draft, field.name)
-            for field in fields(Upload)
-            if field.name not in ("user", "extra")
-        }
-        core["status"] = draft.status.value
-        core[self._user_field] = draft.user
-        instance = self._model()
-        for name, value in core.items():
-            setattr(instance, name, value)
-        errors: dict[str, list[str]] = {}
-        for name, value in own.items():
-            try:
-                setattr(instance, name, value)
-            except ChunkedUploadError:
-                raise
-            except (ValueError, TypeError) as error:
-                # A validator of the application's model.
-                errors[name] = [str(error)]
-        if errors:
-            raise InvalidFields(errors)
-        return instance
-
-    def _to_upload(self, row: Row[Any]) -> Upload:
-        values = dict(row._mapping)
-        owner = values.get(self._user_column)
-        core = {name: values[name] for name in CORE_COLUMNS if name != "user"}
-        core["status"] = Status(core["status"])
-        extra = {name: values[column] for name, column in self._own_columns.items()}
-        return Upload(user=owner, extra=extra, **core)
 
 
 def _values(statuses: tuple[Status, ...]) -> list[str]:

@@ -14,7 +14,8 @@ from werkzeug.routing import BaseConverter
 from .dialects.base import Call, Dialect, Target
 from .exceptions import ChunkedUploadError
 from .protocol.upload_id import parse_upload_id
-from .registration import Registration, RequestHost
+from .registration import Registration
+from .request_host import RequestHost
 
 #: Methods that a POST may stand for, with ``X-HTTP-Method-Override``.
 OVERRIDABLE = frozenset({"PUT", "PATCH", "DELETE"})

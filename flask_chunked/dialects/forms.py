@@ -30,12 +30,10 @@ MAX_FIELDS_SIZE = 64 * 2**10
 PARSER_BUFFER = 2**20
 
 
-#: Content-Types whose body is a form and not a file.
-FORM_TYPES = (
-    "multipart/form-data",
-    "application/x-www-form-urlencoded",
-    "application/json",
-)
+#: Content-Types of forms that cannot carry a file.
+FIELD_TYPES = ("application/x-www-form-urlencoded", "application/json")
+#: Content-Types whose body is a form and not itself the file.
+FORM_TYPES = ("multipart/form-data", *FIELD_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +265,7 @@ def _take_parsed(call: Call, form: Form, limits: PartLimits, stage: bool) -> Non
 def _read_small_body(call: Call) -> Mapping[str, str]:
     """Fields of an urlencoded or JSON body; any other type has none."""
     mimetype = call.request.mimetype
-    if mimetype not in ("application/x-www-form-urlencoded", "application/json"):
+    if mimetype not in FIELD_TYPES:
         return {}
     pieces: list[bytes] = []
     size = 0

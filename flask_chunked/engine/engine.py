@@ -141,9 +141,6 @@ class Engine:
             repeat of its last chunk.
         """
         stop = start + stage.size
-        current = self.repository.get(upload.id)
-        if current is not None and self.is_repeat(current, start, stop, digest):
-            return current
         try:
             claimed = self._claim(upload, start)
         except OffsetMismatch:

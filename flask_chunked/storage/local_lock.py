@@ -85,14 +85,11 @@ class LockedFile:
 
     def is_current(self) -> bool:
         """Whether the name still stands for the open file."""
-        mine = os.fstat(self.fd)
-        if not mine.st_nlink:
-            return False
         try:
             named = os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return os.path.samestat(mine, named)
+        return os.path.samestat(os.fstat(self.fd), named)
 
     def adopt(self, fd: int) -> None:
         """Go on with another file that is locked and has our name already."""

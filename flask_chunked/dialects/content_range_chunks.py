@@ -1,0 +1,235 @@
+"""Chunks of the Content-Range dialect on their way in: raw bodies and forms.
+
+What the headers tell is checked before a byte of the body is read. A raw body is kept
+as far as it comes; a chunk in a form is kept whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..engine.records import NewUpload, Upload
+from ..exceptions import (
+    AlreadyComplete,
+    ChunkBeyondLength,
+    ChunkMissing,
+    ChunkSizeMismatch,
+    LengthChanged,
+    MalformedHeader,
+    OffsetMismatch,
+    TooLarge,
+    UnknownUpload,
+)
+from ..protocol.content_range import ContentRange
+from ..protocol.filename import display_name
+from ..protocol.upload_id import parse_upload_id
+from .base import Action, Call
+from .forms import (
+    FilePart,
+    Form,
+    PartLimits,
+    raw_filename,
+    receive_form,
+    receive_raw,
+    refuse_content_encoding,
+)
+
+#: What uploads of this dialect are marked with.
+DIALECT = "content-range"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a request says about the file beside its bytes."""
+
+    filename: str | None
+    fields: Mapping[str, str]
+    content_type: str | None
+
+    @classmethod
+    def of_raw(cls, call: Call) -> Names:
+        """From the headers and the query of a raw body."""
+        request = call.request
+        fields = dict(request.args.items())
+        return cls(raw_filename(request), fields, request.mimetype or None)
+
+    @classmethod
+    def of_form(cls, form: Form, part: FilePart) -> Names:
+        """From the fields and the file part of a form."""
+        return cls(part.filename, form.fields, part.content_type)
+
+
+def required_range(call: Call) -> ContentRange:
+    """The range of the chunk, checked as far as no upload is needed for it.
+
+    :raises MalformedHeader: absent, or not what RFC 9110, section 14.4 allows.
+    :raises ChunkBeyondLength: it ends at or past the total.
+    :raises TooLarge: the total is above the limit.
+    """
+    header = call.request.headers.get("Content-Range")
+    if header is None:
+        raise MalformedHeader("Content-Range", "", "missing on a chunk")
+    chunk = ContentRange.from_header(header)
+    if chunk.stop > chunk.length:
+        raise ChunkBeyondLength(chunk.length)
+    limit = call.host.max_bytes()
+    if limit is not None and chunk.length > limit:
+        raise TooLarge(limit)
+    return chunk
+
+
+def require_creator(call: Call) -> None:
+    """May the caller create an upload? Asked before a body is read.
+
+    :raises OwnerRequired: nobody knows who asks.
+    :raises NotAuthorized: the policy says no.
+    """
+    call.host.require_owner()
+    call.host.authorize(Action.CREATE)
+
+
+def named_upload(call: Call, text: str) -> Upload:
+    """The upload that a form or query field names.
+
+    :raises UnknownUpload: it is not for this caller, or no id at all.
+    """
+    upload_id = parse_upload_id(text)
+    if upload_id is None:
+        raise UnknownUpload()
+    return call.host.find(upload_id)
+
+
+def create_upload(call: Call, names: Names, length: int) -> Upload:
+    """Make the row of a new upload from what the request says.
+
+    :raises InvalidFields: schema or model refuse a field.
+    """
+    host = call.host
+    values = dict(host.load_fields(names.fields))
+    filename = values.pop("filename", None) or names.filename
+    return host.engine.create(
+        NewUpload(
+            user=host.require_owner(),
+            filename=display_name(None if filename is None else str(filename)),
+            length=length,
+            dialect=DIALECT,
+            content_type=(names.content_type or "")[:255] or None,
+            fields=values,
+        )
+    )
+
+
+def receive_raw_chunk(call: Call, upload: Upload | None, chunk: ContentRange) -> Upload:
+    """Take the request's body as the chunk.
+
+    :param upload: ``None``: the chunk begins a new one.
+    """
+    _check_position(call, upload, chunk)
+    refuse_content_encoding(call.request)
+    length = call.announced_length()
+    if length is not None and length != chunk.size:
+        raise ChunkSizeMismatch(length, chunk.size)
+    engine = call.host.engine
+    if upload is None:
+        return _receive_first(call, chunk)
+    if upload.offset != chunk.start:
+        # The range of the last chunk again: the same bytes get the same answer.
+        with receive_raw(call, PartLimits(keep=chunk.size), stage=False) as form:
+            return _require_repeat(call, upload, chunk, form)
+    if not chunk.size:
+        return upload
+    return engine.append_stream(upload, chunk.start, chunk.stop, call.body)
+
+
+def receive_form_chunk(
+    call: Call, upload: Upload | None, chunk: ContentRange, *, may_name: bool
+) -> Upload:
+    """Take the file part of the request's form as the chunk.
+
+    :param may_name: the form or the query may say which upload it is for, in the field
+        ``upload_id`` (jQuery-File-Upload, django-chunked-upload).
+    """
+    if upload is None and may_name and "upload_id" in call.request.args:
+        upload = named_upload(call, call.request.args["upload_id"])
+    undecided = upload is None and may_name
+    if not undecided:
+        _check_position(call, upload, chunk)
+    elif chunk.start == 0:
+        require_creator(call)
+    is_repeat = upload is not None and upload.offset != chunk.start
+    with receive_form(call, PartLimits(keep=chunk.size), stage=not is_repeat) as form:
+        if undecided:
+            if "upload_id" in form.fields:
+                upload = named_upload(call, form.fields["upload_id"])
+            _check_position(call, upload, chunk)
+        part = form.part
+        if part is None:
+            raise ChunkMissing()
+        if part.size != chunk.size:
+            raise ChunkSizeMismatch(part.size, chunk.size)
+        if upload is not None and is_repeat:
+            return _require_repeat(call, upload, chunk, form)
+        return _append_part(call, upload, chunk, form, part)
+
+
+def _check_position(call: Call, upload: Upload | None, chunk: ContentRange) -> None:
+    """Refuse before the body is read what cannot be taken; a repeat may pass."""
+    if upload is None:
+        require_creator(call)
+        if chunk.start != 0:
+            raise OffsetMismatch(expected=0, provided=chunk.start)
+        return
+    call.host.authorize(Action.APPEND, upload)
+    engine = call.host.engine
+    engine.require_live(upload)
+    repeat = engine.may_repeat(upload, chunk.start, chunk.stop)
+    if upload.is_complete and not repeat:
+        raise AlreadyComplete()
+    if upload.length is not None and upload.length != chunk.length:
+        raise LengthChanged(upload.length, chunk.length)
+    if upload.offset != chunk.start and not repeat:
+        raise engine.refuse_offset(upload, chunk.start)
+
+
+def _receive_first(call: Call, chunk: ContentRange) -> Upload:
+    engine = call.host.engine
+    created = create_upload(call, Names.of_raw(call), chunk.length)
+    if not chunk.size:
+        return created
+    try:
+        return engine.append_stream(created, 0, chunk.stop, call.body)
+    except BaseException:
+        # What arrived is in the caller's list; an upload without a byte is not kept.
+        engine.abandon(created, unless_started=True)
+        raise
+
+
+def _append_part(
+    call: Call, upload: Upload | None, chunk: ContentRange, form: Form, part: FilePart
+) -> Upload:
+    engine = call.host.engine
+    if part.stage is None:  # pragma: no cover - only repeats have none
+        raise ChunkMissing()
+    if upload is not None and not chunk.size:
+        return upload
+    if upload is not None:
+        return engine.append_whole(upload, chunk.start, part.stage, part.digest)
+    created = create_upload(call, Names.of_form(form, part), chunk.length)
+    if not chunk.size:
+        return created
+    try:
+        return engine.append_whole(created, 0, part.stage, part.digest)
+    except BaseException:
+        engine.abandon(created)
+        raise
+
+
+def _require_repeat(
+    call: Call, upload: Upload, chunk: ContentRange, form: Form
+) -> Upload:
+    engine = call.host.engine
+    digest = "" if form.part is None else form.part.digest
+    if not engine.is_repeat(upload, chunk.start, chunk.stop, digest):
+        raise engine.refuse_offset(upload, chunk.start)
+    return upload
