@@ -264,10 +264,13 @@ class Engine:
         return True
 
     def _remove(self, upload: Upload, *, keep_record: bool = False) -> None:
-        if upload.blob is not None:
-            self.storage.delete(upload.blob)
+        self._delete_bytes(upload)
         if not keep_record:
             self.repository.remove(upload.id)
+
+    def _delete_bytes(self, upload: Upload) -> None:
+        if upload.blob is not None:
+            self.storage.delete(upload.blob)
 
     # -- inside --------------------------------------------------------------------
 
@@ -298,7 +301,7 @@ class Engine:
             if intake.refused:
                 self._give_up(claimed)
             elif isinstance(error, Superseded | StorageError):
-                self._leave_nothing_if_gone(claimed, error)
+                self._explain(claimed, error)
             raise
         finally:
             if intake.committed > claimed.offset:
@@ -313,13 +316,17 @@ class Engine:
         if self.repository.holds(claimed.id, claimed.fence, claimed.offset):
             self.terminate(claimed)
 
-    def _leave_nothing_if_gone(self, claimed: Upload, error: Exception) -> None:
-        """A writer whose upload was removed under it leaves no bytes behind."""
+    def _explain(self, claimed: Upload, error: Exception) -> None:
+        """Was the upload removed or taken over under the writer? Then say that.
+
+        A writer whose upload is gone leaves no bytes behind.
+        """
         row = self.repository.get(claimed.id)
         if row is not None and row.status not in (Status.TERMINATING, Status.EXPIRED):
+            if isinstance(error, StorageError) and row.fence != claimed.fence:
+                raise Superseded(row.offset, claimed.offset) from error
             return
-        if claimed.blob is not None:
-            self.storage.delete(claimed.blob)
+        self._delete_bytes(claimed)
         if row is not None and row.status is Status.EXPIRED:
             raise UploadExpired() from error
         raise UnknownUpload() from error

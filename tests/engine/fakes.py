@@ -1,0 +1,292 @@
+"""The engine's ports in memory, with knobs to make them fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from uuid import UUID
+
+from flask_chunked.engine.engine import Engine
+from flask_chunked.engine.records import NewUpload, Step, Upload
+from flask_chunked.engine.states import Event, Status, sources, target
+from flask_chunked.exceptions import BodyInterrupted, DatabaseUnavailable
+from flask_chunked.storage.base import StorageSettings
+from flask_chunked.storage.memory import MemoryStorage
+
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **parts: float) -> None:
+        self.now += timedelta(**parts)
+
+
+class MemoryRepository:
+    """The repository port on a dictionary.
+
+    :ivar failing: names of methods that find no database.
+    :ivar before: called with a method's name before it runs; for races.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[UUID, Upload] = {}
+        self.failing: set[str] = set()
+        self.before: Callable[[str], None] = lambda name: None
+        self._lock = threading.RLock()
+
+    def _enter(self, name: str) -> None:
+        self.before(name)
+        if name in self.failing:
+            raise DatabaseUnavailable()
+
+    def create(self, draft: Upload, fields: Mapping[str, object]) -> Upload:
+        self._enter("create")
+        self.rows[draft.id] = draft
+        return draft
+
+    def get(self, upload_id: UUID) -> Upload | None:
+        self._enter("get")
+        return self.rows.get(upload_id)
+
+    def _move(
+        self,
+        upload_id: UUID,
+        event: Event,
+        condition: Callable[[Upload], bool] = lambda row: True,
+        **changes: object,
+    ) -> Upload | None:
+        with self._lock:
+            row = self.rows.get(upload_id)
+            if row is None or row.status not in sources(event) or not condition(row):
+                return None
+            changed = replace(
+                row,
+                status=target(event),
+                fence=row.fence + 1,
+                **changes,  # type: ignore[arg-type]
+            )
+            self.rows[upload_id] = changed
+            return changed
+
+    def claim(self, upload_id: UUID, start: int) -> Upload | None:
+        self._enter("claim")
+        return self._move(upload_id, Event.APPEND, lambda row: row.offset == start)
+
+    def take_over(self, upload_id: UUID) -> Upload | None:
+        self._enter("take_over")
+        return self._move(upload_id, Event.TAKE_OVER)
+
+    def holds(self, upload_id: UUID, fence: int, offset: int) -> bool:
+        self._enter("holds")
+        row = self.rows.get(upload_id)
+        return (
+            row is not None
+            and row.status is Status.UPLOADING
+            and (row.fence, row.offset) == (fence, offset)
+        )
+
+    def advance(self, step: Step) -> bool:
+        self._enter("advance")
+        with self._lock:
+            if not self.holds(step.upload_id, step.fence, step.old_offset):
+                return False
+            self.rows[step.upload_id] = replace(
+                self.rows[step.upload_id],
+                offset=step.offset,
+                last_start=step.start,
+                last_digest=step.digest,
+                last_activity_at=step.at,
+                storage_state=step.state,
+            )
+            return True
+
+    def begin_completion(self, upload_id: UUID) -> Upload | None:
+        self._enter("begin_completion")
+        return self._move(
+            upload_id, Event.BEGIN_COMPLETION, lambda row: row.offset == row.length
+        )
+
+    def refuse_completion(self, upload_id: UUID, fence: int) -> None:
+        self._enter("refuse_completion")
+        self._move(upload_id, Event.REFUSE_COMPLETION, lambda row: row.fence == fence)
+
+    def complete(
+        self, upload_id: UUID, digest: str | None, event_id: UUID, at: datetime
+    ) -> Upload | None:
+        self._enter("complete")
+        return self._move(
+            upload_id,
+            Event.COMPLETE,
+            digest=digest,
+            event_id=event_id,
+            completed_at=at,
+        )
+
+    def begin_termination(self, upload_id: UUID) -> Upload | None:
+        self._enter("begin_termination")
+        return self._move(upload_id, Event.TERMINATE)
+
+    def begin_expiry(self, upload_id: UUID, before: datetime) -> Upload | None:
+        self._enter("begin_expiry")
+        return self._move(
+            upload_id, Event.EXPIRE, lambda row: row.last_activity_at <= before
+        )
+
+    def remove(self, upload_id: UUID) -> None:
+        self._enter("remove")
+        self.rows.pop(upload_id, None)
+
+    def expirable(self, before: datetime, expired_too: bool) -> Iterator[Upload]:
+        for row in list(self.rows.values()):
+            idle = row.last_activity_at <= before
+            unfinished = row.status in sources(Event.EXPIRE)
+            if (unfinished and idle) or (expired_too and row.status is Status.EXPIRED):
+                yield row
+
+    def claim_delivery(
+        self, upload_id: UUID, at: datetime, stale: datetime
+    ) -> Upload | None:
+        self._enter("claim_delivery")
+        row = self.rows[upload_id]
+        started = row.delivery_started_at
+        if row.delivered_at is not None or (started is not None and started > stale):
+            return None
+        self.rows[upload_id] = replace(
+            row, delivery_started_at=at, attempts=row.attempts + 1
+        )
+        return self.rows[upload_id]
+
+    def mark_delivered(self, upload_id: UUID, at: datetime) -> None:
+        self._enter("mark_delivered")
+        self.rows[upload_id] = replace(self.rows[upload_id], delivered_at=at)
+
+    def undelivered(self, before: datetime) -> Iterator[Upload]:
+        for row in list(self.rows.values()):
+            started = row.delivery_started_at or row.completed_at
+            pending = row.event_id is not None and row.delivered_at is None
+            if pending and started is not None and started <= before:
+                yield row
+
+
+class RecordingPolicy:
+    """A policy that keeps what it was asked, and refuses what it is told to.
+
+    :ivar refusals: hook -> the error that it raises.
+    """
+
+    def __init__(self) -> None:
+        self.inspects = True
+        self.calls: list[tuple[str, object]] = []
+        self.refusals: dict[str, BaseException] = {}
+
+    def _asked(self, hook: str, seen: object) -> None:
+        self.calls.append((hook, seen))
+        if hook in self.refusals:
+            raise self.refusals[hook]
+
+    def seen(self, hook: str) -> list[object]:
+        return [seen for name, seen in self.calls if name == hook]
+
+    def validate(self, upload: Upload) -> None:
+        self._asked("validate", upload.filename)
+
+    def inspect(self, upload: Upload, head: bytes) -> None:
+        self._asked("inspect", head)
+
+    def verify(self, upload: Upload) -> None:
+        self._asked("verify", upload.offset)
+
+    def deliver(self, upload: Upload) -> None:
+        self._asked("deliver", upload.event_id)
+
+    def announce(self, event: str, upload: Upload) -> None:
+        self.calls.append((event, upload.offset))
+
+
+class ScriptedReader:
+    """A body as a list: bytes are blocks, ``None`` is silence, errors are raised.
+
+    A callable is called where it stands, between two blocks; for races.
+    """
+
+    def __init__(
+        self, *script: bytes | BaseException | Callable[[], object] | None
+    ) -> None:
+        self._script = list(script)
+        self.waited = 0
+
+    @property
+    def ended(self) -> bool:
+        return not self._script
+
+    def read(self) -> memoryview:
+        if self._script and self._script[0] is None:
+            return memoryview(b"")
+        item = self._script.pop(0)
+        if isinstance(item, BaseException):
+            raise item
+        if callable(item):
+            item()
+            return memoryview(b"")
+        assert isinstance(item, bytes)
+        return memoryview(item)
+
+    def wait(self) -> None:
+        self.waited += 1
+        if self._script and self._script[0] is None:
+            self._script.pop(0)
+
+
+@dataclass
+class Bench:
+    """An engine on memory with everything around it in reach."""
+
+    repository: MemoryRepository = field(default_factory=MemoryRepository)
+    policy: RecordingPolicy = field(default_factory=RecordingPolicy)
+    clock: Clock = field(default_factory=Clock)
+    expiration: timedelta | None = timedelta(days=1)
+
+    def __post_init__(self) -> None:
+        self.storage = MemoryStorage(StorageSettings(base="/nowhere"))
+        self.engine = Engine(
+            blueprint="uploads",
+            repository=self.repository,
+            storage=self.storage,
+            policy=self.policy,
+            expiration=self.expiration,
+            clock=self.clock,
+        )
+
+    def create(self, length: int | None = 10) -> Upload:
+        return self.engine.create(
+            NewUpload(user="ann", filename="a.bin", length=length, dialect="test")
+        )
+
+    def filled(self, content: bytes = b"0123456789") -> Upload:
+        upload = self.create(len(content))
+        reader = ScriptedReader(content)
+        return self.engine.append_stream(upload, 0, len(content), reader)
+
+    def row(self, upload: Upload) -> Upload:
+        return self.repository.rows[upload.id]
+
+    def stored(self, upload: Upload) -> bytes:
+        blob = self.row(upload).blob
+        assert blob is not None
+        with self.storage.open(blob) as reader:
+            return reader.read(2**20)
+
+
+def cut() -> BodyInterrupted:
+    """The error of a client that went away."""
+    return BodyInterrupted()

@@ -1,0 +1,406 @@
+"""Appending: offsets, fences, silence, cuts, repeats."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from flask_chunked.engine import intake as intake_module
+from flask_chunked.exceptions import (
+    AlreadyComplete,
+    BodyInterrupted,
+    ChunkedUploadError,
+    ChunkSizeMismatch,
+    DatabaseUnavailable,
+    OffsetMismatch,
+    StorageFull,
+    Superseded,
+    UnknownUpload,
+    UploadExpired,
+)
+from tests.engine.fakes import Bench, ScriptedReader, cut
+
+
+def stage_of(bench: Bench, content: bytes) -> tuple[object, str]:
+    import hashlib
+
+    stage = bench.storage.stage()
+    stage.write(content)
+    return stage, hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_blocks_become_the_file(bench: Bench) -> None:
+    upload = bench.create(10)
+    after = bench.engine.append_stream(upload, 0, 6, ScriptedReader(b"abc", b"def"))
+    assert (after.offset, bench.stored(upload)) == (6, b"abcdef")
+    after = bench.engine.append_stream(upload, 6, 10, ScriptedReader(b"ghij"))
+    assert (after.offset, bench.stored(upload)) == (10, b"abcdefghij")
+
+
+def test_creation_makes_a_row_and_no_bytes(bench: Bench) -> None:
+    bench.create(10)
+    assert list(bench.storage.stored()) == []
+
+
+@pytest.mark.parametrize("start", [1, 5, 11])
+def test_stale_offset_is_a_conflict_and_supersedes_nobody(
+    bench: Bench, start: int
+) -> None:
+    upload = bench.create(10)
+    with pytest.raises(OffsetMismatch) as caught:
+        bench.engine.append_stream(upload, start, start + 1, ScriptedReader(b"x"))
+    assert (caught.value.expected, caught.value.provided) == (0, start)
+    assert bench.row(upload).fence == 0
+
+
+def test_append_to_a_complete_upload_is_refused(bench: Bench) -> None:
+    upload = bench.filled()
+    bench.engine.complete(upload, None)
+    with pytest.raises(AlreadyComplete):
+        bench.engine.append_stream(bench.row(upload), 10, 11, ScriptedReader(b"x"))
+
+
+def test_a_cut_body_keeps_what_arrived(bench: Bench) -> None:
+    upload = bench.create(10)
+    with pytest.raises(BodyInterrupted):
+        bench.engine.append_stream(upload, 0, 10, ScriptedReader(b"abcd", cut()))
+    assert bench.row(upload).offset == 4
+    assert bench.stored(upload) == b"abcd"
+    assert bench.policy.seen("chunk_received") == [4]
+
+
+def test_a_worker_told_to_exit_commits_what_arrived(bench: Bench) -> None:
+    upload = bench.create(10)
+    with pytest.raises(SystemExit):
+        bench.engine.append_stream(
+            upload, 0, 10, ScriptedReader(b"abcd", SystemExit(1))
+        )
+    assert bench.row(upload).offset == 4
+
+
+def test_a_body_that_ends_early_without_an_error_is_told(bench: Bench) -> None:
+    upload = bench.create(10)
+    with pytest.raises(ChunkSizeMismatch) as caught:
+        bench.engine.append_stream(upload, 0, 10, ScriptedReader(b"abcd"))
+    assert (caught.value.actual, caught.value.reported) == (4, 10)
+    assert bench.row(upload).offset == 4
+
+
+def test_a_body_beyond_its_range_is_kept_up_to_the_range(bench: Bench) -> None:
+    upload = bench.create(10)
+    with pytest.raises(ChunkSizeMismatch) as caught:
+        bench.engine.append_stream(upload, 0, 4, ScriptedReader(b"abcdef"))
+    assert (caught.value.actual, caught.value.reported) == (6, 4)
+    assert bench.stored(upload) == b"abcd"
+
+
+def test_a_block_behind_the_range_is_not_written(bench: Bench) -> None:
+    upload = bench.create(10)
+    with pytest.raises(ChunkSizeMismatch):
+        bench.engine.append_stream(upload, 0, 4, ScriptedReader(b"abcd", b"ef"))
+    assert bench.stored(upload) == b"abcd"
+
+
+def test_no_announced_end_takes_the_whole_body(bench: Bench) -> None:
+    upload = bench.create(10)
+    after = bench.engine.append_stream(upload, 0, None, ScriptedReader(b"abc"))
+    assert after.offset == 3
+
+
+def test_bytes_are_committed_before_a_silent_client_is_waited_for(
+    bench: Bench,
+) -> None:
+    upload = bench.create(10)
+    seen: list[int] = []
+    reader = ScriptedReader(b"abc", None, lambda: seen.append(bench.row(upload).offset))
+    with pytest.raises(ChunkSizeMismatch):
+        bench.engine.append_stream(upload, 0, 10, reader)
+    assert seen == [3]
+    assert reader.waited >= 1
+
+
+def test_long_bodies_commit_in_sections(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "COMMIT_BYTES", 4)
+    upload = bench.create(10)
+    commits: list[str] = []
+    bench.repository.before = lambda name: (
+        commits.append(name) if name == "advance" else None
+    )
+    bench.engine.append_stream(upload, 0, 10, ScriptedReader(b"abcd", b"efgh", b"ij"))
+    assert len(commits) == 3
+
+
+def test_a_take_over_stops_the_writer_and_its_bytes_do_not_count(
+    bench: Bench,
+) -> None:
+    upload = bench.create(10)
+    told: list[int] = []
+
+    def take_over() -> None:
+        told.append(bench.engine.take_over(upload).offset)
+
+    reader = ScriptedReader(b"abc", None, take_over, b"XYZ")
+    with pytest.raises(Superseded) as caught:
+        bench.engine.append_stream(upload, 0, 10, reader)
+    assert told == [3]
+    assert caught.value.expected == 3
+    after = bench.engine.append_stream(upload, 3, 6, ScriptedReader(b"def"))
+    assert (after.offset, bench.stored(upload)) == (6, b"abcdef")
+
+
+def test_a_dead_tail_is_cut_by_the_next_append(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = bench.create(10)
+    bench.repository.failing = {"advance"}
+    with pytest.raises(DatabaseUnavailable):
+        bench.engine.append_stream(upload, 0, 6, ScriptedReader(b"abcdef"))
+    bench.repository.failing = set()
+    assert bench.row(upload).offset == 0
+    after = bench.engine.append_stream(upload, 0, 2, ScriptedReader(b"xy"))
+    blob = after.blob
+    assert blob is not None
+    assert (bench.stored(upload), bench.storage.measure(blob)) == (b"xy", 2)
+
+
+def test_losing_the_compare_and_set_is_being_superseded(bench: Bench) -> None:
+    upload = bench.create(10)
+
+    def steal(name: str) -> None:
+        if name == "advance":
+            bench.repository.before = lambda _: None
+            bench.repository.take_over(upload.id)
+
+    bench.repository.before = steal
+    with pytest.raises(Superseded):
+        bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+    assert bench.row(upload).offset == 0
+
+
+def test_a_writer_whose_upload_was_removed_leaves_no_bytes(bench: Bench) -> None:
+    upload = bench.create(10)
+    reader = ScriptedReader(b"abc", lambda: bench.engine.terminate(upload), b"def")
+    with pytest.raises(UnknownUpload):
+        bench.engine.append_stream(upload, 0, 10, reader)
+    assert bench.repository.rows == {}
+    assert list(bench.storage.stored()) == []
+
+
+def test_a_writer_whose_upload_expired_is_told_so(bench: Bench) -> None:
+    upload = bench.create(10)
+
+    def expire() -> None:
+        bench.engine.expire(upload, bench.clock(), keep_record=True)
+
+    reader = ScriptedReader(expire, b"def")
+    with pytest.raises(UploadExpired):
+        bench.engine.append_stream(upload, 0, 10, reader)
+    assert list(bench.storage.stored()) == []
+
+
+def test_a_full_storage_keeps_the_offset(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = bench.create(10)
+    bench.engine.append_stream(upload, 0, 4, ScriptedReader(b"abcd"))
+    with pytest.raises(StorageFull):
+        bench.engine.append_stream(
+            bench.row(upload), 4, 10, ScriptedReader(StorageFull())
+        )
+    assert bench.row(upload).offset == 4
+
+
+def test_a_staged_chunk_is_appended_whole(bench: Bench) -> None:
+    upload = bench.create(6)
+    for start, content in ((0, b"abc"), (3, b"def")):
+        stage, digest = stage_of(bench, content)
+        after = bench.engine.append_whole(upload, start, stage, digest)  # type: ignore[arg-type]
+    assert (after.offset, bench.stored(upload)) == (6, b"abcdef")
+
+
+def test_the_last_chunk_again_is_the_same_answer(bench: Bench) -> None:
+    upload = bench.create(6)
+    stage, digest = stage_of(bench, b"abc")
+    bench.engine.append_whole(upload, 0, stage, digest)  # type: ignore[arg-type]
+    fence = bench.row(upload).fence
+    again, _ = stage_of(bench, b"abc")
+    after = bench.engine.append_whole(upload, 0, again, digest)  # type: ignore[arg-type]
+    assert (after.offset, after.fence) == (3, fence)
+
+
+def test_other_bytes_in_the_last_range_are_a_conflict(bench: Bench) -> None:
+    upload = bench.create(6)
+    stage, digest = stage_of(bench, b"abc")
+    bench.engine.append_whole(upload, 0, stage, digest)  # type: ignore[arg-type]
+    other, other_digest = stage_of(bench, b"xyz")
+    with pytest.raises(OffsetMismatch) as caught:
+        bench.engine.append_whole(upload, 0, other, other_digest)  # type: ignore[arg-type]
+    assert caught.value.expected == 3
+
+
+def test_append_to_a_removed_upload_is_unknown(bench: Bench) -> None:
+    upload = bench.create(6)
+    bench.engine.terminate(upload)
+    stage, digest = stage_of(bench, b"abc")
+    with pytest.raises(UnknownUpload):
+        bench.engine.append_whole(upload, 0, stage, digest)  # type: ignore[arg-type]
+
+
+def test_an_upload_removed_between_claim_and_answer_is_unknown(bench: Bench) -> None:
+    upload = bench.create(6)
+    stage, digest = stage_of(bench, b"abc")
+
+    def remove(name: str) -> None:
+        if name == "claim":
+            bench.repository.before = lambda _: None
+            bench.repository.rows.clear()
+
+    bench.repository.before = remove
+    with pytest.raises(UnknownUpload):
+        bench.engine.append_whole(upload, 0, stage, digest)  # type: ignore[arg-type]
+
+
+def test_a_storage_failure_after_a_take_over_is_being_superseded(
+    bench: Bench,
+) -> None:
+    upload = bench.create(10)
+
+    def fail() -> None:
+        bench.engine.take_over(upload)
+        raise StorageFull()
+
+    with pytest.raises(Superseded):
+        bench.engine.append_stream(upload, 0, 10, ScriptedReader(fail))
+
+
+# -- inspect ---------------------------------------------------------------------------
+
+
+def test_inspect_sees_the_first_bytes_once(bench: Bench) -> None:
+    upload = bench.create(9000)
+    engine = bench.engine
+    engine.append_stream(upload, 0, 3000, ScriptedReader(b"a" * 3000))
+    assert bench.policy.seen("inspect") == []
+    engine.append_stream(upload, 3000, 6000, ScriptedReader(b"b" * 3000))
+    assert bench.policy.seen("inspect") == [b"a" * 3000 + b"b" * 1096]
+    engine.append_stream(upload, 6000, 9000, ScriptedReader(b"c" * 3000))
+    assert len(bench.policy.seen("inspect")) == 1
+
+
+def test_inspect_sees_a_small_file_whole(bench: Bench) -> None:
+    bench.filled(b"tiny")
+    assert bench.policy.seen("inspect") == [b"tiny"]
+
+
+def test_inspect_of_an_unknown_length_waits_for_4096_bytes(bench: Bench) -> None:
+    upload = bench.create(None)
+    bench.engine.append_stream(upload, 0, None, ScriptedReader(b"a" * 4095))
+    assert bench.policy.seen("inspect") == []
+    bench.engine.append_stream(upload, 4095, None, ScriptedReader(b"b"))
+    assert bench.policy.seen("inspect") == [b"a" * 4095 + b"b"]
+
+
+def test_inspect_of_an_empty_file_sees_no_bytes(bench: Bench) -> None:
+    bench.create(0)
+    assert bench.policy.seen("inspect") == [b""]
+
+
+def test_a_head_refused_in_mid_body_removes_the_upload(bench: Bench) -> None:
+    upload = bench.create(9000)
+    bench.policy.refusals["inspect"] = ChunkedUploadError("no")
+    reader = ScriptedReader(b"a" * 5000, None, b"b" * 4000)
+    with pytest.raises(ChunkedUploadError):
+        bench.engine.append_stream(upload, 0, 9000, reader)
+    assert bench.repository.rows == {}
+    assert list(bench.storage.stored()) == []
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_refused_head_removes_the_upload(bench: Bench, staged: bool) -> None:
+    upload = bench.create(3)
+    bench.policy.refusals["inspect"] = ChunkedUploadError("no such files here")
+    with pytest.raises(ChunkedUploadError, match="no such files here"):
+        if staged:
+            stage, digest = stage_of(bench, b"abc")
+            bench.engine.append_whole(upload, 0, stage, digest)  # type: ignore[arg-type]
+        else:
+            bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+    assert bench.repository.rows == {}
+    assert list(bench.storage.stored()) == []
+
+
+def test_a_broken_inspect_commits_nothing_and_keeps_the_upload(bench: Bench) -> None:
+    upload = bench.create(3)
+    bench.policy.refusals["inspect"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+    assert bench.row(upload).offset == 0
+
+
+def test_a_refusal_does_not_remove_what_another_request_took_over(
+    bench: Bench,
+) -> None:
+    upload = bench.create(3)
+    bench.policy.refusals["inspect"] = ChunkedUploadError("no")
+    asked = bench.policy.inspect
+
+    def inspect(upload_: object, head: bytes) -> None:
+        bench.engine.take_over(upload)
+        asked(upload, head)
+
+    bench.policy.inspect = inspect  # type: ignore[assignment]
+    with pytest.raises(ChunkedUploadError):
+        bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+    assert upload.id in bench.repository.rows
+
+
+def test_a_policy_that_does_not_inspect_is_not_asked(bench: Bench) -> None:
+    bench.policy.inspects = False
+    bench.filled()
+    bench.create(0)
+    assert bench.policy.seen("inspect") == []
+
+
+# -- the clock -------------------------------------------------------------------------
+
+
+def test_expiry_slides_with_committed_bytes(bench: Bench) -> None:
+    upload = bench.create(10)
+    bench.clock.advance(hours=23)
+    upload = bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+    bench.clock.advance(hours=23)
+    upload = bench.engine.append_stream(upload, 3, 6, ScriptedReader(b"def"))
+    bench.clock.advance(hours=24)
+    with pytest.raises(UploadExpired):
+        bench.engine.append_stream(upload, 6, 9, ScriptedReader(b"ghi"))
+
+
+def test_a_take_over_does_not_prolong_life(bench: Bench) -> None:
+    upload = bench.create(10)
+    bench.clock.advance(hours=23)
+    taken = bench.engine.take_over(upload)
+    assert bench.engine.expires_at(taken) == upload.created_at + timedelta(days=1)
+
+
+def test_without_expiration_uploads_live_for_ever() -> None:
+    bench = Bench(expiration=None)
+    upload = bench.create(10)
+    bench.clock.advance(days=10_000)
+    assert bench.engine.expires_at(upload) is None
+    assert list(bench.engine.expirable(expired_too=True)) == []
+    bench.engine.require_live(upload)
+
+
+def test_taking_over_a_complete_upload_reads_it(bench: Bench) -> None:
+    upload = bench.filled()
+    done = bench.engine.complete(upload, None).upload
+    assert bench.engine.take_over(upload) == bench.row(upload)
+    assert bench.row(upload).fence == done.fence

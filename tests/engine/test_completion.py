@@ -1,0 +1,433 @@
+"""Completion: digests, races, crashes, delivery; and the end of uploads."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from flask_chunked.engine.completion import ATTEMPTS
+from flask_chunked.engine.records import Expected, Upload
+from flask_chunked.engine.states import Status
+from flask_chunked.exceptions import (
+    BytesMissing,
+    ChecksumMismatch,
+    ChunkedUploadError,
+    DatabaseUnavailable,
+    Incomplete,
+    StorageError,
+    UnknownUpload,
+    UploadExpired,
+)
+from tests.engine.fakes import Bench, ScriptedReader
+
+CONTENT = b"0123456789"
+
+
+def md5(content: bytes = CONTENT) -> Expected:
+    return Expected("md5", hashlib.md5(content).hexdigest())
+
+
+WRONG = Expected("md5", "0" * 32)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def upload(bench: Bench) -> Upload:
+    return bench.filled(CONTENT)
+
+
+def test_all_bytes_and_the_right_digest_complete(bench: Bench, upload: Upload) -> None:
+    done = bench.engine.complete(upload, md5())
+    assert done.first
+    row = bench.row(upload)
+    assert (row.status, row.digest) == (Status.COMPLETE, f"md5:{md5().hexdigest}")
+    assert row.event_id is not None
+    assert row.delivered_at is not None
+    hooks = [name for name, _ in bench.policy.calls]
+    assert hooks[-3:] == ["verify", "completed", "deliver"]
+
+
+@pytest.mark.parametrize("shape", [str.upper, str.lower, lambda text: f" {text} "])
+def test_hex_digests_compare_whatever_the_case(
+    bench: Bench, upload: Upload, shape: object
+) -> None:
+    assert callable(shape)
+    bench.engine.complete(upload, Expected("md5", shape(md5().hexdigest)))
+    assert bench.row(upload).is_complete
+
+
+@pytest.mark.parametrize("text", ["0" * 32, "", "ä", "xyz", "0" * 5000])
+def test_a_wrong_digest_changes_nothing(
+    bench: Bench, upload: Upload, text: str
+) -> None:
+    with pytest.raises(ChecksumMismatch):
+        bench.engine.complete(upload, Expected("md5", text))
+    row = bench.row(upload)
+    assert (row.status, row.event_id, row.offset) == (Status.UPLOADING, None, 10)
+    assert bench.engine.complete(upload, md5()).first
+
+
+def test_a_digest_that_is_not_wanted_is_not_taken(bench: Bench, upload: Upload) -> None:
+    bench.engine.complete(upload, None)
+    assert bench.row(upload).digest is None
+
+
+@pytest.mark.parametrize("length", [20, None])
+def test_missing_bytes_are_told(bench: Bench, length: int | None) -> None:
+    upload = bench.create(length)
+    bench.engine.append_stream(upload, 0, None, ScriptedReader(CONTENT))
+    with pytest.raises(Incomplete) as caught:
+        bench.engine.complete(upload, md5())
+    assert (caught.value.offset, caught.value.length) == (10, length)
+
+
+def test_an_empty_file_completes(bench: Bench) -> None:
+    upload = bench.create(0)
+    bench.engine.complete(upload, md5(b""))
+    assert bench.stored(upload) == b""
+
+
+def test_a_repeated_completion_gives_the_same_answer(
+    bench: Bench, upload: Upload
+) -> None:
+    bench.engine.complete(upload, md5())
+    again = bench.engine.complete(upload, md5())
+    assert not again.first
+    assert again.upload == bench.row(upload)
+    assert len(bench.policy.seen("deliver")) == 1
+
+
+def test_a_repeat_that_wants_no_digest_compares_none(
+    bench: Bench, upload: Upload
+) -> None:
+    bench.engine.complete(upload, md5())
+    assert not bench.engine.complete(upload, None).first
+
+
+def test_a_repeat_with_a_wrong_digest_is_refused_and_it_stays_complete(
+    bench: Bench, upload: Upload
+) -> None:
+    bench.engine.complete(upload, md5())
+    with pytest.raises(ChecksumMismatch):
+        bench.engine.complete(upload, WRONG)
+    assert bench.row(upload).is_complete
+
+
+def test_a_file_finished_without_digest_is_compared_by_reading(
+    bench: Bench, upload: Upload
+) -> None:
+    bench.engine.complete(upload, None)
+    assert not bench.engine.complete(upload, md5()).first
+    with pytest.raises(ChecksumMismatch):
+        bench.engine.complete(upload, WRONG)
+
+
+def test_a_file_that_was_moved_away_has_nothing_to_compare(
+    bench: Bench, upload: Upload
+) -> None:
+    bench.engine.complete(upload, None)
+    bench.repository.rows[upload.id] = replace(bench.row(upload), storage_key=None)
+    assert not bench.engine.complete(upload, WRONG).first
+
+
+def test_verify_refuses_and_is_asked_again(bench: Bench, upload: Upload) -> None:
+    bench.policy.refusals["verify"] = ChunkedUploadError("infected", status=422)
+    for _ in range(2):
+        with pytest.raises(ChunkedUploadError, match="infected"):
+            bench.engine.complete(upload, md5())
+        assert bench.row(upload).status is Status.UPLOADING
+    bench.policy.refusals.clear()
+    assert bench.engine.complete(upload, md5()).first
+
+
+@pytest.mark.parametrize("step", ["complete", "verify"])
+def test_a_completion_that_died_is_carried_on(
+    bench: Bench, upload: Upload, step: str
+) -> None:
+    if step == "verify":
+        bench.policy.refusals["verify"] = KeyboardInterrupt()
+    else:
+        bench.repository.failing = {"complete"}
+    with pytest.raises((DatabaseUnavailable, KeyboardInterrupt)):
+        bench.engine.complete(upload, md5())
+    assert bench.row(upload).status is Status.COMPLETING
+    bench.policy.refusals.clear()
+    bench.repository.failing = set()
+    assert bench.engine.complete(upload, md5()).first
+    assert bench.stored(upload) == CONTENT
+
+
+def test_the_loser_of_two_completions_repeats_the_answer(
+    bench: Bench, upload: Upload
+) -> None:
+    def win_first(name: str) -> None:
+        if name == "complete":
+            bench.repository.before = lambda _: None
+            bench.engine.complete(upload, md5())
+
+    bench.repository.before = win_first
+    answer = bench.engine.complete(upload, md5())
+    assert not answer.first
+    assert answer.upload == bench.row(upload)
+    assert len(bench.policy.seen("deliver")) == 1
+
+
+def test_a_wrong_digest_beside_a_right_one_does_not_stop_it(
+    bench: Bench, upload: Upload
+) -> None:
+    def interfere(name: str) -> None:
+        if name == "complete":
+            bench.repository.before = lambda _: None
+            with pytest.raises(ChecksumMismatch):
+                bench.engine.complete(upload, WRONG)
+
+    bench.repository.before = interfere
+    assert bench.engine.complete(upload, md5()).first
+
+
+def test_endless_interference_asks_the_client_to_repeat(
+    bench: Bench, upload: Upload
+) -> None:
+    interfered = 0
+
+    def interfere(name: str) -> None:
+        nonlocal interfered
+        if name == "complete":
+            interfered += 1
+            bench.repository.refuse_completion(upload.id, bench.row(upload).fence)
+
+    bench.repository.before = interfere
+    with pytest.raises(DatabaseUnavailable):
+        bench.engine.complete(upload, md5())
+    assert interfered == ATTEMPTS
+
+
+@pytest.mark.parametrize("expected", [None, md5()], ids=["unchecked", "checked"])
+@pytest.mark.parametrize(
+    ("keep", "error"), [(False, UnknownUpload), (True, UploadExpired)]
+)
+def test_an_upload_removed_during_completion_is_told(
+    bench: Bench,
+    upload: Upload,
+    expected: Expected | None,
+    keep: bool,
+    error: type[Exception],
+) -> None:
+    begin = bench.repository.begin_completion
+
+    def begin_then_lose(upload_id: object) -> Upload | None:
+        begun = begin(upload.id)
+        bench.engine.expire(bench.row(upload), bench.clock(), keep_record=keep)
+        return begun
+
+    bench.repository.begin_completion = begin_then_lose  # type: ignore[method-assign]
+    with pytest.raises(error):
+        bench.engine.complete(upload, expected)
+
+
+def test_completing_an_upload_that_is_being_removed_is_unknown(
+    bench: Bench, upload: Upload
+) -> None:
+    bench.repository.begin_termination(upload.id)
+    with pytest.raises(UnknownUpload):
+        bench.engine.complete(upload, None)
+
+
+@pytest.mark.parametrize("expected", [None, md5()], ids=["unchecked", "checked"])
+def test_bytes_that_vanished_are_told(
+    bench: Bench, upload: Upload, expected: Expected | None
+) -> None:
+    assert upload.blob is not None
+    bench.storage.delete(upload.blob)
+    with pytest.raises(BytesMissing):
+        bench.engine.complete(upload, expected)
+
+
+# -- delivery --------------------------------------------------------------------------
+
+
+def test_a_delivery_that_raised_stays_pending(bench: Bench, upload: Upload) -> None:
+    bench.policy.refusals["deliver"] = ZeroDivisionError()
+    assert bench.engine.complete(upload, md5()).first
+    row = bench.row(upload)
+    assert (row.is_complete, row.delivered_at, row.attempts) == (True, None, 1)
+    bench.policy.refusals.clear()
+    assert list(bench.engine.deliver_pending(timedelta(seconds=60))) == []
+    bench.clock.advance(seconds=60)
+    delivered = [ok for _, ok in bench.engine.deliver_pending(timedelta(seconds=60))]
+    assert delivered == [True]
+    assert bench.row(upload).attempts == 2
+    events = bench.policy.seen("deliver")
+    assert events == [row.event_id, row.event_id]
+
+
+def test_a_delivery_is_made_by_one_at_a_time(bench: Bench, upload: Upload) -> None:
+    done = bench.engine.complete(upload, None).upload
+    bench.repository.rows[upload.id] = replace(bench.row(upload), delivered_at=None)
+    assert bench.engine.deliver(done) is False
+    bench.clock.advance(seconds=61)
+    assert bench.engine.deliver(done) is True
+    assert bench.engine.deliver(done) is False
+
+
+def test_a_process_that_dies_in_delivery_leaves_it_pending(
+    bench: Bench, upload: Upload
+) -> None:
+    bench.policy.refusals["deliver"] = SystemExit()
+    with pytest.raises(SystemExit):
+        bench.engine.complete(upload, md5())
+    assert bench.row(upload).is_complete
+    assert bench.row(upload).delivered_at is None
+
+
+# -- the end ---------------------------------------------------------------------------
+
+
+def test_termination_removes_bytes_and_row(bench: Bench, upload: Upload) -> None:
+    bench.engine.terminate(upload)
+    assert bench.repository.rows == {}
+    assert list(bench.storage.stored()) == []
+    with pytest.raises(UnknownUpload):
+        bench.engine.terminate(upload)
+
+
+def test_termination_that_died_is_carried_on(bench: Bench, upload: Upload) -> None:
+    bench.repository.failing = {"remove"}
+    with pytest.raises(DatabaseUnavailable):
+        bench.engine.terminate(upload)
+    assert bench.row(upload).status is Status.TERMINATING
+    bench.repository.failing = set()
+    bench.engine.terminate(upload)
+    assert bench.repository.rows == {}
+
+
+def test_a_moved_file_leaves_only_a_record_to_remove(
+    bench: Bench, upload: Upload
+) -> None:
+    bench.engine.complete(upload, None)
+    bench.repository.rows[upload.id] = replace(bench.row(upload), storage_key=None)
+    bench.engine.terminate(upload)
+    assert bench.repository.rows == {}
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["remove", "keep"])
+def test_expiry_removes_bytes_and_maybe_the_record(bench: Bench, keep: bool) -> None:
+    upload = bench.filled()
+    bench.clock.advance(days=2)
+    for candidate, before in bench.engine.expirable(expired_too=not keep):
+        assert bench.engine.expire(candidate, before, keep_record=keep)
+    assert list(bench.storage.stored()) == []
+    assert (upload.id in bench.repository.rows) is keep
+    assert bench.policy.seen("expired") == [10]
+    if keep:
+        with pytest.raises(UploadExpired):
+            bench.engine.require_live(bench.row(upload))
+        again = list(bench.engine.expirable(expired_too=False))
+        assert again == []
+        for candidate, before in bench.engine.expirable(expired_too=True):
+            bench.engine.expire(candidate, before, keep_record=False)
+        assert bench.repository.rows == {}
+        assert bench.policy.seen("expired") == [10]
+
+
+def test_an_upload_that_came_alive_is_not_expired(bench: Bench) -> None:
+    upload = bench.create(10)
+    bench.clock.advance(days=2)
+    ((candidate, before),) = bench.engine.expirable(expired_too=True)
+    bench.repository.rows[upload.id] = replace(
+        bench.row(upload), last_activity_at=bench.clock()
+    )
+    assert bench.engine.expire(candidate, before, keep_record=False) is None
+    assert upload.id in bench.repository.rows
+
+
+def test_a_complete_upload_never_expires(bench: Bench, upload: Upload) -> None:
+    bench.engine.complete(upload, None)
+    bench.clock.advance(days=2)
+    assert list(bench.engine.expirable(expired_too=True)) == []
+    bench.engine.require_live(bench.row(upload))
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_upload_whose_creator_failed_is_dropped(bench: Bench, started: bool) -> None:
+    upload = bench.create(10)
+    if started:
+        bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+    bench.engine.abandon(upload, unless_started=True)
+    assert (upload.id in bench.repository.rows) is started
+    bench.engine.abandon(upload)
+    assert bench.repository.rows == {}
+    bench.engine.abandon(upload)
+
+
+def test_a_complete_upload_is_never_abandoned(bench: Bench, upload: Upload) -> None:
+    bench.engine.complete(upload, None)
+    bench.engine.abandon(upload)
+    assert bench.row(upload).is_complete
+
+
+# -- tails -----------------------------------------------------------------------------
+
+
+def tailed(bench: Bench) -> Upload:
+    """Three bytes committed, three more behind them."""
+    upload = bench.create(10)
+    bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+    bench.repository.failing = {"advance"}
+    with pytest.raises(DatabaseUnavailable):
+        bench.engine.append_stream(bench.row(upload), 3, 6, ScriptedReader(b"def"))
+    bench.repository.failing = set()
+    return bench.row(upload)
+
+
+def test_a_dead_tail_can_be_cut(bench: Bench) -> None:
+    upload = tailed(bench)
+    assert upload.blob is not None
+    assert bench.storage.measure(upload.blob) == 6
+    assert bench.engine.cut_tail(upload)
+    assert bench.storage.measure(upload.blob) == 3
+
+
+def test_a_tail_of_a_newer_writer_is_left_alone(bench: Bench) -> None:
+    upload = tailed(bench)
+
+    def take(name: str) -> None:
+        if name == "holds":
+            bench.repository.before = lambda _: None
+            bench.repository.take_over(upload.id)
+
+    bench.repository.before = take
+    assert not bench.engine.cut_tail(upload)
+    assert upload.blob is not None
+    assert bench.storage.measure(upload.blob) == 6
+    moved_on = replace(upload, offset=1)
+    assert not bench.engine.cut_tail(moved_on)
+
+
+def test_a_finished_file_can_be_cut_and_a_moved_one_not(
+    bench: Bench, upload: Upload
+) -> None:
+    done = bench.engine.complete(upload, None).upload
+    assert bench.engine.cut_tail(done)
+    assert not bench.engine.cut_tail(replace(done, storage_key=None))
+
+
+def test_a_storage_that_fails_at_the_end_can_be_asked_again(
+    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(blob: object) -> None:
+        raise StorageError()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.storage, "delete", fail)
+        with pytest.raises(StorageError):
+            bench.engine.terminate(upload)
+    bench.engine.terminate(upload)
+    assert bench.repository.rows == {}
