@@ -55,6 +55,7 @@ class Registration:
         self.db = db
         self.model = model
         self.sessions = SessionGuard.of(db)
+        self.schema = blueprint.schema_class()
         self.user_field = blueprint.user_field_name
         self.user_column = _user_column(model, self.user_field)
         bind_key = getattr(model, "__bind_key__", None)

@@ -17,7 +17,13 @@ from .dialects.base import Action
 from .engine.engine import Engine
 from .engine.records import Upload
 from .engine.states import Status
-from .exceptions import InvalidFields, NotAuthorized, OwnerRequired, UnknownUpload
+from .exceptions import (
+    ChunkedUploadError,
+    InvalidFields,
+    NotAuthorized,
+    OwnerRequired,
+    UnknownUpload,
+)
 from .registration import Registration
 from .repository import Page
 
@@ -82,7 +88,7 @@ class RequestHost:
         """Ask ``authorize`` and take its error for a no."""
         try:
             self.authorize(action, upload)
-        except NotAuthorized:
+        except ChunkedUploadError:
             return False
         return True
 
@@ -113,7 +119,7 @@ class RequestHost:
 
     def load_fields(self, form: Mapping[str, str]) -> Mapping[str, object]:
         """Validate a form's fields by the schema."""
-        schema = self.registration.blueprint.schema_class()
+        schema = self.registration.schema
         known = {
             name: value for name, value in form.items() if name in schema.load_fields
         }
@@ -125,8 +131,7 @@ class RequestHost:
 
     def represent(self, upload: Upload) -> dict[str, object]:
         """Dump the upload by the schema."""
-        schema = self.registration.blueprint.schema_class()
-        dumped: dict[str, object] = schema.dump(
+        dumped: dict[str, object] = self.registration.schema.dump(
             Representation(upload, self.url(upload), self.content_url(upload))
         )
         return dumped
@@ -159,7 +164,7 @@ class RequestHost:
 
     def release_session(self) -> None:
         """No pooled connection waits for the client."""
-        self.registration.sessions.release("a request")
+        self.registration.sessions.release("what ran before the body was read")
 
 
 class Representation:
