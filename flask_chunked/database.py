@@ -156,11 +156,10 @@ class Database:
 
     def _raise_if_table_is_missing(self, error: SQLAlchemyError) -> None:
         text = str(getattr(error, "orig", error)).lower()
-        if (
-            "no such table" in text
-            or "does not exist" in text
-            or "doesn't exist" in text
-        ):
+        sqlite = "no such table" in text
+        postgresql = "relation" in text and "does not exist" in text
+        mysql = "table" in text and "doesn't exist" in text
+        if sqlite or postgresql or mysql:
             raise MissingTableError(
                 f"The database has no table for uploads ({text.splitlines()[0]}). Call "
                 "flask_chunked.create_tables(app), or run the application's migrations."

@@ -136,11 +136,14 @@ class SQLRepository:
         with self._database.transaction() as connection:
             return bool(connection.execute(statement).rowcount == 1)
 
-    def begin_completion(self, upload_id: UUID) -> Upload | None:
+    def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
         """To completing, where all bytes are there."""
         c = self._table.c
         return self._transition(
-            upload_id, Event.BEGIN_COMPLETION, where=[c.offset == c.length]
+            upload_id,
+            Event.BEGIN_COMPLETION,
+            where=[c.offset == c.length],
+            values={"last_activity_at": at},
         )
 
     def refuse_completion(self, upload_id: UUID, fence: int) -> None:

@@ -54,7 +54,7 @@ class Completer:
         """See :meth:`Engine.complete`."""
         digest: str | None = None
         for _ in range(ATTEMPTS):
-            begun = self._repository.begin_completion(upload.id)
+            begun = self._repository.begin_completion(upload.id, self._clock())
             if begun is None:
                 done = self._require_complete(upload.id)
                 self._compare_stored(done, expected)

@@ -38,8 +38,11 @@ class Repository(Protocol):
     def advance(self, step: Step) -> bool:
         """Move the offset by compare-and-set; ``False``: somebody else is there."""
 
-    def begin_completion(self, upload_id: UUID) -> Upload | None:
-        """Uploading or completing, all bytes there -> completing, fence bumped."""
+    def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
+        """Uploading or completing, all bytes there -> completing, fence bumped.
+
+        It counts as activity, so that no upload expires while it is being finished.
+        """
 
     def refuse_completion(self, upload_id: UUID, fence: int) -> None:
         """Completing -> uploading, if the fence is still this one."""

@@ -110,10 +110,13 @@ class MemoryRepository:
             )
             return True
 
-    def begin_completion(self, upload_id: UUID) -> Upload | None:
+    def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
         self._enter("begin_completion")
         return self._move(
-            upload_id, Event.BEGIN_COMPLETION, lambda row: row.offset == row.length
+            upload_id,
+            Event.BEGIN_COMPLETION,
+            lambda row: row.offset == row.length,
+            last_activity_at=at,
         )
 
     def refuse_completion(self, upload_id: UUID, fence: int) -> None:

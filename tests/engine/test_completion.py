@@ -88,6 +88,16 @@ def test_missing_bytes_are_told(bench: Bench, length: int | None) -> None:
     assert (caught.value.offset, caught.value.length) == (10, length)
 
 
+def test_an_upload_that_is_being_finished_does_not_expire(bench: Bench) -> None:
+    upload = bench.filled()
+    limit = bench.clock()
+    bench.clock.advance(seconds=1)
+    bench.repository.failing = {"complete"}
+    with pytest.raises(DatabaseUnavailable):
+        bench.engine.complete(upload, None)
+    assert bench.engine.expire(upload, limit, keep_record=False) is None
+
+
 def test_an_empty_file_completes(bench: Bench) -> None:
     upload = bench.create(0)
     bench.engine.complete(upload, md5(b""))
@@ -222,8 +232,8 @@ def test_an_upload_removed_during_completion_is_told(
 ) -> None:
     begin = bench.repository.begin_completion
 
-    def begin_then_lose(upload_id: object) -> Upload | None:
-        begun = begin(upload.id)
+    def begin_then_lose(upload_id: object, at: object) -> Upload | None:
+        begun = begin(upload.id, bench.clock())
         bench.engine.expire(bench.row(upload), bench.clock(), keep_record=keep)
         return begun
 
