@@ -20,6 +20,7 @@ from . import cli
 from .config import Settings
 from .dialects.base import Dialect
 from .dialects.content_range import ContentRangeDialect
+from .dialects.tus import TusDialect
 from .engine.records import Upload
 from .exceptions import BytesMissing, UnknownUpload
 from .registration import Registration, registrations, resolve_model
@@ -66,6 +67,8 @@ class ChunkedUploadBlueprint(Blueprint):
     do_checksum_check: bool = True
     #: The most parts that a form may have, the file's included.
     max_form_parts: int = 10
+    #: Does ``Location`` carry scheme and host? Behind a proxy, see ``ProxyFix`` then.
+    absolute_location: bool = False
     #: The largest file in bytes; ``None``: ``CHUNKED_UPLOAD_MAX_BYTES``.
     max_bytes: int | str | None = None
     #: Storage class, factory or dotted path; ``None``: ``..._STORAGE_CLASS``.
@@ -85,7 +88,7 @@ class ChunkedUploadBlueprint(Blueprint):
     allow_anonymous: bool | None = None
 
     #: The dialects, in the order in which they are asked; the last speaks by default.
-    dialects: ClassVar[tuple[type[Dialect], ...]] = (ContentRangeDialect,)
+    dialects: ClassVar[tuple[type[Dialect], ...]] = (TusDialect, ContentRangeDialect)
 
     def __init__(
         self,

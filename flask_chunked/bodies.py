@@ -217,6 +217,10 @@ class BodyReader:
             return bytes(chunk[: self._last])
         return b""
 
+    def interrupt(self) -> None:
+        """End the body from another thread; see the engine's ``Reader`` port."""
+        self._source.give_up()
+
     def drain(self) -> None:
         """Read a little of a body that nobody wants, for the sake of the answer."""
         if isinstance(self._source, StreamSource):

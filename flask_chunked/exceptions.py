@@ -124,6 +124,34 @@ class LengthChanged(ChunkedUploadError):
         )
 
 
+class LengthBelowOffset(ChunkedUploadError):
+    """A length was declared that is less than what was received already (bytes)."""
+
+    code = "length_below_offset"
+
+    def __init__(self, offset: int, provided: int) -> None:
+        self.offset = offset
+        self.provided = provided
+        super().__init__(
+            f"Length of {provided} bytes is below the offset of {offset} bytes"
+        )
+
+
+class PartialMissing(ChunkedUploadError):
+    """A partial upload of a final one is gone; the final one can never be made."""
+
+    code = "partial_missing"
+    default_status = 410
+    default_detail = "A partial upload of this final upload is gone"
+
+
+class NotAPartial(ChunkedUploadError):
+    """A final upload may be made from partial uploads only."""
+
+    code = "not_a_partial"
+    default_detail = "A final upload can only be made from partial uploads"
+
+
 class TooLarge(ChunkedUploadError):
     """The file is larger than the limit (bytes)."""
 
@@ -140,6 +168,13 @@ class LengthRequired(ChunkedUploadError):
     code = "length_required"
     default_status = 411
     default_detail = "This server needs a Content-Length for the request's body"
+
+
+class InvalidCreation(ChunkedUploadError):
+    """A creation must tell the length, or that it comes later, and not both."""
+
+    code = "invalid_creation"
+    default_detail = "Send either Upload-Length or Upload-Defer-Length: 1"
 
 
 class UnsupportedMediaType(ChunkedUploadError):
@@ -169,6 +204,14 @@ class InvalidQuery(ChunkedUploadError):
     def __init__(self, name: str, expected: str) -> None:
         self.name = name
         super().__init__(f"Query argument {name!r} must be {expected}")
+
+
+class UnsupportedVersion(ChunkedUploadError):
+    """The version of the protocol that the client speaks is not ours."""
+
+    code = "unsupported_version"
+    default_status = 412
+    default_detail = "Tus-Resumable must be 1.0.0"
 
 
 class MethodNotAllowed(ChunkedUploadError):
@@ -243,6 +286,14 @@ class AlreadyComplete(ChunkedUploadError):
 
     code = "already_complete"
     default_detail = 'Upload has already been marked as "complete"'
+
+
+class FinalUpload(ChunkedUploadError):
+    """A final upload is made from partial ones and takes no bytes itself."""
+
+    code = "final_upload"
+    default_status = 403
+    default_detail = "A final upload takes no bytes; append to its partial uploads"
 
 
 class Incomplete(ChunkedUploadError):

@@ -136,6 +136,31 @@ class SQLRepository:
         with self._database.transaction() as connection:
             return bool(connection.execute(statement).rowcount == 1)
 
+    def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
+        """Store the length, if there is none and no more bytes than that."""
+        c = self._table.c
+        statement = (
+            update(self._table)
+            .where(
+                c.id == upload_id,
+                c.status == Status.UPLOADING.value,
+                c.length.is_(None),
+                c.offset <= length,
+            )
+            .values(length=length)
+        )
+        return self._update(upload_id, statement)
+
+    def waiting_finals(self, upload_id: UUID) -> Iterator[Upload]:
+        """Open uploads whose concatenation names this one."""
+        c = self._table.c
+        return self.matching(
+            and_(
+                c.status == Status.UPLOADING.value,
+                c.concat.like(f"final;%{upload_id}%"),
+            )
+        )
+
     def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
         """To completing, where all bytes are there."""
         c = self._table.c
@@ -152,7 +177,11 @@ class SQLRepository:
         self._transition(upload_id, Event.REFUSE_COMPLETION, where=[mine], bump=False)
 
     def complete(
-        self, upload_id: UUID, digest: str | None, event_id: UUID, at: datetime
+        self,
+        upload_id: UUID,
+        digest: str | None,
+        event_id: UUID | None,
+        at: datetime,
     ) -> Upload | None:
         """To complete; digest and completion event in the same transaction."""
         return self._transition(

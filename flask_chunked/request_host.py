@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from flask import Response, current_app, url_for
@@ -145,6 +146,18 @@ class RequestHost:
         if not self.settings.downloads or not upload.is_complete or not upload.blob:
             return None
         return self._build("file", upload)
+
+    def collection_url(self) -> str:
+        """Absolute URL of the collection."""
+        values: dict[str, Any] = {**self.view_args, "_external": True}
+        return url_for(f"{self.registration.name}.collection", **values)
+
+    def location(self, upload: Upload) -> str:
+        """``Location``: the path, unless the blueprint wants absolute ones."""
+        url = self.url(upload)
+        if self.registration.blueprint.absolute_location:
+            return url
+        return urlsplit(url).path
 
     def _build(self, endpoint: str, upload: Upload) -> str:
         values: dict[str, Any] = {

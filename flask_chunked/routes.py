@@ -82,10 +82,11 @@ def dispatch(
         target=target,
         upload_id=parse_upload_id(upload_id_text),
         host=RequestHost(registration, view_args),
+        dialects=registration.blueprint.speakers,
     )
-    speaker, others = _speaker(registration, call)
+    speaker = _speaker(call)
     try:
-        response = speaker.handle(call, others)
+        response = speaker.handle(call)
     except ChunkedUploadError as error:
         response = speaker.render_error(call, error)
     call.drain()
@@ -94,16 +95,18 @@ def dispatch(
 
 def _method() -> str:
     override = request.headers.get("X-HTTP-Method-Override", "").strip().upper()
+    if override and "Tus-Resumable" in request.headers:
+        # tus 1.0.0, Core: the override is the method, whatever the real one is.
+        return override
     if request.method == "POST" and override in OVERRIDABLE:
         return override
     return request.method
 
 
-def _speaker(registration: Registration, call: Call) -> tuple[Dialect, list[Dialect]]:
-    speakers = registration.blueprint.speakers
-    for dialect in speakers:
+def _speaker(call: Call) -> Dialect:
+    for dialect in call.dialects:
         if dialect.speaks(call):
-            return dialect, [other for other in speakers if other is not dialect]
+            return dialect
     raise RuntimeError("no dialect speaks; the last one must take every request")
 
 

@@ -115,6 +115,12 @@ class Host(Protocol):
     def content_url(self, upload: Upload) -> str | None:
         """Absolute URL of the content, where it may be downloaded."""
 
+    def collection_url(self) -> str:
+        """Absolute URL of the collection."""
+
+    def location(self, upload: Upload) -> str:
+        """What ``Location`` says: relative, or absolute where that is wanted."""
+
     def completion_response(self, upload: Upload) -> Response | None:
         """What ``on_completion`` wants to answer; ``None``: the dialect's own."""
 
@@ -138,6 +144,9 @@ class Call:
     target: Target
     upload_id: UUID | None
     host: Host
+    dialects: Sequence[Dialect]
+    #: The upload that the request turned out to be about.
+    subject: Upload | None = None
     _body: BodyReader | None = None
 
     @property
@@ -168,7 +177,8 @@ class Call:
         """The upload that the path names, if the caller may see it."""
         if self.upload_id is None:
             raise UnknownUpload()
-        return self.host.find(self.upload_id)
+        self.subject = self.host.find(self.upload_id)
+        return self.subject
 
 
 class Dialect(ABC):
@@ -186,16 +196,19 @@ class Dialect(ABC):
         """Is the request in this dialect?"""
 
     @abstractmethod
-    def handle(self, call: Call, others: Sequence[Dialect]) -> Response:
+    def handle(self, call: Call) -> Response:
         """Answer the request.
 
-        :param others: the dialects whose headers a bare request's answer carries too.
         :raises ChunkedUploadError: refused; the dispatcher has it rendered.
         """
 
     @abstractmethod
     def render_error(self, call: Call, error: ChunkedUploadError) -> Response:
         """The error in this dialect's words."""
+
+    def capabilities(self, call: Call) -> Mapping[str, str]:
+        """This dialect's headers about what the server can do, for OPTIONS."""
+        return {}
 
     @abstractmethod
     def describe(self, call: Call, upload: Upload) -> Mapping[str, str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 
 from flask import Response, jsonify
 
 from ..engine.records import Expected, Upload
-from ..engine.states import Status
 from ..exceptions import (
     ChecksumRequired,
     ChunkedUploadError,
@@ -22,7 +21,6 @@ from ..exceptions import (
     UnknownUpload,
 )
 from ..protocol.content_range import ContentRange, to_range_header
-from . import listing
 from .base import Action, Call, Dialect, Target
 from .content_range_chunks import (
     DIALECT,
@@ -44,6 +42,8 @@ from .forms import (
     receive_form,
     receive_raw,
 )
+from .listing import list_uploads
+from .resources import empty, options, remove, show, take_over
 
 Handler = Callable[[Call], Response]
 
@@ -59,17 +59,17 @@ class ContentRangeDialect(Dialect):
     def __init__(self) -> None:
         self._handlers: Mapping[Target, Mapping[str, Handler]] = {
             Target.COLLECTION: {
-                "GET": self._list,
-                "HEAD": self._list,
+                "GET": list_uploads,
+                "HEAD": list_uploads,
                 "POST": self._post_collection,
                 "PUT": self._put_collection,
             },
             Target.UPLOAD: {
-                "GET": self._show,
+                "GET": show,
                 "HEAD": self._head,
                 "PUT": self._put_upload,
                 "POST": self._post_upload,
-                "DELETE": self._delete,
+                "DELETE": remove,
             },
             Target.FILE: {"GET": send_content, "HEAD": send_content},
         }
@@ -78,16 +78,14 @@ class ContentRangeDialect(Dialect):
         """Whatever no other dialect claims."""
         return True
 
-    def handle(self, call: Call, others: Sequence[Dialect]) -> Response:
+    def handle(self, call: Call) -> Response:
         """Answer by target and method."""
         handlers = self._handlers.get(call.target)
         if handlers is None:
             raise UnknownUpload()
         allowed = (*handlers, "OPTIONS")
         if call.method == "OPTIONS":
-            response = Response(status=204, headers={"Allow": ", ".join(allowed)})
-            del response.headers["Content-Type"]
-            return response
+            return options(call, allowed)
         handler = handlers.get(call.method)
         if handler is None:
             raise MethodNotAllowed(call.method, allowed)
@@ -125,10 +123,6 @@ class ContentRangeDialect(Dialect):
         return headers
 
     # -- collection ----------------------------------------------------------------
-
-    def _list(self, call: Call) -> Response:
-        call.host.authorize(Action.LIST)
-        return listing.answer(call)
 
     def _put_collection(self, call: Call) -> Response:
         return self._receive_chunk(call, None, required_range(call))
@@ -182,25 +176,12 @@ class ContentRangeDialect(Dialect):
 
     # -- one upload ----------------------------------------------------------------
 
-    def _show(self, call: Call) -> Response:
-        upload = call.find()
-        call.host.authorize(Action.READ, upload)
-        call.host.engine.require_live(upload)
-        response = jsonify(call.host.represent(upload))
-        content = call.host.content_url(upload)
-        if content is not None:
-            response.headers["Link"] = f'<{content}>; rel="enclosure"'
-        return response
-
     def _head(self, call: Call) -> Response:
-        upload = call.find()
-        call.host.authorize(Action.READ, upload)
-        call.host.engine.require_live(upload)
-        open_ = upload.status is Status.UPLOADING
-        if open_ and call.host.is_authorized(Action.APPEND, upload):
-            upload = call.host.engine.take_over(upload)
-        response = Response(headers=dict(self.describe(call, upload)))
-        del response.headers["Content-Type"]
+        upload = take_over(call)
+        response = empty(200)
+        # A bare HEAD may come from a client of any dialect.
+        for dialect in call.dialects:
+            response.headers.update(dialect.describe(call, upload))
         return response
 
     def _put_upload(self, call: Call) -> Response:
@@ -213,15 +194,6 @@ class ContentRangeDialect(Dialect):
             return self._post_chunk(call, upload)
         with receive_form(call, PartLimits(keep=0)) as form:
             return self._complete(call, upload, form.fields)
-
-    def _delete(self, call: Call) -> Response:
-        upload = call.find()
-        action = Action.DELETE if upload.is_complete else Action.TERMINATE
-        call.host.authorize(action, upload)
-        call.host.engine.terminate(upload)
-        response = Response(status=204)
-        del response.headers["Content-Type"]
-        return response
 
     # -- chunks --------------------------------------------------------------------
 

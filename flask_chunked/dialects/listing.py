@@ -16,7 +16,7 @@ from ..engine.records import Upload
 from ..engine.states import Status
 from ..exceptions import InvalidQuery
 from ..repository import Page
-from .base import Call
+from .base import Action, Call
 
 #: Rows of a page, where the caller does not say.
 DEFAULT_SIZE = 100
@@ -31,11 +31,12 @@ _STATUSES = {
 }
 
 
-def answer(call: Call) -> Response:
+def list_uploads(call: Call) -> Response:
     """A page of the caller's uploads, with ``Link`` to the next one.
 
     :raises InvalidQuery: a query argument makes no sense.
     """
+    call.host.authorize(Action.LIST)
     page = _page(call)
     # One row more than asked for tells whether there is a next page.
     rows = call.host.page(replace(page, limit=page.limit + 1))

@@ -94,19 +94,25 @@ class Completer:
             # Terminated under our hands? Then that is the answer.
             self._require_present(begun.id)
             raise
+        if not begun.partial:
+            self._verify(begun)
+        # A partial upload is material for a final one: no event, nothing to deliver.
+        event_id = None if begun.partial else self._new_id()
+        done = self._repository.complete(begun.id, digest, event_id, self._clock())
+        if done is not None:
+            self._policy.announce("completed", done)
+            if not done.partial:
+                self.deliver(done)
+            return Completion(done, first=True)
+        row = self._require_present(begun.id)
+        return Completion(row, first=False) if row.is_complete else None
+
+    def _verify(self, begun: Upload) -> None:
         try:
             self._policy.verify(begun)
         except ChunkedUploadError:
             self._repository.refuse_completion(begun.id, begun.fence)
             raise
-        event_id, now = self._new_id(), self._clock()
-        done = self._repository.complete(begun.id, digest, event_id, now)
-        if done is not None:
-            self._policy.announce("completed", done)
-            self.deliver(done)
-            return Completion(done, first=True)
-        row = self._require_present(begun.id)
-        return Completion(row, first=False) if row.is_complete else None
 
     def _checked_digest(self, begun: Upload, expected: Expected) -> str:
         try:

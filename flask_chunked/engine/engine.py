@@ -5,7 +5,7 @@ Talks to ports only. What a client reads about it is a dialect's affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -15,6 +15,8 @@ from ..exceptions import (
     AlreadyComplete,
     ChunkedUploadError,
     ChunkSizeMismatch,
+    LengthBelowOffset,
+    LengthChanged,
     OffsetMismatch,
     StorageError,
     Superseded,
@@ -23,8 +25,10 @@ from ..exceptions import (
 )
 from ..storage.base import Stage, Storage
 from .completion import Completer
+from .concatenation import Members, load_members
 from .intake import Intake
 from .ports import Policy, Reader, Repository
+from .receiving import Receiving
 from .records import Completion, Expected, NewUpload, Upload
 from .states import Status
 
@@ -60,6 +64,7 @@ class Engine:
         self._expiration = expiration
         self._new_id = new_id
         self._completer = Completer(repository, storage, policy, clock, new_id)
+        self._receiving = Receiving()
 
     # -- what holds of an upload ---------------------------------------------------
 
@@ -116,18 +121,26 @@ class Engine:
         return upload
 
     def append_stream(
-        self, upload: Upload, start: int, stop: int | None, reader: Reader
+        self,
+        upload: Upload,
+        start: int,
+        stop: int | None,
+        reader: Reader,
+        *,
+        exact: bool = True,
     ) -> Upload:
         """Append a body as it arrives; whatever ends it, what arrived is kept.
 
-        :param stop: end of the announced range, ``None`` where none was announced.
+        :param stop: where the body must not go beyond, ``None``: no limit.
+        :param exact: the body must reach ``stop``.
+        :raises ChunkSizeMismatch: it does not, or goes beyond; what fits is kept.
         :raises OffsetMismatch: the upload does not stand at ``start``.
         :raises BodyInterrupted, BodyTimeout: after what arrived was committed.
         """
         claimed = self._claim(upload, start)
-        with self._intake(claimed) as intake:
+        with self._intake(claimed) as intake, self._receiving.by(upload.id, reader):
             intake.stream(reader, stop)
-        if stop is not None and intake.committed < stop:
+        if exact and stop is not None and intake.committed < stop:
             raise ChunkSizeMismatch(intake.committed - start, stop - start)
         return self._current(upload.id)
 
@@ -160,6 +173,10 @@ class Engine:
         """Is this the last committed chunk once more, byte for byte?"""
         return self.may_repeat(upload, start, stop) and digest == upload.last_digest
 
+    def wrong_offset(self, upload: Upload, start: int) -> OffsetMismatch:
+        """The error for bytes that do not start where the upload stands."""
+        return OffsetMismatch(expected=upload.offset, provided=start)
+
     def refuse_offset(self, upload: Upload, start: int) -> ChunkedUploadError:
         """The error for a chunk at ``start``, told from what the row says."""
         if upload.status is Status.COMPLETE:
@@ -174,9 +191,26 @@ class Engine:
         :raises UnknownUpload: it was terminated meanwhile.
         """
         taken = self.repository.take_over(upload.id)
-        if taken is not None:
-            return taken
-        return self._current(upload.id)
+        if taken is None:
+            return self._current(upload.id)
+        self._receiving.interrupt(upload.id)
+        return taken
+
+    def declare_length(self, upload: Upload, length: int) -> Upload:
+        """Store a length that was deferred; once known it never changes.
+
+        :raises LengthChanged: it is known, and another.
+        :raises LengthBelowOffset: more bytes than that are there.
+        """
+        declared = self.repository.declare_length(upload.id, length)
+        if declared is not None:
+            return declared
+        row = self._current(upload.id)
+        if row.length is None:
+            raise LengthBelowOffset(row.offset, length)
+        if row.length != length:
+            raise LengthChanged(row.length, length)
+        return row
 
     def abandon(self, upload: Upload, *, unless_started: bool = False) -> None:
         """Drop an upload whose creating request failed before it could tell the id.
@@ -208,6 +242,39 @@ class Engine:
         for upload in self.repository.undelivered(self.clock() - older_than):
             yield upload, self._completer.deliver(upload, older_than)
 
+    # -- concatenation -------------------------------------------------------------
+
+    def members(self, ids: Sequence[UUID]) -> Members:
+        """The partial uploads of a final one.
+
+        :raises PartialMissing: one is gone.
+        :raises NotAPartial: one is no partial upload.
+        """
+        return load_members(self.repository, ids)
+
+    def finals_waiting_for(self, upload: Upload) -> Iterator[Upload]:
+        """Final uploads that cannot be made before this partial one is complete."""
+        return self.repository.waiting_finals(upload.id)
+
+    def assemble(self, final: Upload, members: Members) -> Upload:
+        """Make a final upload from its members, or go on where a crash left it.
+
+        While members are incomplete only the length is noted, as soon as it is known.
+        """
+        if final.status is not Status.UPLOADING:
+            return final
+        length = members.length
+        if length is not None:
+            final = self.declare_length(final, length)
+        if length is None or not members.are_complete:
+            return final
+        if final.offset < length:
+            claimed = self._claim(final, final.offset)
+            with self._intake(claimed) as intake:
+                for blob, start in members.from_offset(final.offset):
+                    intake.copy(blob, start)
+        return self.complete(final, None).upload
+
     # -- the end -------------------------------------------------------------------
 
     def terminate(self, upload: Upload) -> None:
@@ -218,6 +285,7 @@ class Engine:
         gone = self.repository.begin_termination(upload.id)
         if gone is None:
             raise UnknownUpload()
+        self._receiving.interrupt(upload.id)
         self._remove(gone)
         self._policy.announce("terminated", gone)
 
@@ -279,6 +347,8 @@ class Engine:
         claimed = self.repository.claim(upload.id, start)
         if claimed is None:
             raise self.refuse_offset(self._current(upload.id), start)
+        # Whoever still waits for its client here was just superseded.
+        self._receiving.interrupt(upload.id)
         return claimed
 
     def _current(self, upload_id: UUID) -> Upload:

@@ -13,7 +13,7 @@ from datetime import datetime
 from types import TracebackType
 
 from ..exceptions import ChunkSizeMismatch, Superseded
-from ..storage.base import Stage, Storage
+from ..storage.base import Blob, Stage, Storage
 from .ports import Policy, Reader, Repository
 from .records import Step, Upload
 
@@ -23,6 +23,8 @@ HEAD_SIZE = 4096
 COMMIT_BYTES = 32 * 2**20
 #: ... or seconds, whichever is first.
 COMMIT_SECONDS = 1.0
+#: A concatenation commits after so many bytes.
+COPY_BYTES = 256 * 2**20
 
 
 class Intake:
@@ -105,6 +107,19 @@ class Intake:
                 raise ChunkSizeMismatch(reported + extra, reported)
             if self._is_due():
                 self._commit_pending()
+
+    def copy(self, source: Blob, start: int) -> None:
+        """Append another upload's bytes from ``start`` to its end, and commit them.
+
+        The storage copies or shares them; they do not pass through this process.
+        """
+        while start < source.size:
+            count = min(COPY_BYTES, source.size - start)
+            with self._appender.exclusive():
+                self._check_fence()
+                self._appender.copy(source, start, count)
+            start += count
+            self._commit_pending()
 
     def take(self, stage: Stage, digest: str) -> None:
         """Append a whole chunk and commit it.

@@ -38,6 +38,12 @@ class Repository(Protocol):
     def advance(self, step: Step) -> bool:
         """Move the offset by compare-and-set; ``False``: somebody else is there."""
 
+    def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
+        """Store the length of an open upload that has none yet and fits into it."""
+
+    def waiting_finals(self, upload_id: UUID) -> Iterator[Upload]:
+        """Open final uploads whose concatenation names this upload."""
+
     def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
         """Uploading or completing, all bytes there -> completing, fence bumped.
 
@@ -48,7 +54,11 @@ class Repository(Protocol):
         """Completing -> uploading, if the fence is still this one."""
 
     def complete(
-        self, upload_id: UUID, digest: str | None, event_id: UUID, at: datetime
+        self,
+        upload_id: UUID,
+        digest: str | None,
+        event_id: UUID | None,
+        at: datetime,
     ) -> Upload | None:
         """Completing -> complete, with digest and completion event, at once."""
 
@@ -98,6 +108,9 @@ class Reader(Protocol):
         :raises BodyTimeout: nothing came for the read timeout.
         :raises BodyInterrupted: the client is gone.
         """
+
+    def interrupt(self) -> None:
+        """Called from another thread: stop waiting, the body ends here."""
 
 
 class Policy(Protocol):

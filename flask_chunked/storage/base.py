@@ -164,6 +164,15 @@ class Appender(ABC):
         """Append a stage's bytes as a whole, cheaply; the stage is used up."""
 
     @abstractmethod
+    def copy(self, source: Blob, start: int, count: int) -> None:
+        """Append ``count`` bytes of another, finished blob from its byte ``start``.
+
+        Where the file system can share blocks, no byte is copied.
+
+        :raises BytesMissing: the source has fewer bytes.
+        """
+
+    @abstractmethod
     def head(self, count: int) -> bytes:
         """The first ``count`` bytes of the upload, written or committed."""
 

@@ -99,6 +99,7 @@ class LocalStorage(Storage):
             place.unfinished,
             size=blob.size,
             patience=self._patience,
+            open_source=self._open_source,
         )
 
     def finalize(self, blob: Blob) -> Receipt:
@@ -147,16 +148,33 @@ class LocalStorage(Storage):
             os.close(directory)
 
     def open(self, blob: Blob) -> BinaryIO:
-        place = self._place(blob.key)
         with storage_errors():
-            for name in place.names():
-                with suppress(FileNotFoundError):
-                    directory, fd = self._tree.open_file(place.parts, name, READ)
-                    os.close(directory)
-                    return self._reader(fd, blob.size, place.is_finished(name))
+            opened = self._open_file(blob)
+            if opened is not None:
+                return self._reader(opened[0], blob.size, opened[1])
         if blob.size:
             raise BytesMissing()
         return io.BytesIO()
+
+    def _open_file(self, blob: Blob) -> tuple[int, bool] | None:
+        """Descriptor of the blob's file, and whether its name says finished."""
+        place = self._place(blob.key)
+        for name in place.names():
+            with suppress(FileNotFoundError):
+                directory, fd = self._tree.open_file(place.parts, name, READ)
+                os.close(directory)
+                return fd, place.is_finished(name)
+        return None
+
+    def _open_source(self, blob: Blob) -> int:
+        opened = self._open_file(blob)
+        if opened is None:
+            raise BytesMissing()
+        fd, _ = opened
+        if os.fstat(fd).st_size < blob.size:
+            os.close(fd)
+            raise BytesMissing()
+        return fd
 
     def _reader(self, fd: int, size: int, finished: bool) -> BinaryIO:
         actual = os.fstat(fd).st_size

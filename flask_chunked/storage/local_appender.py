@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 from ..exceptions import BytesMissing, StorageError
-from .base import Appender, Receipt, Stage
+from .base import Appender, Blob, Receipt, Stage
 from .local_files import (
     CREATE_NEW,
     Tree,
@@ -94,6 +94,7 @@ class LocalAppender(Appender):
 
     :param name: file name in the directory ``parts`` of the tree.
     :param size: committed bytes.
+    :param open_source: opens another blob of the storage for reading.
     """
 
     def __init__(
@@ -104,8 +105,10 @@ class LocalAppender(Appender):
         *,
         size: int,
         patience: Patience,
+        open_source: Callable[[Blob], int],
     ) -> None:
         self.position = size
+        self._open_source = open_source
         self._durable = tree.durable
         self._file = LockedFile(tree, parts, name, patience)
         self._inside = False
@@ -182,6 +185,19 @@ class LocalAppender(Appender):
         self._file.adopt(stage.hand_over())
         self._entry_unsynced = True
         return True
+
+    def copy(self, source: Blob, start: int, count: int) -> None:
+        self._require_section()
+        if start + count > source.size:
+            raise BytesMissing()
+        with storage_errors():
+            fd = self._open_source(source)
+            try:
+                with self._whole():
+                    copy_all(fd, self._file.fd, self.position, count, start=start)
+            finally:
+                os.close(fd)
+        self.position += count
 
     def head(self, count: int) -> bytes:
         wanted = min(count, self.position)

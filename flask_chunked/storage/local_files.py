@@ -117,20 +117,25 @@ def write_all(fd: int, block: ReadableBuffer, offset: int) -> int:
     return total
 
 
-def copy_all(source: int, target: int, offset: int, count: int) -> None:
-    """Copy the first ``count`` bytes of a file to a byte offset of another.
+def copy_all(
+    source: int, target: int, offset: int, count: int, *, start: int = 0
+) -> None:
+    """Copy ``count`` bytes of a file, from ``start``, to a byte offset of another.
 
-    Inside the kernel where it can, else through this process.
+    Inside the kernel where it can (which shares blocks on file systems that do that),
+    else through this process.
     """
     by_kernel = hasattr(os, "copy_file_range")
     done = 0
     while done < count:
         if by_kernel:
-            copied = _copy_range(source, target, done, offset + done, count - done)
+            copied = _copy_range(
+                source, target, start + done, offset + done, count - done
+            )
             done += copied
             by_kernel = copied > 0
             continue
-        block = os.pread(source, min(_BLOCK, count - done), done)
+        block = os.pread(source, min(_BLOCK, count - done), start + done)
         if not block:
             raise OSError(errno.EIO, "source of a copy is too short")
         done += write_all(target, block, offset + done)

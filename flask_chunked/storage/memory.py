@@ -247,6 +247,13 @@ class MemoryAppender(Appender):
         self.write(stage.content)
         stage.close()
 
+    def copy(self, source: Blob, start: int, count: int) -> None:
+        if start + count > source.size:
+            raise BytesMissing()
+        with self._storage.open(source) as reader:
+            reader.seek(start)
+            self.write(reader.read(count))
+
     def head(self, count: int) -> bytes:
         file = self._file or self._storage.unfinished.get(self._key)
         wanted = max(0, min(count, self.position))

@@ -1,0 +1,69 @@
+"""What every dialect answers alike: JSON status, removal, OPTIONS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flask import Response, jsonify
+
+from ..engine.records import Upload
+from ..engine.states import Status
+from .base import Action, Call
+
+
+def show(call: Call) -> Response:
+    """The upload as JSON; never takes it over."""
+    upload = call.find()
+    call.host.authorize(Action.READ, upload)
+    call.host.engine.require_live(upload)
+    response = jsonify(call.host.represent(upload))
+    content = call.host.content_url(upload)
+    if content is not None:
+        response.headers["Link"] = f'<{content}>; rel="enclosure"'
+    return response
+
+
+def remove(call: Call) -> Response:
+    """DELETE: give an unfinished upload up, or remove a finished one."""
+    upload = call.find()
+    action = Action.DELETE if upload.is_complete else Action.TERMINATE
+    call.host.authorize(action, upload)
+    call.host.engine.terminate(upload)
+    return empty(204)
+
+
+def take_over(call: Call) -> Upload:
+    """HEAD: from here on only appends at the offset told are taken.
+
+    Whoever may not append only reads, and so does everybody once it is not open.
+    """
+    upload = call.find()
+    call.host.authorize(Action.READ, upload)
+    call.host.engine.require_live(upload)
+    if upload.status is not Status.UPLOADING or is_final(upload):
+        return upload
+    if not call.host.is_authorized(Action.APPEND, upload):
+        return upload
+    call.subject = call.host.engine.take_over(upload)
+    return call.subject
+
+
+def is_final(upload: Upload) -> bool:
+    """Is it made from partial uploads, so that nobody appends to it?"""
+    return upload.concat is not None and not upload.partial
+
+
+def options(call: Call, allowed: Iterable[str]) -> Response:
+    """The methods of the resource and what the dialects can do."""
+    response = empty(204)
+    response.headers["Allow"] = ", ".join(allowed)
+    for dialect in call.dialects:
+        response.headers.update(dialect.capabilities(call))
+    return response
+
+
+def empty(status: int) -> Response:
+    """An answer without a body, and without a type for it."""
+    response = Response(status=status)
+    del response.headers["Content-Type"]
+    return response

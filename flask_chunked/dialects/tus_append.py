@@ -1,0 +1,145 @@
+"""tus: PATCH, and how an upload whose bytes are all there is finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Response
+
+from ..engine.records import Upload
+from ..engine.states import Status
+from ..exceptions import (
+    ChunkBeyondLength,
+    ChunkSizeMismatch,
+    FinalUpload,
+    LengthBelowOffset,
+    LengthChanged,
+    MalformedHeader,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from ..protocol.tus import CONTENT_TYPE, parse_number
+from .base import Action, Call
+from .resources import is_final
+from .tus_answers import completion_answer
+from .tus_checksum import ChecksumDemand, checksum_demand, receive_checked
+from .tus_concat import make_waiting_finals
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What the headers of a PATCH say.
+
+    :param length: of the upload, declared now, before or not at all yet.
+    """
+
+    offset: int
+    length: int | None
+    checksum: ChecksumDemand | None
+
+
+def append(call: Call) -> Response:
+    """PATCH (Core): bytes at the offset; at the length, completion."""
+    upload = call.find()
+    call.host.authorize(Action.APPEND, upload)
+    if call.request.mimetype != CONTENT_TYPE:
+        raise UnsupportedMediaType(f"Content-Type must be {CONTENT_TYPE}")
+    patch = _parse(call, upload)
+    if is_final(upload):
+        raise FinalUpload()
+    call.host.engine.require_live(upload)
+    _check(call, upload, patch)
+    received = _take(call, upload, patch)
+    return _answer(call, received)
+
+
+def receive(call: Call, upload: Upload, checksum: ChecksumDemand | None) -> Upload:
+    """The request's body behind the upload's offset, whatever is left of it.
+
+    :raises TooLarge: more than fits; what fits is kept, unless it was to be checked.
+    :raises ChecksumMismatch: the body is not what the client took the digest of.
+    """
+    engine = call.host.engine
+    stop = upload.length
+    if stop is None:
+        stop = call.host.max_bytes()
+    if checksum is not None:
+        room = None if stop is None else stop - upload.offset
+        with receive_checked(call, checksum, room) as part:
+            if not part.size or part.stage is None:
+                return upload
+            return engine.append_whole(upload, upload.offset, part.stage, part.digest)
+    if call.announced_length() == 0:
+        return upload
+    try:
+        return engine.append_stream(upload, upload.offset, stop, call.body, exact=False)
+    except ChunkSizeMismatch as error:
+        # A body without a length went on behind the end: what fits counts.
+        finish_if_all_is_there(call, call.find())
+        raise TooLarge(stop or 0) from error
+
+
+def finish_if_all_is_there(call: Call, upload: Upload) -> Upload:
+    """Offset = length: complete what is still open, whoever created it."""
+    if upload.status is not Status.UPLOADING or upload.offset != upload.length:
+        return upload
+    call.host.authorize(Action.COMPLETE, upload)
+    done = call.host.engine.complete(upload, None)
+    if done.upload.partial and done.first:
+        # The last member of a final upload, perhaps.
+        make_waiting_finals(call, done.upload)
+    call.subject = done.upload
+    return done.upload
+
+
+def _parse(call: Call, upload: Upload) -> Patch:
+    headers = call.request.headers
+    text = headers.get("Upload-Offset")
+    if text is None:
+        raise MalformedHeader("Upload-Offset", "", "is required")
+    offset = parse_number("Upload-Offset", text)
+    declared = headers.get("Upload-Length")
+    length = upload.length
+    if declared is not None:
+        provided = parse_number("Upload-Length", declared)
+        if length is not None and length != provided:
+            raise LengthChanged(length, provided)
+        length = provided
+    return Patch(offset, length, checksum_demand(call))
+
+
+def _check(call: Call, upload: Upload, patch: Patch) -> None:
+    """Refuse before the body is read what cannot be taken."""
+    limit = call.host.max_bytes()
+    if patch.length is not None and patch.length < upload.offset:
+        raise LengthBelowOffset(upload.offset, patch.length)
+    declared_now = patch.length if upload.length is None else None
+    if declared_now is not None and limit is not None and declared_now > limit:
+        raise TooLarge(limit)
+    if patch.offset != upload.offset:
+        raise call.host.engine.wrong_offset(upload, patch.offset)
+    announced = call.announced_length()
+    end = patch.length if patch.length is not None else limit
+    if end is not None and announced is not None and patch.offset + announced > end:
+        raise ChunkBeyondLength(end)
+
+
+def _take(call: Call, upload: Upload, patch: Patch) -> Upload:
+    engine = call.host.engine
+    if upload.status is not Status.UPLOADING:
+        # A repeat after a lost answer; a body would have been refused above.
+        return upload
+    if patch.checksum is None and patch.length is not None and upload.length is None:
+        # Before the body: a length that was told survives a body that is cut.
+        upload = engine.declare_length(upload, patch.length)
+    received = receive(call, upload, patch.checksum)
+    if patch.length is not None and received.length is None:
+        received = engine.declare_length(received, patch.length)
+    call.subject = received
+    return finish_if_all_is_there(call, received)
+
+
+def _answer(call: Call, upload: Upload) -> Response:
+    response = completion_answer(call, upload, 204)
+    response.headers["Upload-Offset"] = str(upload.offset)
+    return response

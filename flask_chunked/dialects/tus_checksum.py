@@ -1,0 +1,135 @@
+"""tus: bodies with a digest (extensions checksum and checksum-trailer).
+
+The digest is of this request's body, not of the file. Such a body is received whole
+beside the upload and joins it only when it was found right, so that neither a mismatch
+nor a crash leaves anything behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ..exceptions import ChecksumMismatch, MalformedHeader
+from ..protocol.tus import CHECKSUM_SIZES, Checksum
+from .base import Call
+from .forms import FilePart, PartLimits
+
+HEADER = "Upload-Checksum"
+READ_SIZE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ChecksumDemand:
+    """What the client wants compared.
+
+    :param header: the digest that came with the headers.
+    :param in_trailer: a digest was announced for the end of the body.
+    """
+
+    header: Checksum | None
+    in_trailer: bool
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """Those to run while the body passes; all, where only its end will tell."""
+        if self.in_trailer or self.header is None:
+            return tuple(CHECKSUM_SIZES)
+        return (self.header.algorithm,)
+
+
+class Digests:
+    """Several digests of one body, taken while it passes."""
+
+    def __init__(self, algorithms: tuple[str, ...]) -> None:
+        self._crc = 0
+        self._hashers = {
+            name: hashlib.new(name) for name in algorithms if name != "crc32"
+        }
+
+    def update(self, block: bytes) -> None:
+        """Take the next bytes."""
+        self._crc = zlib.crc32(block, self._crc)
+        for hasher in self._hashers.values():
+            hasher.update(block)
+
+    def matches(self, expected: Checksum) -> bool:
+        """Is this the digest of what passed?"""
+        if expected.algorithm == "crc32":
+            actual = self._crc.to_bytes(4, "big")
+        else:
+            actual = self._hashers[expected.algorithm].digest()
+        return hmac.compare_digest(actual, expected.digest)
+
+
+def checksum_demand(call: Call) -> ChecksumDemand | None:
+    """What the headers say about a digest; ``None``: nothing.
+
+    :raises MalformedHeader: no digest, or of an algorithm that is not supported.
+    """
+    text = call.request.headers.get(HEADER)
+    header = None if text is None else Checksum.from_header(text)
+    announced = call.request.headers.get("Trailer", "").lower().split(",")
+    in_trailer = HEADER.lower() in (name.strip() for name in announced)
+    if in_trailer and not trailers_arrive(call.request.environ):
+        raise MalformedHeader("Trailer", "", "this server does not pass trailers on")
+    if header is None and not in_trailer:
+        return None
+    return ChecksumDemand(header, in_trailer)
+
+
+@contextmanager
+def receive_checked(
+    call: Call, demand: ChecksumDemand, room: int | None
+) -> Iterator[FilePart]:
+    """The request's body, staged and found right.
+
+    :param room: the most bytes that fit; ``None``: no limit.
+    :raises ChecksumMismatch: it is not what the client took the digest of.
+    :raises TooLarge: more than fits.
+    :raises BodyInterrupted: it was cut; then nothing of it is kept.
+    """
+    stage = call.host.engine.storage.stage()
+    with stage:
+        part = FilePart(stage, PartLimits(refuse_above=room))
+        digests = Digests(demand.algorithms)
+        while block := call.body.read_file(READ_SIZE):
+            digests.update(block)
+            part.write(block)
+        expected = [] if demand.header is None else [demand.header]
+        if demand.in_trailer:
+            expected.append(_from_trailer(call.request.environ))
+        if not all(digests.matches(checksum) for checksum in expected):
+            raise ChecksumMismatch()
+        yield part
+
+
+def trailers_arrive(environ: Mapping[str, Any]) -> bool:
+    """Does this server pass trailers of a chunked body on to the application?"""
+    reader = getattr(environ.get("wsgi.input"), "reader", None)
+    is_gunicorn = "gunicorn.socket" in environ and reader is not None
+    return is_gunicorn or hasattr(environ.get("wsgi.input"), "read_trailer_lines")
+
+
+def _from_trailer(environ: Mapping[str, Any]) -> Checksum:
+    for name, value in _trailers(environ):
+        if name.lower() == HEADER.lower():
+            return Checksum.from_header(value.strip())
+    raise MalformedHeader(HEADER, "", "was announced as a trailer and did not come")
+
+
+def _trailers(environ: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The trailers of the body, which must have been read to its end."""
+    body = environ["wsgi.input"]
+    if hasattr(body, "read_trailer_lines"):
+        for line in body.read_trailer_lines():
+            name, _, value = line.decode("latin-1").partition(":")
+            yield name, value.strip()
+        return
+    message = getattr(body.reader, "req", None)
+    yield from getattr(message, "trailers", None) or ()

@@ -1,0 +1,142 @@
+"""tus: POST (extensions creation, creation-with-upload, creation-defer-length)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Response
+
+from ..engine.records import NewUpload, Upload
+from ..exceptions import ChunkBeyondLength, InvalidCreation, TooLarge
+from ..protocol.filename import display_name
+from ..protocol.tus import (
+    CONTENT_TYPE,
+    Concat,
+    Metadata,
+    parse_number,
+    require_defer_length,
+)
+from .base import Action, Call
+from .tus_answers import created
+from .tus_append import finish_if_all_is_there, receive
+from .tus_checksum import ChecksumDemand, checksum_demand, receive_checked
+from .tus_concat import create_final
+
+#: What uploads of this dialect are marked with.
+DIALECT = "tus"
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """What the headers of a POST say.
+
+    :param length: in bytes; ``None``: deferred.
+    """
+
+    length: int | None
+    metadata: Metadata
+    concat: Concat | None
+    checksum: ChecksumDemand | None
+    with_body: bool
+
+
+def create(call: Call) -> Response:
+    """Make an upload, with its first bytes if they come along."""
+    call.host.require_owner()
+    call.host.authorize(Action.CREATE)
+    headers = call.request.headers
+    text = headers.get("Upload-Concat")
+    concat = None if text is None else Concat.from_header(text)
+    metadata = Metadata.from_header(headers.get("Upload-Metadata", ""))
+    if concat is not None and concat.is_final:
+        return create_final(call, concat, new_upload(call, metadata, None, concat))
+    creation = Creation(
+        length=_length(call),
+        metadata=metadata,
+        concat=concat,
+        checksum=checksum_demand(call),
+        with_body=call.request.mimetype == CONTENT_TYPE,
+    )
+    _check(call, creation)
+    new = new_upload(call, metadata, creation.length, concat)
+    if not creation.with_body:
+        upload = call.subject = call.host.engine.create(new)
+    elif creation.checksum is None:
+        upload = call.subject = call.host.engine.create(new)
+        upload = receive(call, upload, None)
+    else:
+        upload = _create_checked(call, creation, creation.checksum, new)
+    call.subject = upload
+    upload = finish_if_all_is_there(call, upload)
+    response = created(call, upload)
+    if creation.with_body:
+        response.headers["Upload-Offset"] = str(upload.offset)
+    return response
+
+
+def new_upload(
+    call: Call, metadata: Metadata, length: int | None, concat: Concat | None
+) -> NewUpload:
+    """What is to be created, as the headers tell it.
+
+    :raises InvalidFields: the schema refuses a value of the metadata.
+    """
+    texts = {
+        key: value.decode("utf-8", "replace") for key, value in metadata.values.items()
+    }
+    fields = dict(call.host.load_fields(texts))
+    # Uppy sends "name" and "type" beside what tus-js-client's examples send.
+    named = fields.pop("filename", None) or metadata.text("filename", "name")
+    content_type = metadata.text("filetype", "type", "contentType")
+    return NewUpload(
+        user=call.host.require_owner(),
+        filename=display_name(None if named is None else str(named)),
+        length=length,
+        dialect=DIALECT,
+        content_type=(content_type or "")[:255] or None,
+        raw_metadata=metadata.to_header() or None,
+        partial=concat is not None and not concat.is_final,
+        concat=None if concat is None else concat.to_header(),
+        fields=fields,
+    )
+
+
+def _length(call: Call) -> int | None:
+    headers = call.request.headers
+    length = headers.get("Upload-Length")
+    defer = headers.get("Upload-Defer-Length")
+    if (length is None) == (defer is None):
+        raise InvalidCreation()
+    if defer is not None:
+        require_defer_length(defer)
+        return None
+    return parse_number("Upload-Length", length or "")
+
+
+def _check(call: Call, creation: Creation) -> None:
+    limit = call.host.max_bytes()
+    if limit is not None and creation.length is not None and creation.length > limit:
+        raise TooLarge(limit)
+    if not creation.with_body:
+        return
+    end = limit if creation.length is None else creation.length
+    announced = call.announced_length()
+    if end is not None and announced is not None and announced > end:
+        raise ChunkBeyondLength(end)
+
+
+def _create_checked(
+    call: Call, creation: Creation, checksum: ChecksumDemand, new: NewUpload
+) -> Upload:
+    """A body that is not right makes no upload."""
+    engine = call.host.engine
+    room = call.host.max_bytes() if creation.length is None else creation.length
+    with receive_checked(call, checksum, room) as part:
+        upload = call.subject = engine.create(new)
+        if not part.size or part.stage is None:
+            return upload
+        try:
+            return engine.append_whole(upload, 0, part.stage, part.digest)
+        except BaseException:
+            engine.abandon(upload)
+            raise

@@ -1,0 +1,66 @@
+"""Final uploads: made from partial ones, in order, by the storage itself.
+
+A final upload's row stands from its creation; its offset tells how far it is made. So a
+crash costs at most one section, and whoever asks next goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from ..exceptions import BytesMissing, NotAPartial, PartialMissing
+from ..storage.base import Blob
+from .ports import Repository
+from .records import Upload
+from .states import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The partial uploads of a final one, in the order of concatenation."""
+
+    uploads: tuple[Upload, ...]
+
+    @property
+    def are_complete(self) -> bool:
+        """Are all bytes of all of them there?"""
+        return all(upload.is_complete for upload in self.uploads)
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the final upload; ``None`` while a member's are unknown."""
+        lengths = [upload.length for upload in self.uploads]
+        return None if None in lengths else sum(n for n in lengths if n is not None)
+
+    def from_offset(self, offset: int) -> list[tuple[Blob, int]]:
+        """What is left behind the offset: blobs, and the byte to begin at in each.
+
+        :raises BytesMissing: a member's file was moved away.
+        """
+        left: list[tuple[Blob, int]] = []
+        for upload in self.uploads:
+            if upload.blob is None:
+                raise BytesMissing()
+            if offset < upload.offset:
+                left.append((upload.blob, offset))
+            offset = max(0, offset - upload.offset)
+        return left
+
+
+def load_members(repository: Repository, ids: Sequence[UUID]) -> Members:
+    """The rows of the partial uploads.
+
+    :raises PartialMissing: one was terminated or expired.
+    :raises NotAPartial: one is no partial upload.
+    """
+    known: dict[UUID, Upload] = {}
+    for upload_id in dict.fromkeys(ids):
+        row = repository.get(upload_id)
+        if row is None or row.status in (Status.TERMINATING, Status.EXPIRED):
+            raise PartialMissing()
+        if not row.partial:
+            raise NotAPartial()
+        known[upload_id] = row
+    return Members(tuple(known[upload_id] for upload_id in ids))

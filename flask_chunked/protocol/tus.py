@@ -1,0 +1,200 @@
+"""Header codecs of tus 1.0.0: numbers, metadata, checksums, concatenation.
+
+Pure: str in, frozen values out. Absent headers are the caller's affair.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..exceptions import MalformedHeader
+
+#: The version of the protocol that is spoken.
+VERSION = "1.0.0"
+#: Content-Type of a body that carries bytes of an upload (Core, PATCH).
+CONTENT_TYPE = "application/offset+octet-stream"
+#: The largest number of bytes that any header may tell.
+MAX_NUMBER = 2**63 - 1
+#: Algorithms of ``Upload-Checksum`` and the bytes of their digests. crc32 is sent as
+#: four bytes, most significant first; the specification leaves its form open.
+CHECKSUM_SIZES: Mapping[str, int] = {
+    "sha1": 20,
+    "md5": 16,
+    "sha256": 32,
+    "sha512": 64,
+    "crc32": 4,
+}
+#: Limits of ``Upload-Metadata``.
+MAX_METADATA_BYTES = 4096
+MAX_METADATA_KEYS = 20
+#: The most partial uploads of one final upload.
+MAX_PARTIALS = 100
+
+_NUMBER = re.compile(r"\A[0-9]{1,19}\Z")
+_KEY = re.compile(r"\A[\x21-\x2b\x2d-\x7e]{1,64}\Z")
+_ALGORITHM = re.compile(r"\A[a-z0-9_-]{1,32}\Z")
+
+
+def parse_number(name: str, value: str) -> int:
+    """``Upload-Offset``, ``Upload-Length``: a non-negative number of bytes.
+
+    :raises MalformedHeader: anything else, also two joined headers.
+    """
+    if not _NUMBER.match(value):
+        raise MalformedHeader(name, value, "must be 1 to 19 digits")
+    number = int(value)
+    if number > MAX_NUMBER:
+        raise MalformedHeader(name, value, f"must not exceed {MAX_NUMBER}")
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """``Upload-Metadata`` (extension creation): keys and the bytes of their values.
+
+    :ivar raw: the header as it came, for HEAD; empty where there was none.
+    """
+
+    raw: str
+    values: Mapping[str, bytes]
+
+    @classmethod
+    def from_header(cls, value: str) -> Metadata:
+        """Parse the header; an empty one means no metadata.
+
+        :raises MalformedHeader: a key twice, no key, no standard Base64, too much.
+        """
+        if len(value) > MAX_METADATA_BYTES:
+            raise _bad_metadata(value, f"longer than {MAX_METADATA_BYTES} bytes")
+        raw = value.strip(" ")
+        if not raw:
+            return cls("", {})
+        pairs = raw.split(",")
+        if len(pairs) > MAX_METADATA_KEYS:
+            raise _bad_metadata(value, f"more than {MAX_METADATA_KEYS} keys")
+        values: dict[str, bytes] = {}
+        for pair in pairs:
+            key, _, encoded = pair.strip(" ").partition(" ")
+            if not _KEY.match(key):
+                raise _bad_metadata(value, "a key must be 1 to 64 printable characters")
+            if key in values:
+                raise _bad_metadata(value, "a key must not be repeated")
+            values[key] = _decode(value, encoded)
+        return cls(raw, values)
+
+    def to_header(self) -> str:
+        """The header as the client sent it."""
+        return self.raw
+
+    def text(self, *keys: str) -> str | None:
+        """The first of these keys that is there, as text."""
+        for key in keys:
+            if key in self.values:
+                return self.values[key].decode("utf-8", "replace")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """``Upload-Checksum`` (extension checksum): algorithm and digest of one body."""
+
+    algorithm: str
+    digest: bytes
+
+    @classmethod
+    def from_header(cls, value: str) -> Checksum:
+        """Parse ``<algorithm> <base64>``.
+
+        :raises MalformedHeader: another form, or an algorithm that is not supported.
+        """
+        algorithm, separator, encoded = value.partition(" ")
+        if not separator or not _ALGORITHM.match(algorithm):
+            raise MalformedHeader(
+                "Upload-Checksum", value, "must be: algorithm, one space, base64"
+            )
+        size = CHECKSUM_SIZES.get(algorithm)
+        if size is None:
+            known = ", ".join(CHECKSUM_SIZES)
+            raise MalformedHeader(
+                "Upload-Checksum", value, f"algorithm must be one of: {known}"
+            )
+        try:
+            digest = base64.b64decode(encoded.encode("ascii"), validate=True)
+        except (UnicodeEncodeError, binascii.Error) as error:
+            raise MalformedHeader(
+                "Upload-Checksum", value, "digest is not standard Base64"
+            ) from error
+        if len(digest) != size:
+            raise MalformedHeader(
+                "Upload-Checksum", value, f"a {algorithm} digest has {size} bytes"
+            )
+        return cls(algorithm, digest)
+
+    def to_header(self) -> str:
+        """The header's canonical form."""
+        return f"{self.algorithm} {base64.b64encode(self.digest).decode('ascii')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """``Upload-Concat`` (extension concatenation).
+
+    :ivar urls: of the partial uploads, in order; empty for a partial upload itself.
+    :ivar raw: the header as it came, for HEAD.
+    """
+
+    raw: str
+    urls: tuple[str, ...]
+
+    @property
+    def is_final(self) -> bool:
+        """Is it a final upload, made from partial ones?"""
+        return bool(self.urls)
+
+    @classmethod
+    def from_header(cls, value: str) -> Concat:
+        """Parse ``partial`` or ``final;URL URL ...``.
+
+        :raises MalformedHeader: any other spelling, no URL, or too many.
+        """
+        if value == "partial":
+            return cls(value, ())
+        kind, separator, rest = value.partition(";")
+        urls = tuple(url for url in rest.split(" ") if url)
+        if kind != "final" or not separator or not urls:
+            raise MalformedHeader(
+                "Upload-Concat", value, "must be 'partial' or 'final;' and URLs"
+            )
+        if len(urls) > MAX_PARTIALS:
+            raise MalformedHeader(
+                "Upload-Concat", value, f"names more than {MAX_PARTIALS} uploads"
+            )
+        return cls(value, urls)
+
+    def to_header(self) -> str:
+        """The header as the client sent it."""
+        return self.raw
+
+
+def require_defer_length(value: str) -> None:
+    """``Upload-Defer-Length`` (extension creation-defer-length) has one value, 1.
+
+    :raises MalformedHeader: another value.
+    """
+    if value != "1":
+        raise MalformedHeader("Upload-Defer-Length", value, "must be 1")
+
+
+def _decode(header: str, encoded: str) -> bytes:
+    try:
+        return base64.b64decode(encoded.encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise _bad_metadata(header, "a value is not standard Base64") from error
+
+
+def _bad_metadata(value: str, reason: str) -> MalformedHeader:
+    return MalformedHeader("Upload-Metadata", value, reason)
