@@ -1,6 +1,7 @@
 """A Flask blueprint that receives large files in pieces."""
 
 from .blueprint import ChunkedUploadBlueprint
+from .cors import CORS_ALLOW_HEADERS, CORS_ALLOW_METHODS, CORS_EXPOSE_HEADERS
 from .engine.records import Upload
 from .engine.states import Status
 from .exceptions import (
@@ -27,6 +28,9 @@ from .signals import (
 )
 
 __all__ = [
+    "CORS_ALLOW_HEADERS",
+    "CORS_ALLOW_METHODS",
+    "CORS_EXPOSE_HEADERS",
     "ChunkedUploadBlueprint",
     "ChunkedUploadError",
     "ChunkedUploadMixin",

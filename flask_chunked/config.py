@@ -20,6 +20,7 @@ from .config_values import (
     parse_checksum,
     parse_expiration,
     parse_extension,
+    parse_origins,
     parse_path,
     parse_read_timeout,
     parse_size,
@@ -174,6 +175,15 @@ SETTINGS: tuple[Setting, ...] = (
         doc="The content of finished uploads is served at /<id>/file.",
     ),
     Setting(
+        key="CHUNKED_UPLOAD_CORS_ORIGINS",
+        default=(),
+        parse=parse_origins,
+        attribute="cors_origins",
+        unit="list or comma-separated string",
+        doc="Origins whose pages may upload, exactly as browsers send them, or '*' for "
+        "all of them without credentials.",
+    ),
+    Setting(
         key="CHUNKED_UPLOAD_READ_TIMEOUT",
         default=30.0,
         parse=parse_read_timeout,
@@ -215,6 +225,7 @@ class Settings:
     allow_anonymous: bool
     durable: bool
     downloads: bool
+    cors_origins: tuple[str, ...]
     read_timeout: float
     sqlite_wal: bool
 

@@ -25,6 +25,13 @@ _DURATION = re.compile(
     r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([smhd]?)", re.IGNORECASE | re.ASCII
 )
 _SIZE = re.compile(r"([0-9]{1,19}) ?(|B|KiB|MiB|GiB|TiB)", re.IGNORECASE | re.ASCII)
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]{1,20}://[a-z0-9.\[\]:_-]{1,255}", re.IGNORECASE | re.ASCII
+)
+_ORIGINS = (
+    "a list, or a comma-separated string, of origins like 'https://app.example' "
+    "(scheme, host and port without a path), or '*' alone"
+)
 _EXTENSION = re.compile(r"[A-Za-z0-9._-]{0,64}")
 
 
@@ -85,6 +92,23 @@ def parse_expiration(value: object) -> timedelta:
 def parse_read_timeout(value: object) -> float:
     """Seconds."""
     return _parse_duration(value, _MAX_READ_TIMEOUT).total_seconds()
+
+
+def parse_origins(value: object) -> tuple[str, ...]:
+    """Exact origins (scheme, host, port), or ``*`` alone."""
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(_ORIGINS)
+    origins = tuple(_text(part) for part in value)
+    if origins == ("*",):
+        return ("*",)
+    found: list[str] = []
+    for origin in origins:
+        if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+            raise ValueError(_ORIGINS)
+        found.append(origin.lower())
+    return tuple(found)
 
 
 def parse_size(value: object) -> int:

@@ -11,6 +11,7 @@ from flask import Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
+from .cors import add_cors_headers
 from .dialects.base import Call, Dialect, Target
 from .exceptions import ChunkedUploadError
 from .protocol.upload_id import parse_upload_id
@@ -90,6 +91,7 @@ def dispatch(
     except ChunkedUploadError as error:
         response = speaker.render_error(call, error)
     call.drain()
+    add_cors_headers(request, response, registration.settings.cors_origins)
     return response
 
 

@@ -1,0 +1,78 @@
+"""Cross-origin requests (Fetch standard, CORS protocol); off unless origins are named."""
+
+from __future__ import annotations
+
+from flask import Request, Response
+
+#: Methods of all dialects.
+CORS_ALLOW_METHODS = ("POST", "PUT", "HEAD", "PATCH", "DELETE", "GET", "OPTIONS")
+#: Request headers of all dialects that a browser asks about first.
+CORS_ALLOW_HEADERS = (
+    "Authorization",
+    "Content-Disposition",
+    "Content-Range",
+    "Content-Type",
+    "Tus-Resumable",
+    "Upload-Checksum",
+    "Upload-Concat",
+    "Upload-Defer-Length",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Offset",
+    "X-CSRFToken",
+    "X-HTTP-Method-Override",
+    "X-Request-ID",
+    "X-Requested-With",
+)
+#: Response headers that a page's script may read.
+CORS_EXPOSE_HEADERS = (
+    "Link",
+    "Location",
+    "Range",
+    "Retry-After",
+    "Tus-Checksum-Algorithm",
+    "Tus-Extension",
+    "Tus-Max-Size",
+    "Tus-Resumable",
+    "Tus-Version",
+    "Upload-Concat",
+    "Upload-Defer-Length",
+    "Upload-Expires",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Offset",
+    "X-Total-Count",
+)
+#: Seconds for which a browser need not ask again.
+MAX_AGE = 86_400
+
+
+def add_cors_headers(
+    request: Request, response: Response, origins: tuple[str, ...]
+) -> None:
+    """Let pages of these origins read the answer, errors included.
+
+    :param origins: exact ones, then with credentials; or ``("*",)``, then without.
+    """
+    if not origins:
+        return
+    # Flask-CORS, where the application has it too, must not add its headers once more.
+    response._FLASK_CORS_EVALUATED = True  # type: ignore[attr-defined]
+    response.vary.add("Origin")
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return
+    if "*" in origins:
+        response.headers["Access-Control-Allow-Origin"] = "*"
+    elif origin in origins:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+    else:
+        return
+    if request.method == "OPTIONS":
+        response.headers["Access-Control-Allow-Methods"] = ", ".join(CORS_ALLOW_METHODS)
+        response.headers["Access-Control-Allow-Headers"] = ", ".join(CORS_ALLOW_HEADERS)
+        response.headers["Access-Control-Max-Age"] = str(MAX_AGE)
+    else:
+        exposed = ", ".join(CORS_EXPOSE_HEADERS)
+        response.headers["Access-Control-Expose-Headers"] = exposed
