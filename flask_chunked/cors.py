@@ -1,4 +1,4 @@
-"""Cross-origin requests (Fetch standard, CORS protocol); off unless origins are named."""
+"""Cross-origin requests (Fetch standard, CORS); off unless origins are named."""
 
 from __future__ import annotations
 
