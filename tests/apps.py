@@ -1,0 +1,68 @@
+"""Applications for tests: real SQLite files, real directories, one blueprint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_chunked import ChunkedUploadBlueprint, create_tables
+from flask_chunked.engine.records import Upload
+from flask_chunked.registration import Registration, registrations
+
+
+def make_app(
+    tmp_path: Path,
+    *,
+    blueprint_class: type[ChunkedUploadBlueprint] = ChunkedUploadBlueprint,
+    model: type[Any] | None = None,
+    db: SQLAlchemy | None = None,
+    url_prefix: str = "/uploads",
+    **config: object,
+) -> Flask:
+    """An app with the blueprint ``uploads``, anonymous uploads allowed.
+
+    :param config: keys of ``app.config``, over the defaults.
+    """
+    app = Flask("tests", instance_path=str(tmp_path / "instance"))
+    app.config.update(
+        TESTING=True,
+        SECRET_KEY="test",
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/app.db",
+        CHUNKED_UPLOAD_ALLOW_ANONYMOUS=True,
+    )
+    app.config.update(config)
+    db = db or SQLAlchemy()
+    db.init_app(app)
+    blueprint = blueprint_class("uploads", __name__, model=model)
+    app.register_blueprint(blueprint, url_prefix=url_prefix)
+    create_tables(app)
+    return app
+
+
+def dispose(app: Flask) -> None:
+    """Close the pooled connections of an app."""
+    with app.app_context():
+        for here in registrations(app).values():
+            here.database.dispose()
+        for engine in app.extensions["sqlalchemy"].engines.values():
+            engine.dispose()
+
+
+def registered(app: Flask, name: str = "uploads") -> Registration:
+    """The blueprint's registration, with engine, repository and storage."""
+    return registrations(app)[name]
+
+
+def rows(app: Flask, name: str = "uploads") -> list[Upload]:
+    """All rows of the blueprint's uploads."""
+    with app.app_context():
+        return list(registered(app, name).repository.matching())
+
+
+def stored_files(tmp_path: Path) -> list[Path]:
+    """Every file below the instance directory that is not the database's."""
+    root = tmp_path / "instance"
+    return sorted(path for path in root.rglob("*") if path.is_file())
