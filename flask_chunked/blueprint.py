@@ -215,6 +215,8 @@ class ChunkedUploadBlueprint(Blueprint):
         here = self._registration_of(upload)
         if not upload.is_complete:
             raise BytesMissing("Only the file of a complete upload can be moved")
+        if upload.storage_key is None and Path(destination).is_file():
+            return
         here.storage.move(_blob(upload), destination)
         here.repository.forget_file(upload.id)
 
