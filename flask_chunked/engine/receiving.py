@@ -35,7 +35,8 @@ class Receiving:
 
     def interrupt(self, upload_id: UUID) -> None:
         """End the body of whoever receives for the upload."""
+        # Under the lock: once its request is over, the connection may be another's.
         with self._lock:
             reader = self._readers.pop(upload_id, None)
-        if reader is not None:
-            reader.interrupt()
+            if reader is not None:
+                reader.interrupt()
