@@ -25,7 +25,7 @@ def client(app_factory: AppFactory) -> FlaskClient:
 
 def test_no_headers_unless_origins_are_named(app_factory: AppFactory) -> None:
     response = app_factory().test_client().get(BASE, headers={"Origin": ORIGIN})
-    assert not [name for name in response.headers.keys() if "Access-Control" in name]
+    assert not [name for name, _ in response.headers if "Access-Control" in name]
 
 
 def test_a_preflight_is_answered_without_anything_else(client: FlaskClient) -> None:
