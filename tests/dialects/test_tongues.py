@@ -68,7 +68,7 @@ FINISH = {"post": finish_by_post, "tus": finish_by_tus}
 
 
 @pytest.mark.parametrize(
-    ("create", "go_on", "finish"), product(CREATE, CONTINUE, FINISH)
+    ("create", "go_on", "finish"), list(product(CREATE, CONTINUE, FINISH))
 )
 def test_every_triple_makes_the_same_file(
     tus: Tus, tus_app: Flask, create: str, go_on: str, finish: str
