@@ -104,10 +104,11 @@ class Registration:
             wanted = self.user_column.type.python_type
         except NotImplementedError:
             return value
-        if isinstance(value, wanted):
-            return value
-        with suppress(ValueError, TypeError):
-            return wanted(value)
+        with suppress(ValueError, TypeError, OverflowError):
+            owner = value if isinstance(value, wanted) else wanted(value)
+            # No database has larger integers, and drivers choke on them.
+            too_large = isinstance(owner, int) and not -(2**63) <= owner < 2**63
+            return None if too_large else owner
         return None
 
     def visible(

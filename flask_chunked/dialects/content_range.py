@@ -154,6 +154,7 @@ class ContentRangeDialect(Dialect):
         require_creator(call)
         upload = create_upload(call, Names.of_form(form, part), part.size)
         try:
+            host.authorize(Action.COMPLETE, upload)
             if part.size:
                 host.engine.append_whole(upload, 0, part.stage, part.digest)
             done = host.engine.complete(upload, expected).upload

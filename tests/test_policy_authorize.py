@@ -1,0 +1,351 @@
+"""``authorize``: every action, asked with what it concerns, refused with 403."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Select, String
+from sqlalchemy.orm import Mapped, mapped_column
+from werkzeug.test import TestResponse
+
+from flask_chunked import (
+    ChunkedUploadBlueprint,
+    ChunkedUploadError,
+    ChunkedUploadMixin,
+    Upload,
+)
+
+from .apps import registered, rows
+from .conftest import AppFactory
+from .exchange import (
+    begin,
+    content_range,
+    detail,
+    finish,
+    md5,
+    post_whole,
+    put_form,
+    put_raw,
+    send,
+)
+
+REFUSED = "You do not have permission to perform this action."
+
+
+class Guarded(ChunkedUploadBlueprint):
+    """Notes what is asked, and refuses what is in ``refused``."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.asked: list[tuple[str, Upload | None]] = []
+        self.refused: set[str] = set()
+
+    def authorize(self, action: str, upload: Upload | None) -> bool:
+        self.asked.append((action, upload))
+        return action not in self.refused
+
+
+@pytest.fixture
+def app(app_factory: AppFactory) -> Flask:
+    return app_factory(blueprint_class=Guarded, CHUNKED_UPLOAD_DOWNLOADS=True)
+
+
+@pytest.fixture
+def guard(app: Flask) -> Guarded:
+    blueprint = registered(app).blueprint
+    assert isinstance(blueprint, Guarded)
+    return blueprint
+
+
+Act = Callable[[FlaskClient, str], TestResponse]
+
+
+def _post_chunk(client: FlaskClient, url: str) -> TestResponse:
+    return client.post(
+        "/uploads/",
+        data={"file": (io.BytesIO(b"def"), "a"), "upload_id": url.rpartition("/")[2]},
+        headers={"Content-Range": content_range(b"def", 3, 6)},
+    )
+
+
+def _post_completion(client: FlaskClient, url: str) -> TestResponse:
+    fields = {"upload_id": url.rpartition("/")[2], "md5": md5(b"abcdef")}
+    return client.post("/uploads/", data=fields)
+
+
+#: id -> (bytes there of 6, complete?, action asked, request)
+CASES: dict[str, tuple[bytes, bool, str, Act]] = {
+    "list": (b"abc", False, "list", lambda c, url: c.get("/uploads/")),
+    "list-head": (b"abc", False, "list", lambda c, url: c.head("/uploads/")),
+    "read": (b"abc", False, "read", lambda c, url: c.get(url)),
+    "head": (b"abc", False, "read", lambda c, url: c.head(url)),
+    "create-raw": (b"abc", False, "create", lambda c, url: put_raw(c, b"x")),
+    "create-form": (b"abc", False, "create", lambda c, url: put_form(c, b"x")),
+    "create-whole": (b"abc", False, "create", lambda c, url: post_whole(c, b"x")),
+    "append-raw": (
+        b"abc",
+        False,
+        "append",
+        lambda c, url: put_raw(c, b"def", start=3, url=url),
+    ),
+    "append-form": (
+        b"abc",
+        False,
+        "append",
+        lambda c, url: put_form(c, b"def", start=3, url=url),
+    ),
+    "append-post": (b"abc", False, "append", _post_chunk),
+    "repeat": (
+        b"abc",
+        False,
+        "append",
+        lambda c, url: put_raw(c, b"abc", total=6, url=url),
+    ),
+    "complete": (b"abcdef", False, "complete", lambda c, u: finish(c, u, b"abcdef")),
+    "complete-post": (b"abcdef", False, "complete", _post_completion),
+    "complete-again": (
+        b"abcdef",
+        True,
+        "complete",
+        lambda c, url: finish(c, url, b"abcdef"),
+    ),
+    "terminate": (b"abc", False, "terminate", lambda c, url: c.delete(url)),
+    "delete": (b"abcdef", True, "delete", lambda c, url: c.delete(url)),
+    "download": (b"abcdef", True, "download", lambda c, url: c.get(f"{url}/file")),
+    "download-head": (
+        b"abcdef",
+        True,
+        "download",
+        lambda c, url: c.head(f"{url}/file"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("there", "done", "action", "act"), CASES.values(), ids=CASES)
+def test_refused_action_is_403_and_changes_nothing(
+    app: Flask, guard: Guarded, there: bytes, done: bool, action: str, act: Act
+) -> None:
+    client = app.test_client()
+    url = begin(client, there, 6)
+    if done:
+        finish(client, url, there)
+    before = rows(app)
+    guard.asked.clear()
+    guard.refused.add(action)
+    answer = act(client, url)
+    assert answer.status_code == 403
+    if answer.request.method != "HEAD":
+        assert answer.json == {"detail": REFUSED}
+    assert [one for one, _ in guard.asked] == [action]
+    upload = guard.asked[0][1]
+    assert (upload is None) == (action in ("create", "list"))
+    assert upload is None or (upload.offset, upload.length) == (len(there), 6)
+    assert rows(app) == before
+
+
+@pytest.mark.parametrize(("there", "done", "action", "act"), CASES.values(), ids=CASES)
+def test_allowed_action_is_asked_for_by_its_own_name(
+    app: Flask, guard: Guarded, there: bytes, done: bool, action: str, act: Act
+) -> None:
+    client = app.test_client()
+    url = begin(client, there, 6)
+    if done:
+        finish(client, url, there)
+    guard.asked.clear()
+    with act(client, url) as answer:
+        assert answer.status_code in (200, 204)
+    assert guard.asked[0][0] == action
+    assert {one for one, _ in guard.asked} <= {action, "append", "complete"}
+
+
+def test_whole_file_may_not_pass_by_a_refused_completion(
+    app: Flask, guard: Guarded
+) -> None:
+    guard.refused.add("complete")
+    answer = post_whole(app.test_client(), b"abc")
+    assert answer.status_code == 403
+    assert rows(app) == []
+
+
+def test_head_with_append_refused_only_reads(app: Flask, guard: Guarded) -> None:
+    client = app.test_client()
+    url = begin(client, b"abc", 6)
+    guard.refused.add("append")
+    (before,) = rows(app)
+    answer = client.head(url)
+    assert (answer.status_code, answer.headers["Upload-Offset"]) == (200, "3")
+    assert rows(app)[0].fence == before.fence
+    guard.refused.clear()
+    client.head(url)
+    assert rows(app)[0].fence == before.fence + 1
+
+
+def test_get_never_takes_over(app: Flask) -> None:
+    client = app.test_client()
+    url = begin(client, b"abc", 6)
+    (before,) = rows(app)
+    client.get(url)
+    client.get("/uploads/")
+    assert rows(app) == [before]
+
+
+def test_head_whose_append_is_refused_by_raising_only_reads(
+    app_factory: AppFactory,
+) -> None:
+    class Uploads(ChunkedUploadBlueprint):
+        def authorize(self, action: str, upload: Upload | None) -> bool:
+            if action == "append":
+                raise ChunkedUploadError("The store is closed", status=423)
+            return True
+
+    app = app_factory(blueprint_class=Uploads)
+    client = app.test_client()
+    url = begin(client, b"abc", 6)
+    (before,) = rows(app)
+    assert client.head(url).status_code == 200
+    assert rows(app) == [before]
+
+
+def test_authorize_may_refuse_with_its_own_status_and_words(
+    app_factory: AppFactory,
+) -> None:
+    class Uploads(ChunkedUploadBlueprint):
+        def authorize(self, action: str, upload: Upload | None) -> bool:
+            raise ChunkedUploadError("Buy a plan first", status=402, retry_after=9)
+
+    answer = put_raw(app_factory(blueprint_class=Uploads).test_client(), b"abc")
+    assert (answer.status_code, detail(answer)) == (402, "Buy a plan first")
+    assert answer.headers["Retry-After"] == "9"
+
+
+def test_authorize_is_not_asked_about_what_the_caller_cannot_see(
+    app: Flask, guard: Guarded
+) -> None:
+    client = app.test_client()
+    url = "/uploads/3b241101-e2bb-4255-8caf-4136c566a962"
+    for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+        assert client.open(url, method=method).status_code == 404
+    assert guard.asked == []
+
+
+# -- get_query -------------------------------------------------------------------------
+
+
+def test_get_query_narrows_what_is_served(app_factory: AppFactory) -> None:
+    class Uploads(ChunkedUploadBlueprint):
+        def get_query(self) -> Select[Any]:
+            model = self.registration.model
+            return super().get_query().where(model.filename != "hidden")
+
+    app = app_factory(
+        blueprint_class=Uploads,
+        CHUNKED_UPLOAD_USER_RESTRICTED=False,
+    )
+    client = app.test_client()
+    shown = begin(client, b"abc", 6, query={"filename": "shown"})
+    hidden = begin(client, b"abc", 6, query={"filename": "hidden"})
+    assert client.get(shown).status_code == 200
+    for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+        assert client.open(hidden, method=method).status_code == 404
+    listed = client.get("/uploads/?count=1")
+    assert [one["url"] for one in listed.json or []] == [shown]
+    assert listed.headers["X-Total-Count"] == "1"
+    assert len(rows(app)) == 2
+
+
+def test_get_query_may_join_another_table(app_factory: AppFactory) -> None:
+    db = SQLAlchemy()
+
+    class Project(db.Model):  # type: ignore[name-defined,misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(String(20))
+
+    class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        pass
+
+    class Uploads(ChunkedUploadBlueprint):
+        model = Video
+
+        def get_query(self) -> Select[Any]:
+            return super().get_query().join(Project, Project.name == Video.filename)
+
+    app = app_factory(
+        db=db, blueprint_class=Uploads, CHUNKED_UPLOAD_USER_RESTRICTED=False
+    )
+    with app.app_context():
+        db.create_all()
+        db.session.add(Project(name="film"))
+        db.session.commit()
+    client = app.test_client()
+    film = begin(client, b"abc", 6, query={"filename": "film"})
+    other = begin(client, b"abc", 6, query={"filename": "other"})
+    assert client.get(film).status_code == 200
+    assert client.get(other).status_code == 404
+    assert len(client.get("/uploads/?count=1").json or []) == 1
+
+
+# -- get_user_id -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "owner"),
+    [
+        pytest.param(17, 17, id="int"),
+        pytest.param("17", 17, id="digits"),
+        pytest.param("seventeen", None, id="word"),
+        pytest.param("", None, id="empty"),
+        pytest.param(None, None, id="none"),
+        pytest.param([17], None, id="list"),
+        pytest.param(float("inf"), None, id="infinite"),
+        pytest.param("9" * 30, None, id="too-large"),
+        pytest.param("9" * 5000, None, id="5000-digits"),
+    ],
+)
+def test_user_id_is_coerced_to_the_columns_type(
+    app_factory: AppFactory, value: object, owner: int | None
+) -> None:
+    db = SQLAlchemy()
+
+    class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        user: Mapped[int | None] = mapped_column()  # type: ignore[assignment]
+
+    class Uploads(ChunkedUploadBlueprint):
+        model = Video
+
+        def get_user_id(self) -> object:
+            return value
+
+    app = app_factory(
+        db=db, blueprint_class=Uploads, CHUNKED_UPLOAD_ALLOW_ANONYMOUS=False
+    )
+    client = app.test_client()
+    answer = put_raw(client, b"abc", total=6)
+    if owner is not None:
+        assert answer.status_code == 200
+        assert [row.user for row in rows(app)] == [owner]
+        return
+    assert answer.status_code == 400
+    assert detail(answer) == (
+        "Upload requires user authentication but user cannot be determined"
+    )
+    assert rows(app) == []
+    assert client.get("/uploads/").json == []
+    unknown = "/uploads/3b241101-e2bb-4255-8caf-4136c566a962"
+    assert client.get(unknown).status_code == 404
+
+
+def test_the_users_whole_life_goes_by_one_id(app_factory: AppFactory) -> None:
+    class Uploads(ChunkedUploadBlueprint):
+        def get_user_id(self) -> object:
+            return 7  # into a text column
+
+    app = app_factory(blueprint_class=Uploads)
+    client = app.test_client()
+    assert send(client, b"abc").status_code == 200
+    assert rows(app)[0].user == "7"
