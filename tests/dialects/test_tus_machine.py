@@ -67,6 +67,7 @@ class TusMachine(RuleBasedStateMachine):
     """The server under test, and the model beside it."""
 
     uploads = Bundle("uploads")
+    partials = Bundle("partials")
 
     @initialize()
     def start(self) -> None:
@@ -118,7 +119,16 @@ class TusMachine(RuleBasedStateMachine):
         self.models[url] = model
         return url
 
-    @rule(url=uploads, body=BODIES, at=st.sampled_from([0, 0, 0, -1, 1]))
+    @rule(target=partials, body=BODIES, missing=st.sampled_from([0, 0, 3]))
+    def create_partial(self, body: bytes, missing: int) -> str:
+        """Complete at once, or almost, so that finals come about often."""
+        url = self.tus.partial(body, len(body) + missing)
+        self.models[url] = Model(
+            len(body) + missing, body, True, touched=self.hours, history=[body]
+        )
+        return url
+
+    @rule(url=uploads | partials, body=BODIES, at=st.sampled_from([0, 0, 0, -1, 1]))
     def append(self, url: str, body: bytes, at: int) -> None:
         model = self.models[url]
         offset = max(0, len(model.content) + at)
@@ -136,7 +146,7 @@ class TusMachine(RuleBasedStateMachine):
             assert response.status_code == 204
             self.take(model, body)
 
-    @rule(url=uploads, body=BODIES, right=st.booleans())
+    @rule(url=uploads | partials, body=BODIES, right=st.booleans())
     def append_checked(self, url: str, body: bytes, right: bool) -> None:
         model = self.models[url]
         value = checksum("sha256", body if right else body + b"x")
@@ -157,7 +167,7 @@ class TusMachine(RuleBasedStateMachine):
         else:
             assert response.status_code == 460
 
-    @rule(url=uploads, body=BODIES, missing=st.integers(1, 20))
+    @rule(url=uploads | partials, body=BODIES, missing=st.integers(1, 20))
     def cut(self, url: str, body: bytes, missing: int) -> None:
         """The body ends before its Content-Length: what arrived is kept."""
         model = self.models[url]
@@ -179,7 +189,7 @@ class TusMachine(RuleBasedStateMachine):
             assert response.status_code == 503
             self.take(model, body)
 
-    @rule(url=uploads)
+    @rule(url=uploads | partials)
     def duplicate(self, url: str) -> None:
         """The last body at its old offset: refused, for tus has no repeats."""
         model = self.models[url]
@@ -190,7 +200,7 @@ class TusMachine(RuleBasedStateMachine):
         if not self.refused(model, response):
             assert response.status_code == 409
 
-    @rule(url=uploads, body=st.binary(min_size=1, max_size=20))
+    @rule(url=uploads | partials, body=st.binary(min_size=1, max_size=20))
     def crash(self, url: str, body: bytes) -> None:
         """The process dies between the bytes and the offset; the bytes are dead."""
         model = self.models[url]
@@ -211,14 +221,14 @@ class TusMachine(RuleBasedStateMachine):
         finally:
             repository.advance = advance
 
-    @rule(url=uploads)
+    @rule(url=uploads | partials)
     def look(self, url: str) -> None:
         model = self.models[url]
         response = self.tus.head(url)
-        if model.members and model.gone is None:
-            if self.members_gone(model) and not model.is_complete:
-                assert response.status_code == 410
-                return
+        unmade = bool(model.members) and model.gone is None and not model.is_complete
+        if unmade and self.members_gone(model):
+            assert response.status_code == 410
+            return
         if self.refused(model, response):
             return
         assert response.status_code == 200
@@ -226,7 +236,7 @@ class TusMachine(RuleBasedStateMachine):
             assert int(response.headers["Upload-Offset"]) == len(model.content)
         assert int(response.headers["Upload-Length"]) == model.length
 
-    @rule(url=consumes(uploads))
+    @rule(url=consumes(uploads) | consumes(partials))
     def terminate(self, url: str) -> None:
         model = self.models[url]
         response = self.tus.delete(url)
@@ -237,7 +247,10 @@ class TusMachine(RuleBasedStateMachine):
         model.gone = 404
         assert self.tus.head(url).status_code == 404
 
-    @rule(target=uploads, urls=st.lists(uploads, min_size=1, max_size=3))
+    @rule(
+        target=uploads,
+        urls=st.lists(partials | partials | uploads, min_size=1, max_size=3),
+    )
     def concatenate(self, urls: list[str]) -> Any:
         members = [self.models[url] for url in urls]
         response = self.tus.final(*urls)
