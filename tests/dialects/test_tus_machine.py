@@ -271,6 +271,17 @@ class TusMachine(RuleBasedStateMachine):
         self.make_finals()
         return url
 
+    @rule(target=uploads, picks=st.lists(st.integers(0, 9), min_size=2, max_size=4))
+    def concatenate_what_is_complete(self, picks: list[int]) -> Any:
+        ready = [
+            url
+            for url, model in self.models.items()
+            if model.partial and model.is_complete and model.gone is None
+        ]
+        if len(ready) < 2:
+            ready += [self.create_partial(body, 0) for body in (b"left", b"right")]
+        return self.concatenate([ready[pick % len(ready)] for pick in picks])
+
     @rule(hours=st.sampled_from([1, 5, 12, 23]))
     def wait(self, hours: int) -> None:
         self.hours += hours
