@@ -219,7 +219,9 @@ class BodyReader:
 
     def interrupt(self) -> None:
         """End the body from another thread; see the engine's ``Reader`` port."""
-        self._source.give_up()
+        # One that is all here needs no letting go, and its connection may live on.
+        if not self.ended:
+            self._source.give_up()
 
     def drain(self) -> None:
         """Read a little of a body that nobody wants, for the sake of the answer."""

@@ -17,6 +17,8 @@ def show(call: Call) -> Response:
     call.host.authorize(Action.READ, upload)
     call.host.engine.require_live(upload)
     response = jsonify(call.host.represent(upload))
+    for dialect in call.dialects:
+        response.headers.update(dialect.describe(call, upload))
     content = call.host.content_url(upload)
     if content is not None:
         response.headers["Link"] = f'<{content}>; rel="enclosure"'
