@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def first_half(client: FlaskClient, **fields: str) -> dict[str, Any]:
         headers={"Content-Range": "bytes 0-4/10"},
     )
     assert answer.status_code == 200, answer.data
-    body: dict[str, Any] = answer.json
+    body: dict[str, Any] = answer.get_json()
     return body
 
 
@@ -37,7 +38,7 @@ def test_first_chunk_creates_the_upload(client: FlaskClient) -> None:
     )
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
-    body = answer.json
+    body = answer.get_json()
     assert re.fullmatch(ID, body["id"])
     assert re.fullmatch(MOMENT, body["created_at"])
     assert body == {
@@ -80,7 +81,7 @@ def test_last_chunk_does_not_complete(client: FlaskClient) -> None:
         headers={"Content-Range": "bytes 0-9/10"},
     )
     assert state(answer) == (200, 1, 10)
-    assert answer.json["completed_at"] is None
+    assert answer.get_json()["completed_at"] is None
 
 
 def test_checksum_completes(client: FlaskClient, tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_checksum_completes(client: FlaskClient, tmp_path: Path) -> None:
         headers={"Content-Range": "bytes 5-9/10"},
     )
     answer = client.post(created["url"], data={"md5": MD5})
-    body = answer.json
+    body = answer.get_json()
     assert re.fullmatch(MOMENT, body["completed_at"])
     done = {"offset": 10, "status": 2, "completed_at": body["completed_at"]}
     assert told(answer) == (200, {**created, **done})
@@ -108,7 +109,7 @@ def test_checksum_may_come_in_every_kind_of_form(
         data=DATA,
         headers={"Content-Range": "bytes 0-9/10"},
         content_type=OCTETS,
-    ).json["url"]
+    ).get_json()["url"]
     answer = {
         "urlencoded": lambda: client.post(url, data={"md5": MD5}),
         "multipart": lambda: client.post(
@@ -142,7 +143,7 @@ def test_whole_file_at_once(client: FlaskClient, tmp_path: Path) -> None:
         "/uploads/", data={"file": part(DATA, "whole.bin"), "md5": MD5}
     )
     assert state(answer) == (200, 2, 10)
-    assert answer.json["filename"] == "whole.bin"
+    assert answer.get_json()["filename"] == "whole.bin"
     assert [file.read_bytes() for file in stored_files(tmp_path)] == [DATA]
 
 
@@ -191,13 +192,13 @@ def test_a_larger_file_arrives_in_uneven_chunks(
     data = bytes(range(256)) * 2000
     cuts = [0, 1, 4097, 70_000, 70_001, 400_000, len(data)]
     url = "/uploads/"
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in pairwise(cuts):
         answer = client.put(
             url,
             data={"file": part(data[start:stop])},
             headers={"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"},
         )
         assert state(answer) == (200, 1, stop)
-        url = answer.json["url"]
+        url = answer.get_json()["url"]
     assert state(client.post(url, data={"md5": md5(data)})) == (200, 2, len(data))
     assert stored_files(tmp_path)[0].read_bytes() == data

@@ -45,3 +45,8 @@ def state(answer: TestResponse) -> tuple[int, int, int]:
 def let_pass(app: Flask, **time: float) -> None:
     """Set the uploads' clock so far ahead of the real one."""
     registered(app).engine.clock = lambda: utcnow() + timedelta(**time)
+
+
+def cut(body: bytes, *, announced: int) -> dict[str, Any]:
+    """The environ of a client that goes away before the end of its body."""
+    return {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(announced)}
