@@ -94,10 +94,13 @@ class RequestHost:
 
     def find(self, upload_id: UUID | None) -> Upload:
         """Look the upload up among those the caller may see."""
+        # Who asks is found out for a malformed id too: reading the session leaves its
+        # mark in the answer's headers.
+        owner = self.owner()
         if upload_id is None:
             raise UnknownUpload()
         query = self.registration.visible(
-            self.registration.blueprint.get_query(), self.owner(), listing=False
+            self.registration.blueprint.get_query(), owner, listing=False
         )
         found = self.registration.repository.find(query, upload_id)
         if found is None:

@@ -18,7 +18,7 @@ from ..bodies import BodyReader, body_length, open_body
 from ..config import Settings
 from ..engine.engine import Engine
 from ..engine.records import Upload
-from ..exceptions import ChunkedUploadError, UnknownUpload
+from ..exceptions import ChunkedUploadError
 from ..repository import Page
 
 
@@ -166,8 +166,6 @@ class Call:
 
     def find(self) -> Upload:
         """The upload that the path names, if the caller may see it."""
-        if self.upload_id is None:
-            raise UnknownUpload()
         return self.host.find(self.upload_id)
 
 
