@@ -294,11 +294,11 @@ def test_expired_upload_is_gone(
     app: Flask, client: FlaskClient, url: str, method: str
 ) -> None:
     let_pass(app, days=1, seconds=1)
-    chunk = {
+    chunk: dict[str, Any] = {
         "data": {"file": part(DATA[5:])},
         "headers": {"Content-Range": "bytes 5-9/10"},
     }
-    complete = {"data": {"md5": MD5}}
+    complete: dict[str, Any] = {"data": {"md5": MD5}}
     options: dict[str, Any] = {"PUT": chunk, "POST": complete}.get(method, {})
     answer = client.open(url, method=method, **options)
     assert answer.status_code == 410
