@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from unittest import mock
 from uuid import UUID
 
@@ -37,6 +38,7 @@ class Known:
     :param completed: a client was told that it is complete.
     :param doomed: a client asked for its end, or time may have given it up.
     :param event_id: seen once, it never changes.
+    :param destination: where ``deliver`` moves the finished file.
     """
 
     id: UUID
@@ -45,6 +47,7 @@ class Known:
     completed: bool = False
     doomed: bool = False
     event_id: UUID | None = None
+    destination: Path | None = None
 
 
 def broken(ground: Ground, known: Known) -> list[str]:
@@ -71,6 +74,9 @@ def broken(ground: Ground, known: Known) -> list[str]:
 
 def _broken_bytes(ground: Ground, known: Known, row: Upload, name: str) -> list[str]:
     stored = ground.stored_bytes(row)
+    moved = known.destination
+    if stored is None and moved is not None and moved.exists():
+        stored = moved.read_bytes()
     if stored is None:
         if not row.offset or row.storage_key is None:
             return []
@@ -109,8 +115,8 @@ def broken_at_rest(ground: Ground, uploads: Iterable[Known]) -> list[str]:
     found = [problem for known in uploads for problem in broken(ground, known)]
     for known in uploads:
         found += _stuck(ground, known)
-    found += broken_after_repair(ground)
     list(maintenance.deliver_pending(older_than=timedelta(0)))
+    found += broken_after_repair(ground)
     for known in uploads:
         found += broken(ground, known)
         row = ground.engine.repository.get(known.id)
