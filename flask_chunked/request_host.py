@@ -66,7 +66,11 @@ class RequestHost:
 
     @cached_property
     def _owner(self) -> object:
-        return self.registration.coerce_owner(self.registration.blueprint.get_user_id())
+        owner = self.registration.blueprint.get_user_id()
+        # Who has to be looked up holds a pooled connection; with one more for each of
+        # our own transactions, many requests at once would wait for one another.
+        self.registration.sessions.rest()
+        return self.registration.coerce_owner(owner)
 
     def owner(self) -> object:
         """The caller; asked once."""
@@ -166,8 +170,8 @@ class RequestHost:
         return None if answer is None else current_app.make_response(answer)
 
     def release_session(self) -> None:
-        """No pooled connection waits for the client."""
-        self.registration.sessions.release("what ran before the body was read")
+        """No pooled connection waits for the client, no lock for ourselves."""
+        self.registration.sessions.release("what ran before the upload was touched")
 
 
 class Representation:

@@ -119,7 +119,10 @@ class Host(Protocol):
         """What ``on_completion`` wants to answer; ``None``: the dialect's own."""
 
     def release_session(self) -> None:
-        """Give the application's pooled connection back before waiting for a client.
+        """Give the application's pooled connection back.
+
+        Before a client is waited for, and before a write of our own, which SQLite
+        would keep waiting for the application's.
 
         :raises RuntimeError: ``db.session`` holds uncommitted writes.
         """

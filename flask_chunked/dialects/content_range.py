@@ -199,6 +199,7 @@ class ContentRangeDialect(Dialect):
         call.host.engine.require_live(upload)
         open_ = upload.status is Status.UPLOADING
         if open_ and call.host.is_authorized(Action.APPEND, upload):
+            call.host.release_session()
             upload = call.host.engine.take_over(upload)
         response = Response(headers=dict(self.describe(call, upload)))
         del response.headers["Content-Type"]
@@ -219,6 +220,7 @@ class ContentRangeDialect(Dialect):
         upload = call.find()
         action = Action.DELETE if upload.is_complete else Action.TERMINATE
         call.host.authorize(action, upload)
+        call.host.release_session()
         call.host.engine.terminate(upload)
         response = Response(status=204)
         del response.headers["Content-Type"]
@@ -278,6 +280,7 @@ class ContentRangeDialect(Dialect):
         call.host.authorize(Action.COMPLETE, upload)
         call.host.engine.require_live(upload)
         expected = self._expected(call, fields)
+        call.host.release_session()
         done = call.host.engine.complete(upload, expected).upload
         return self._completed(call, done, form_style=form_style)
 

@@ -104,6 +104,7 @@ def create_upload(call: Call, names: Names, length: int) -> Upload:
     host = call.host
     values = dict(host.load_fields(names.fields))
     filename = values.pop("filename", None) or names.filename
+    host.release_session()
     return host.engine.create(
         NewUpload(
             user=host.require_owner(),
