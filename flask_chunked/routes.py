@@ -89,6 +89,7 @@ def dispatch(
     except ChunkedUploadError as error:
         response = speaker.render_error(call, error)
     call.drain()
+    call.hang_up_after(response)
     return response
 
 

@@ -167,6 +167,11 @@ class Call:
             return
         body.drain()
 
+    def hang_up_after(self, response: Response) -> None:
+        """A connection whose body went wrong takes no further request."""
+        if self._body is not None and self._body.is_spoilt:
+            response.call_on_close(self._body.hang_up)
+
     def find(self) -> Upload:
         """The upload that the path names, if the caller may see it."""
         return self.host.find(self.upload_id)
