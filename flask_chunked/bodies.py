@@ -43,6 +43,9 @@ class Source(Protocol):
     def give_up(self) -> None:
         """The client was silent for too long: nothing is read from it any more."""
 
+    def hang_up(self) -> None:
+        """Close the connection both ways, after the answer was sent."""
+
 
 class GunicornSource:
     """gunicorn, all workers: what it buffered first, then its socket.
@@ -57,32 +60,38 @@ class GunicornSource:
         self._unreader = self._reader.unreader
         self._socket: socket.socket = environ["gunicorn.socket"]
         # Everything that is relied on is touched here; what is missing falls back.
-        self._reader.length + self._buffered()
+        self._reader.length + self._body.buf.tell() + self._unreader.buf.tell()
         if type(self._socket).__name__ == "SSLSocket":
             raise AttributeError("TLS sockets hide bytes from poll()")
 
-    def _buffered(self) -> int:
-        held = self._body.buf.tell() + self._unreader.buf.tell()
-        return int(held)
-
     def receive(self, view: memoryview) -> int:
         """Buffered bytes, else one ``recv_into``."""
-        buffered = self._buffered()
-        if buffered:
-            data = self._body.read(min(buffered, len(view)))
-            view[: len(data)] = data
-            return len(data)
+        # Each is asked for no more than it holds: for more it would wait, and the
+        # body's own read() always asks its reader for a kilobyte.
+        for holder, held in (
+            (self._body, self._body.buf.tell()),
+            (self._reader, self._unreader.buf.tell()),
+        ):
+            if held:
+                data = holder.read(min(held, len(view)))
+                view[: len(data)] = data
+                return len(data)
         count = self._socket.recv_into(view[: min(len(view), self._reader.length)])
         self._reader.length -= count
         return count
 
     def wait(self, seconds: float) -> bool:
         """Poll the socket, unless bytes are buffered."""
-        return bool(self._buffered()) or _readable(self._socket, seconds)
+        buffered = self._body.buf.tell() + self._unreader.buf.tell()
+        return bool(buffered) or _readable(self._socket, seconds)
 
     def give_up(self) -> None:
         """See :meth:`Source.give_up`."""
-        _stop_reading(self._socket)
+        _shut(self._socket, socket.SHUT_RD)
+
+    def hang_up(self) -> None:
+        """See :meth:`Source.hang_up`."""
+        _shut(self._socket, socket.SHUT_RDWR)
 
 
 class BufferedSource:
@@ -122,7 +131,11 @@ class BufferedSource:
 
     def give_up(self) -> None:
         """See :meth:`Source.give_up`."""
-        _stop_reading(self._socket)
+        _shut(self._socket, socket.SHUT_RD)
+
+    def hang_up(self) -> None:
+        """See :meth:`Source.hang_up`."""
+        _shut(self._socket, socket.SHUT_RDWR)
 
 
 class StreamSource:
@@ -156,7 +169,12 @@ class StreamSource:
     def give_up(self) -> None:
         """See :meth:`Source.give_up`."""
         if self._connection is not None:
-            _stop_reading(self._connection)
+            _shut(self._connection, socket.SHUT_RD)
+
+    def hang_up(self) -> None:
+        """See :meth:`Source.hang_up`."""
+        if self._connection is not None:
+            _shut(self._connection, socket.SHUT_RDWR)
 
 
 class BodyReader:
@@ -172,6 +190,7 @@ class BodyReader:
         self._timeout = timeout
         self._buffer: memoryview | None = None
         self._failure: BodyInterrupted | BodyTimeout | None = None
+        self._is_interrupted = False
         self._last = 0
         self.received = 0
         self.ended = length == 0
@@ -221,7 +240,20 @@ class BodyReader:
         """End the body from another thread; see the engine's ``Reader`` port."""
         # One that is all here needs no letting go, and its connection may live on.
         if not self.ended:
+            self._is_interrupted = True
             self._source.give_up()
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Did the body end before its end, so that the connection is of no use?
+
+        What the client still sends would be taken for its next request.
+        """
+        return self._failure is not None or self._is_interrupted
+
+    def hang_up(self) -> None:
+        """Close the connection; to be called when the answer was sent."""
+        self._source.hang_up()
 
     def drain(self) -> None:
         """Read a little of a body that nobody wants, for the sake of the answer."""
@@ -314,10 +346,9 @@ def _source(environ: dict[str, Any], length: int | None, timeout: float) -> Sour
     return StreamSource(environ, connection, timeout)
 
 
-def _stop_reading(connection: socket.socket) -> None:
-    """Make the server's own read of what is left return at once; writing goes on."""
+def _shut(connection: socket.socket, how: int) -> None:
     with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RD)
+        connection.shutdown(how)
 
 
 def _readable(connection: socket.socket, seconds: float) -> bool:

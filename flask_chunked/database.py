@@ -64,7 +64,8 @@ class Database:
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             self._raise_if_table_is_missing(error)
-            logger.warning("database not available: %s", type(error).__name__)
+            reason = getattr(error, "orig", None) or error
+            logger.warning("database not available: %.200s", repr(str(reason)))
             raise DatabaseUnavailable() from error
         except ProgrammingError as error:
             self._raise_if_table_is_missing(error)

@@ -142,28 +142,43 @@ class RegisteredPolicy:
     def validate(self, upload: Upload) -> None:
         """Before the first byte, with a snapshot."""
         self._blueprint.validate(upload)
+        self._settle("validate()")
 
     def inspect(self, upload: Upload, head: bytes) -> None:
         """The first bytes, with a snapshot."""
         self._blueprint.inspect(upload, head)
-        self._registration.sessions.release("inspect()")
+        self._settle("inspect()")
 
     def verify(self, upload: Upload) -> None:
         """All bytes are there, with an instance."""
         if not self._overrides("verify"):
             return
+        self._registration.sessions.release("what ran before verify()")
         self._blueprint.verify(self._registration.instance(upload))
-        self._registration.sessions.release("verify()")
+        self._settle("verify()")
 
     def deliver(self, upload: Upload) -> None:
         """Hand the finished upload to the application, with an instance."""
         if not self._overrides("deliver"):
             return
         sessions = self._registration.sessions
+        # What a caller has pending is not the hook's to discard.
+        sessions.release("what ran before deliver()")
         try:
             self._blueprint.deliver(self._registration.instance(upload))
             sessions.release("deliver()")
         except BaseException:
+            sessions.discard()
+            raise
+
+    def _settle(self, hook: str) -> None:
+        """Look after what a hook left in the session."""
+        sessions = self._registration.sessions
+        try:
+            sessions.release(hook)
+        except RuntimeError:
+            # They go with the request anyway; held on to, SQLite would keep us from
+            # removing the upload that is given up now.
             sessions.discard()
             raise
 

@@ -67,7 +67,11 @@ class RequestHost:
 
     @cached_property
     def _owner(self) -> object:
-        return self.registration.coerce_owner(self.registration.blueprint.get_user_id())
+        owner = self.registration.blueprint.get_user_id()
+        # Who has to be looked up holds a pooled connection; with one more for each of
+        # our own transactions, many requests at once would wait for one another.
+        self.registration.sessions.rest()
+        return self.registration.coerce_owner(owner)
 
     def owner(self) -> object:
         """The caller; asked once."""
@@ -95,10 +99,13 @@ class RequestHost:
 
     def find(self, upload_id: UUID | None) -> Upload:
         """Look the upload up among those the caller may see."""
+        # Who asks is found out for a malformed id too: reading the session leaves its
+        # mark in the answer's headers.
+        owner = self.owner()
         if upload_id is None:
             raise UnknownUpload()
         query = self.registration.visible(
-            self.registration.blueprint.get_query(), self.owner(), listing=False
+            self.registration.blueprint.get_query(), owner, listing=False
         )
         found = self.registration.repository.find(query, upload_id)
         if found is None:
@@ -176,8 +183,8 @@ class RequestHost:
         return None if answer is None else current_app.make_response(answer)
 
     def release_session(self) -> None:
-        """No pooled connection waits for the client."""
-        self.registration.sessions.release("what ran before the body was read")
+        """No pooled connection waits for the client, no lock for ourselves."""
+        self.registration.sessions.release("what ran before the upload was touched")
 
 
 class Representation:

@@ -92,6 +92,7 @@ def dispatch(
         response = speaker.render_error(call, error)
     call.drain()
     add_cors_headers(request, response, registration.settings.cors_origins)
+    call.hang_up_after(response)
     return response
 
 

@@ -42,16 +42,25 @@ class SessionGuard:
         :param who: what came before; for the error's text.
         :raises RuntimeError: there are uncommitted writes.
         """
-        if not self._db.session.registry.has():
-            return
-        session = self._db.session()
-        if session.new or session.dirty or session.deleted or session.info.get(_WRITES):
+        if not self.rest():
             raise RuntimeError(
                 f"db.session holds uncommitted writes after {who}; flask_chunked "
                 "neither commits nor discards them: call db.session.commit() first"
             )
+
+    def rest(self) -> bool:
+        """Give a pooled connection back, unless uncommitted writes would be lost.
+
+        :return: was there nothing to lose?
+        """
+        if not self._db.session.registry.has():
+            return True
+        session = self._db.session()
+        if session.new or session.dirty or session.deleted or session.info.get(_WRITES):
+            return False
         if session.in_transaction():
             session.rollback()
+        return True
 
     def discard(self) -> None:
         """Roll back whatever a failed hook left."""

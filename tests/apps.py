@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ def rows(app: Flask, name: str = "uploads") -> list[Upload]:
     """All rows of the blueprint's uploads."""
     with app.app_context():
         return list(registered(app, name).repository.matching())
+
+
+def stop_clock(app: Flask, now: datetime, name: str = "uploads") -> None:
+    """Let the engine's time stand still at this moment."""
+    engine = registered(app, name).engine
+    engine.clock = engine._completer._clock = lambda: now
 
 
 def stored_files(tmp_path: Path) -> list[Path]:

@@ -35,11 +35,12 @@ def put_raw(
     total: int | None = None,
     url: str = f"{PREFIX}/",
     headers: Mapping[str, str] | None = None,
-    query: Mapping[str, str] | None = None,
+    fields: Mapping[str, str] | None = None,
 ) -> TestResponse:
     """A chunk as the request's body.
 
     :param total: declared bytes; default: the chunk is the whole file.
+    :param fields: sent in the query.
     """
     length = start + len(data) if total is None else total
     return client.put(
@@ -50,7 +51,7 @@ def put_raw(
             **(headers or {}),
         },
         content_type=OCTETS,
-        query_string=dict(query or {}),
+        query_string=dict(fields or {}),
     )
 
 

@@ -91,7 +91,9 @@ def test_own_required_column_comes_from_the_form(titled: Flask) -> None:
 def test_own_required_column_of_a_raw_chunk_comes_from_the_query(
     titled: Flask,
 ) -> None:
-    answer = put_raw(titled.test_client(), b"abc", total=6, query={"title": "Holidays"})
+    answer = put_raw(
+        titled.test_client(), b"abc", total=6, fields={"title": "Holidays"}
+    )
     assert answer.status_code == 200
     assert rows(titled)[0].title == "Holidays"
 

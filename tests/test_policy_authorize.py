@@ -248,8 +248,8 @@ def test_get_query_narrows_what_is_served(app_factory: AppFactory) -> None:
         CHUNKED_UPLOAD_USER_RESTRICTED=False,
     )
     client = app.test_client()
-    shown = begin(client, b"abc", 6, query={"filename": "shown"})
-    hidden = begin(client, b"abc", 6, query={"filename": "hidden"})
+    shown = begin(client, b"abc", 6, fields={"filename": "shown"})
+    hidden = begin(client, b"abc", 6, fields={"filename": "hidden"})
     assert client.get(shown).status_code == 200
     for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
         assert client.open(hidden, method=method).status_code == 404
@@ -283,8 +283,8 @@ def test_get_query_may_join_another_table(app_factory: AppFactory) -> None:
         db.session.add(Project(name="film"))
         db.session.commit()
     client = app.test_client()
-    film = begin(client, b"abc", 6, query={"filename": "film"})
-    other = begin(client, b"abc", 6, query={"filename": "other"})
+    film = begin(client, b"abc", 6, fields={"filename": "film"})
+    other = begin(client, b"abc", 6, fields={"filename": "other"})
     assert client.get(film).status_code == 200
     assert client.get(other).status_code == 404
     assert len(client.get("/uploads/?count=1").json or []) == 1

@@ -18,7 +18,7 @@ from ..bodies import BodyReader, body_length, open_body
 from ..config import Settings
 from ..engine.engine import Engine
 from ..engine.records import Upload
-from ..exceptions import ChunkedUploadError, UnknownUpload
+from ..exceptions import ChunkedUploadError
 from ..repository import Page
 
 
@@ -125,7 +125,10 @@ class Host(Protocol):
         """What ``on_completion`` wants to answer; ``None``: the dialect's own."""
 
     def release_session(self) -> None:
-        """Give the application's pooled connection back before waiting for a client.
+        """Give the application's pooled connection back.
+
+        Before a client is waited for, and before a write of our own, which SQLite
+        would keep waiting for the application's.
 
         :raises RuntimeError: ``db.session`` holds uncommitted writes.
         """
@@ -173,10 +176,13 @@ class Call:
             return
         body.drain()
 
+    def hang_up_after(self, response: Response) -> None:
+        """A connection whose body went wrong takes no further request."""
+        if self._body is not None and self._body.is_spoilt:
+            response.call_on_close(self._body.hang_up)
+
     def find(self) -> Upload:
         """The upload that the path names, if the caller may see it."""
-        if self.upload_id is None:
-            raise UnknownUpload()
         self.subject = self.host.find(self.upload_id)
         return self.subject
 

@@ -250,6 +250,7 @@ class ContentRangeDialect(Dialect):
         call.host.authorize(Action.COMPLETE, upload)
         call.host.engine.require_live(upload)
         expected = self._expected(call, fields)
+        call.host.release_session()
         done = call.host.engine.complete(upload, expected).upload
         return self._completed(call, done, form_style=form_style)
 

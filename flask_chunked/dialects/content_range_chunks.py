@@ -19,7 +19,6 @@ from ..exceptions import (
     MalformedHeader,
     OffsetMismatch,
     TooLarge,
-    UnknownUpload,
 )
 from ..protocol.content_range import ContentRange
 from ..protocol.filename import display_name
@@ -94,10 +93,7 @@ def named_upload(call: Call, text: str) -> Upload:
 
     :raises UnknownUpload: it is not for this caller, or no id at all.
     """
-    upload_id = parse_upload_id(text)
-    if upload_id is None:
-        raise UnknownUpload()
-    return call.host.find(upload_id)
+    return call.host.find(parse_upload_id(text))
 
 
 def create_upload(call: Call, names: Names, length: int) -> Upload:
@@ -108,6 +104,7 @@ def create_upload(call: Call, names: Names, length: int) -> Upload:
     host = call.host
     values = dict(host.load_fields(names.fields))
     filename = values.pop("filename", None) or names.filename
+    host.release_session()
     return host.engine.create(
         NewUpload(
             user=host.require_owner(),

@@ -49,4 +49,8 @@ def send_content(call: Call) -> Response:
     except RequestedRangeNotSatisfiable as error:
         response.close()
         raise RangeNotSatisfiable(upload.offset) from error
+    if call.method == "HEAD" or response.status_code == 304:
+        # Werkzeug sends no body then and never closes what would have been it.
+        response.close()
+        response.response = []
     return response

@@ -147,6 +147,9 @@ def receive_form(
     except BaseException:
         form.__exit__(None, None, None)
         raise
+    if form.part is not None:
+        # jQuery-File-Upload names a chunk in a header; its part may be called "blob".
+        form.part.filename = raw_filename(request) or form.part.filename
     return form
 
 
@@ -170,7 +173,7 @@ def receive_raw(call: Call, limits: PartLimits, *, stage: bool = True) -> Form:
 
 
 def raw_filename(request: Request) -> str | None:
-    """The name that Content-Disposition gives a raw body."""
+    """The name that the request's own Content-Disposition gives the file."""
     disposition = request.headers.get("Content-Disposition")
     return None if disposition is None else from_disposition(disposition)
 

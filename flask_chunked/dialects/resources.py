@@ -30,6 +30,7 @@ def remove(call: Call) -> Response:
     upload = call.find()
     action = Action.DELETE if upload.is_complete else Action.TERMINATE
     call.host.authorize(action, upload)
+    call.host.release_session()
     call.host.engine.terminate(upload)
     return empty(204)
 
@@ -46,6 +47,7 @@ def take_over(call: Call) -> Upload:
         return upload
     if not call.host.is_authorized(Action.APPEND, upload):
         return upload
+    call.host.release_session()
     call.subject = call.host.engine.take_over(upload)
     return call.subject
 

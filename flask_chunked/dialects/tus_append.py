@@ -49,6 +49,7 @@ def append(call: Call) -> Response:
         raise FinalUpload()
     call.host.engine.require_live(upload)
     _check(call, upload, patch)
+    call.host.release_session()
     received = _take(call, upload, patch)
     return _answer(call, received)
 
@@ -84,6 +85,7 @@ def finish_if_all_is_there(call: Call, upload: Upload) -> Upload:
     if upload.status is not Status.UPLOADING or upload.offset != upload.length:
         return upload
     call.host.authorize(Action.COMPLETE, upload)
+    call.host.release_session()
     done = call.host.engine.complete(upload, None)
     if done.upload.partial and done.first:
         # The last member of a final upload, perhaps.

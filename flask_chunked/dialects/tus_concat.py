@@ -53,6 +53,7 @@ def create_final(call: Call, concat: Concat, new: NewUpload) -> Response:
     length = members.length
     if limit is not None and length is not None and length > limit:
         raise TooLarge(limit)
+    call.host.release_session()
     upload = engine.create(new)
     upload = call.subject = engine.assemble(upload, members)
     return created(call, upload)

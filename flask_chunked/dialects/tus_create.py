@@ -59,6 +59,7 @@ def create(call: Call) -> Response:
     )
     _check(call, creation)
     new = new_upload(call, metadata, creation.length, concat)
+    call.host.release_session()
     if not creation.with_body:
         upload = call.subject = call.host.engine.create(new)
     elif creation.checksum is None:

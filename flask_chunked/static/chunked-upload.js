@@ -122,7 +122,7 @@ export class ChunkedUpload extends EventTarget {
   /** @param {Options} options */
   constructor(options) {
     super();
-    this.#options = { ...defaults(), ...defined(options) };
+    this.#options = Object.assign(defaults(), defined(options));
     const { checksum, chunkSize, firstChunkSize } = this.#options;
     if (![null, "md5", "sha256"].includes(checksum)) {
       throw new RangeError(`checksum must be "md5", "sha256" or null, not ${checksum}`);
@@ -275,7 +275,11 @@ export class ChunkedUpload extends EventTarget {
     }
   }
 
-  /** Find out where the upload stands, if there is one. */
+  /**
+   * Find out where the upload stands, if there is one.
+   *
+   * @param {AbortSignal} signal
+   */
   async #locate(signal) {
     await this.#creation; // which a pause leaves alone
     if (this.#url === null) this.#recall();
@@ -283,11 +287,12 @@ export class ChunkedUpload extends EventTarget {
     try {
       await this.#ask(signal);
     } catch (error) {
-      if (!(error.code === "gone" && this.#inherited)) throw error;
+      if (!(hasCode(error, "gone") && this.#inherited)) throw error;
       this.#abandon();
     }
   }
 
+  /** @param {AbortSignal} signal */
   async #sendRest(signal) {
     while (!this.#isSent()) {
       const before = this.#offset;
@@ -295,7 +300,7 @@ export class ChunkedUpload extends EventTarget {
         await this.#create(signal);
         continue;
       }
-      await this.#append(signal);
+      await this.#append(signal, this.#url);
       if (this.#offset <= before && !this.#isSent()) {
         throw new UploadError("protocol", "The server took none of the bytes sent.", {
           retryable: true,
@@ -304,7 +309,11 @@ export class ChunkedUpload extends EventTarget {
     }
   }
 
-  /** The server keeps what had arrived of the request that the pause ended. */
+  /**
+   * The server keeps what had arrived of the request that the pause ended.
+   *
+   * @param {AbortController | null} run
+   */
   async #lookAfterPause(run) {
     const isPaused = () => this.#run === run && this.#state === "paused";
     await this.#creation?.catch(() => {});
@@ -325,6 +334,7 @@ export class ChunkedUpload extends EventTarget {
     return this.#offset >= this.length || this.#answer?.status === COMPLETE;
   }
 
+  /** @param {AbortSignal} signal */
   async #create(signal) {
     const { endpoint, fields, multipart, firstChunkSize, chunkSize } = this.#options;
     const url = new URL(endpoint, document.baseURI);
@@ -335,7 +345,7 @@ export class ChunkedUpload extends EventTarget {
     }
     const stop = Math.min(this.length, firstChunkSize, chunkSize);
     // Not bound to the signal: aborted, it would leave an upload without a known URL.
-    const creation = this.#put(url.href, 0, stop, undefined).then((answer) => {
+    const creation = this.#put(url.href, 0, stop).then((answer) => {
       this.#accept(answer);
     });
     const settled = creation.finally(() => {
@@ -347,38 +357,39 @@ export class ChunkedUpload extends EventTarget {
     signal.throwIfAborted();
   }
 
-  async #append(signal) {
+  /**
+   * @param {AbortSignal} signal
+   * @param {string} url
+   */
+  async #append(signal, url) {
     const { chunkSize } = this.#options;
     const start = this.#offset;
     const stop = Math.min(this.length, start - (start % chunkSize) + chunkSize);
     try {
-      this.#accept(await this.#put(this.#url, start, stop, signal));
+      this.#accept(await this.#put(url, start, stop, signal));
     } catch (error) {
-      if (error.status !== 400 || error.retryable) throw error;
+      if (!isFinalRefusal(error)) throw error;
       // It may be complete: the answer to an earlier completion was lost.
       await this.#ask(signal);
       if (!this.#isSent()) throw error;
     }
   }
 
+  /** @param {AbortSignal} signal */
   async #finish(signal) {
     const { checksum } = this.#options;
     const form = new URLSearchParams();
     if (checksum !== null) {
-      this.#startHashing(); // where its script could not be loaded before
-      if (this.#digest === null) {
-        this.#setState("hashing");
-        await unlessAborted(this.#hashing.digest, signal);
-      }
-      form.set(checksum, this.#digest);
+      form.set(checksum, this.#digest ?? (await this.#awaitDigest(signal)));
     }
     this.#reportProgress(this.length);
     this.#setState("verifying");
     let answer;
     try {
-      answer = await this.#request("POST", this.#url, { body: form, signal, patient: true });
+      const how = { body: form, signal, patient: true };
+      answer = await this.#request("POST", this.#knownUrl, how);
     } catch (error) {
-      throw error.status === 400 ? await this.#explainRefusal(error, signal) : error;
+      throw isFinalRefusal(error) ? await this.#explainRefusal(error, signal) : error;
     }
     // An application may answer a completion with whatever it wants.
     if (answer !== null && typeof answer === "object") this.#answer = answer;
@@ -387,7 +398,12 @@ export class ChunkedUpload extends EventTarget {
     this.#setState("complete");
   }
 
-  /** A refused completion: are bytes missing, or are they the wrong ones? */
+  /**
+   * A refused completion: are bytes missing, or are they the wrong ones?
+   *
+   * @param {UploadError} error
+   * @param {AbortSignal} signal
+   */
   async #explainRefusal(error, signal) {
     await this.#ask(signal);
     if (this.#offset < this.length && this.#answer?.status !== COMPLETE) {
@@ -403,11 +419,18 @@ export class ChunkedUpload extends EventTarget {
     );
   }
 
+  /** @param {AbortSignal} signal */
   async #ask(signal) {
-    this.#accept(await this.#request("GET", this.#url, { signal }));
+    this.#accept(await this.#request("GET", this.#knownUrl, { signal }));
     this.#reportProgress(this.#offset);
   }
 
+  get #knownUrl() {
+    if (this.#url === null) throw new TypeError("the upload has no URL yet");
+    return this.#url;
+  }
+
+  /** @param {any} answer */
   #accept(answer) {
     if (typeof answer?.url !== "string" || !Number.isSafeInteger(answer.offset)) {
       throw new UploadError("protocol", "The server's answer is not about an upload.", {
@@ -421,6 +444,7 @@ export class ChunkedUpload extends EventTarget {
     this.#remember();
   }
 
+  /** @param {UploadError} error */
   #fail(error) {
     this.#run?.abort();
     this.#stopHashing();
@@ -441,7 +465,11 @@ export class ChunkedUpload extends EventTarget {
     this.#answer = null;
   }
 
-  /** A lost connection may in truth be a file that was changed or removed. */
+  /**
+   * A lost connection may in truth be a file that was changed or removed.
+   *
+   * @param {unknown} caught
+   */
   async #explain(caught) {
     if (!(caught instanceof UploadError)) {
       return new UploadError("protocol", String(caught), { cause: caught });
@@ -465,6 +493,7 @@ export class ChunkedUpload extends EventTarget {
       return;
     }
     const worker = new Worker(workerUrl);
+    /** @type {Promise<string>} */
     const digest = new Promise((resolve, reject) => {
       worker.onerror = (event) => {
         event.preventDefault();
@@ -497,6 +526,14 @@ export class ChunkedUpload extends EventTarget {
     );
   }
 
+  /** @param {AbortSignal} signal */
+  async #awaitDigest(signal) {
+    this.#startHashing(); // where its script could not be loaded before
+    if (this.#hashing === null) throw unloaded();
+    this.#setState("hashing");
+    return unlessAborted(this.#hashing.digest, signal);
+  }
+
   #stopHashing() {
     this.#hashing?.worker.terminate();
     this.#hashing = null;
@@ -504,6 +541,14 @@ export class ChunkedUpload extends EventTarget {
 
   // -- requests ---------------------------------------------------------------------
 
+  /**
+   * Send a chunk.
+   *
+   * @param {string} url
+   * @param {number} start
+   * @param {number} stop first byte that is not sent
+   * @param {AbortSignal} [signal]
+   */
   #put(url, start, stop, signal) {
     const { file, length } = this;
     const { multipart, fieldName, fields } = this.#options;
@@ -522,18 +567,20 @@ export class ChunkedUpload extends EventTarget {
       headers["Content-Type"] = "application/octet-stream";
       headers["Content-Disposition"] = `attachment; filename="${encodeURIComponent(name)}"`;
     }
+    /** @param {number} bytes */
     const onSent = (bytes) => this.#reportProgress(Math.min(start + bytes, stop));
     return this.#request("PUT", url, { body, headers, signal, onSent });
   }
 
+  /** @param {string} url */
   async #delete(url) {
     for (let attempt = 0; ; attempt += 1) {
       try {
         await this.#request("DELETE", url, {});
         return;
       } catch (error) {
-        if (error.code === "gone") return;
-        if (!error.retryable || attempt >= 3) throw error;
+        if (hasCode(error, "gone")) return;
+        if (!(error instanceof UploadError && error.retryable) || attempt >= 3) throw error;
         await pause(jittered(this.#options.retryDelays[attempt] ?? 1000));
       }
     }
@@ -570,6 +617,7 @@ export class ChunkedUpload extends EventTarget {
       xhr.open(method, url);
       xhr.withCredentials = withCredentials;
       const token = typeof csrfToken === "function" ? csrfToken() : csrfToken;
+      /** @type {Record<string, string>} */
       const all = { Accept: "application/json", ...this.#options.headers, ...headers };
       if (token) all["X-CSRFToken"] = token;
       for (const [name, value] of Object.entries(all)) xhr.setRequestHeader(name, value);
@@ -649,6 +697,10 @@ export class ChunkedUpload extends EventTarget {
     });
   }
 
+  /**
+   * @param {string} type
+   * @param {unknown} detail
+   */
   #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
@@ -680,7 +732,7 @@ class Meter {
   }
 }
 
-/** @returns {Omit<Required<Options>, "endpoint" | "file">} */
+/** What stands for an option that is not given. */
 function defaults() {
   return {
     chunkSize: 8 * MIB,
@@ -701,6 +753,10 @@ function defaults() {
   };
 }
 
+/**
+ * @param {Options} options
+ * @returns {any}
+ */
 function defined(options) {
   return Object.fromEntries(
     Object.entries(options).filter(([, value]) => value !== undefined),
@@ -716,16 +772,22 @@ function localStorageOrNull() {
   }
 }
 
+/** @param {Storage | null} storage */
 function storedKeys(storage) {
   return Object.keys(storage ?? {}).filter((key) => key.startsWith(KEY_PREFIX));
 }
 
-/** @returns {Remembered | null} */
+/**
+ * @param {Storage | null} storage
+ * @param {string} key
+ * @returns {Remembered | null}
+ */
 function readEntry(storage, key) {
   const entry = parsed(storage?.getItem(key) ?? "");
   return typeof entry?.url === "string" ? entry : null;
 }
 
+/** @param {string} text */
 function parsed(text) {
   try {
     return JSON.parse(text);
@@ -734,7 +796,30 @@ function parsed(text) {
   }
 }
 
-/** What an answer that is no success means for the upload. */
+/**
+ * @param {unknown} error
+ * @param {string} code
+ */
+function hasCode(error, code) {
+  return error instanceof UploadError && error.code === code;
+}
+
+/**
+ * A 400 that the same request would get again.
+ *
+ * @param {unknown} error
+ * @returns {error is UploadError}
+ */
+function isFinalRefusal(error) {
+  return error instanceof UploadError && error.status === 400 && !error.retryable;
+}
+
+/**
+ * What an answer that is no success means for the upload.
+ *
+ * @param {XMLHttpRequest} xhr
+ * @param {any} body
+ */
 function refusal(xhr, body) {
   const { status } = xhr;
   const evidence = { status, body, retryAfter: retryAfter(xhr) };
@@ -752,20 +837,26 @@ function refusal(xhr, body) {
   return new UploadError("refused", message, { ...evidence, retryable: hasMoved });
 }
 
-/** Milliseconds that the server asks to wait; RFC 9110, section 10.2.3. */
+/**
+ * Milliseconds that the server asks to wait; RFC 9110, section 10.2.3.
+ *
+ * @param {XMLHttpRequest} xhr
+ */
 function retryAfter(xhr) {
   const value = xhr.getResponseHeader("Retry-After");
   if (!value) return 0;
-  const wanted = /^\d+$/.test(value) ? value * 1000 : Date.parse(value) - Date.now();
+  const wanted = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
   return Math.min(Math.max(wanted || 0, 0), 10 * 60 * 1000);
 }
 
+/** @param {unknown} cause */
 function unreadable(cause) {
   const message =
     "The file cannot be read: it was changed, moved or deleted since it was chosen.";
   return new UploadError("file", message, { cause });
 }
 
+/** @param {string} why */
 function unhashable(why) {
   return new UploadError("hashing", `This browser cannot make the checksum: ${why}.`);
 }
@@ -775,24 +866,38 @@ function unloaded() {
   return new UploadError("hashing", message, { retryable: true });
 }
 
-/** A lone surrogate, legal in a file's name, cannot be percent-encoded. */
+/**
+ * A lone surrogate, legal in a file's name, cannot be percent-encoded.
+ *
+ * @param {string} name
+ */
 function wellFormed(name) {
   return name.replace(/\p{Surrogate}/gu, "\ufffd");
 }
 
-/** From half of it to all of it, so that many clients do not come back at once. */
+/**
+ * From half of it to all of it, so that many clients do not come back at once.
+ *
+ * @param {number} delay milliseconds
+ */
 function jittered(delay) {
   return delay * (0.5 + Math.random() / 2);
 }
 
-/** Wait; less if the signal aborts or the network comes back. */
+/**
+ * Wait; less if the signal aborts or the network comes back.
+ *
+ * @param {number} delay milliseconds
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
 function pause(delay, signal) {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);
       window.removeEventListener("online", end);
       signal?.removeEventListener("abort", end);
-      resolve(undefined);
+      resolve();
     };
     const timer = setTimeout(end, delay);
     window.addEventListener("online", end);
@@ -800,7 +905,14 @@ function pause(delay, signal) {
   });
 }
 
-/** The promise's result, or a rejection as soon as the signal aborts. */
+/**
+ * The promise's result, or a rejection as soon as the signal aborts.
+ *
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} signal
+ * @returns {Promise<T>}
+ */
 function unlessAborted(promise, signal) {
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason);

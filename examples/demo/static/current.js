@@ -131,7 +131,10 @@ export class CurrentRow {
 
   showState() {
     const { state, length } = this.upload;
-    if (state !== "uploading") this.stopCountdown();
+    if (state !== "uploading") {
+      this.stopCountdown();
+      this.clearRate();
+    }
     this.element.dataset.state = this.held && state === "ready" ? "paused" : state;
     const texts = {
       ready: this.held ? "Paused" : "Waits for its turn",
@@ -149,8 +152,6 @@ export class CurrentRow {
       announce(`${this.name} is complete.`);
       this.calls.onGone(this);
     } else if (state === "paused") {
-      this.part(".rate").textContent = "";
-      this.part(".left").textContent = "";
       announce(`${this.name} is paused.`);
     } else if (state === "uploading" && !this.announced) {
       this.announced = true;
@@ -185,8 +186,7 @@ export class CurrentRow {
     this.stopCountdown();
     const until = performance.now() + delay;
     this.element.dataset.state = "retrying";
-    this.part(".rate").textContent = "";
-    this.part(".left").textContent = "";
+    this.clearRate();
     const tell = () => {
       const left = Math.ceil((until - performance.now()) / 1000);
       if (left <= 0) {
@@ -199,6 +199,11 @@ export class CurrentRow {
     this.countdown = setInterval(tell, 200);
     tell();
     if (error.code === "network") announce(`${this.name}: ${error.message}`);
+  }
+
+  clearRate() {
+    this.part(".rate").textContent = "";
+    this.part(".left").textContent = "";
   }
 
   stopCountdown() {

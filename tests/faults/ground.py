@@ -1,0 +1,184 @@
+"""The ground that faults happen on: an app, its engine, contents that are known.
+
+A process that forks closes its database connections first: SQLite's must not be shared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from flask import Flask
+from sqlalchemy import update
+
+from flask_chunked import ChunkedUploadBlueprint
+from flask_chunked.engine.engine import Engine
+from flask_chunked.engine.records import NewUpload, Upload
+from flask_chunked.registration import Registration
+from tests.apps import dispose, make_app, registered
+
+#: File below the app's directory to which ``deliver`` writes a line for each call.
+DELIVERIES = "deliveries"
+
+
+class Recording(ChunkedUploadBlueprint):
+    """Writes down what it delivers; moves the file away where the app wants that.
+
+    :ivar around_deliver: called before (False) and after (True) each delivery.
+    """
+
+    around_deliver: Callable[[bool], None] | None = None
+    destination: Path | None = None
+    refuses: bool = False
+    log: Path
+
+    def deliver(self, upload: Any) -> None:
+        if self.around_deliver is not None:
+            self.around_deliver(False)
+        if self.refuses:
+            raise RuntimeError("the application cannot take it now")
+        if self.destination is not None:
+            self.move(upload, self.destination)
+        line = f"{upload.id} {upload.event_id}\n".encode()
+        file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(file, line)
+        finally:
+            os.close(file)
+        if self.around_deliver is not None:
+            self.around_deliver(True)
+
+
+class Ground:
+    """An app in a directory, with one blueprint; nothing of it is open yet."""
+
+    def __init__(self, directory: Path, **config: Any) -> None:
+        self.directory = directory
+        self.app: Flask = make_app(
+            directory,
+            blueprint_class=Recording,
+            CHUNKED_UPLOAD_DOWNLOADS=True,
+            **config,
+        )
+        self.blueprint.log = directory / DELIVERIES
+        dispose(self.app)
+
+    @property
+    def here(self) -> Registration:
+        """The blueprint's registration: engine, repository, storage."""
+        return registered(self.app)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, to be used in an app context."""
+        return self.here.engine
+
+    @property
+    def blueprint(self) -> Recording:
+        """The blueprint with the recording ``deliver``."""
+        found = self.here.blueprint
+        assert isinstance(found, Recording)
+        return found
+
+    @contextmanager
+    def open(self) -> Iterator[Engine]:
+        """An app context; at its end no connection is open, so that one may fork."""
+        try:
+            with self.app.app_context():
+                yield self.engine
+        finally:
+            dispose(self.app)
+
+    def deliveries(self, upload_id: UUID) -> list[str]:
+        """Event ids that ``deliver`` was called with for an upload, in order."""
+        log = self.blueprint.log
+        if not log.exists():
+            return []
+        lines = [line.split() for line in log.read_text().splitlines()]
+        return [event for found, event in lines if found == str(upload_id)]
+
+    def create(self, length: int) -> Upload:
+        """A new upload; in an app context."""
+        new = NewUpload(
+            user=None, filename="fault.bin", length=length, dialect="content-range"
+        )
+        return self.engine.create(new)
+
+    def set_columns(self, upload_id: UUID, **values: object) -> None:
+        """Change a row behind the engine's back; in an app context."""
+        table = self.here.table
+        with self.here.database.transaction() as connection:
+            connection.execute(
+                update(table).where(table.c.id == upload_id).values(**values)
+            )
+
+    def stored_bytes(self, upload: Upload) -> bytes | None:
+        """An upload's bytes, whatever is done with them meanwhile."""
+        for _ in range(3):
+            path = self.stored_path(upload)
+            if path is None:
+                return None
+            # Renamed or removed since we looked.
+            with suppress(FileNotFoundError):
+                return path.read_bytes()
+        return None
+
+    def stored_path(self, upload: Upload) -> Path | None:
+        """Where an upload's bytes are now, finished or not."""
+        blob = upload.blob
+        if blob is None:
+            return None
+        root = Path(self.here.storage.identity.removeprefix("local:"))
+        settings = self.here.settings
+        # Finished twice: a rename between the first two looks would hide both.
+        suffixes = (settings.complete_ext, settings.incomplete_ext)
+        for suffix in (*suffixes, settings.complete_ext):
+            path = root / f"{blob.key}{suffix}"
+            if path.exists():
+                return path
+        return None
+
+
+class Blocks:
+    """A body that arrives in blocks; ``None`` stands for a client's silence."""
+
+    def __init__(self, blocks: Sequence[bytes | None]) -> None:
+        self._blocks = list(blocks)
+
+    @property
+    def ended(self) -> bool:
+        return not self._blocks
+
+    def read(self) -> memoryview:
+        block = self._blocks.pop(0) if self._blocks else None
+        return memoryview(block or b"")
+
+    def wait(self) -> None:
+        """The client goes on at once."""
+
+
+def content(upload_id: UUID, length: int) -> bytes:
+    """The one content that an upload with this id may have."""
+    return random.Random(upload_id.int).randbytes(length)
+
+
+def append_streamed(
+    engine: Engine, upload: Upload, start: int, blocks: Sequence[bytes | None]
+) -> Upload:
+    """Append as a raw body that comes block by block."""
+    stop = start + sum(len(block or b"") for block in blocks)
+    return engine.append_stream(upload, start, stop, Blocks(blocks))
+
+
+def append_staged(engine: Engine, upload: Upload, start: int, chunk: bytes) -> Upload:
+    """Append as a chunk that must be whole."""
+    with engine.storage.stage() as stage:
+        stage.write(chunk)
+        digest = hashlib.sha256(chunk).hexdigest()
+        return engine.append_whole(upload, start, stage, digest)

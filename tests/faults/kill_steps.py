@@ -1,0 +1,168 @@
+"""Driver: a process is killed once at every step of every operation.
+
+``python -m tests.faults.kill_steps DIRECTORY [--only NAME] [--sample N]`` ends with 1
+and says what is broken, if anything is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
+
+from .ground import Ground, content
+from .herd import Child, Report, in_child
+from .invariants import Known, broken, broken_at_rest
+from .operations import OPERATIONS, Operation
+from .steps import Steps
+
+#: Steps that must have been taken since the bytes were written when the second one is.
+ORDER = (
+    ({"write file", "copy", "cut"}, "sync file", "row advance"),
+    ({"create file", "rename stage to file"}, "sync directory", "row advance"),
+    ({"rename to finished"}, "sync directory", "row complete"),
+    ({"unlink file"}, "sync directory", "row remove"),
+    ({"move"}, "sync directory", "row forget_file"),
+)
+
+
+class Rehearsal:
+    """One operation, on grounds of its own, taken to each of its steps."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.operation: Operation = OPERATIONS[name]
+        self.problems: list[str] = []
+        self._name = name
+        self._directory = directory
+        self._count = 0
+
+    def steps(self) -> list[str]:
+        """The steps of a run that nothing disturbs, in order."""
+        ground = self._ground()
+        messages = in_child(lambda report: self._play(ground, None, report))
+        names = [str(values[0]) for kind, *values in messages if kind == "step"]
+        taken = {name.partition(":")[0] for name in names}
+        for extra in sorted(taken - self.operation.steps):
+            self._say(f"takes a step that is not listed: {extra}")
+        for missing in sorted(self.operation.steps - taken):
+            self._say(f"does not take the listed step: {missing}")
+        self._check_order(names)
+        return names
+
+    def kill_at(self, index: int, step: str) -> None:
+        """Kill at a step; then look, repeat, look, finish, look."""
+        ground = self._ground()
+        child = Child(lambda report: self._play(ground, index, report))
+        messages = child.join()
+        if child.status != -signal.SIGKILL:
+            self._say(f"{step} (#{index}) was not hit: {child.status} {messages}")
+            return
+        after = in_child(lambda report: self._recover(ground, messages[0], report))
+        for _, problem in after:
+            self._say(f"killed at {step} (#{index}): {problem}")
+
+    def _play(self, ground: Ground, die_at: int | None, report: Report) -> None:
+        with ground.app.app_context():
+            known = self.operation.prepare(ground)
+            moved = "" if known.destination is None else str(known.destination)
+            report.send("known", str(known.id), len(known.content), known.acked, moved)
+            steps = Steps(die_at)
+            steps.install(ground)
+            with suppress(*self.operation.forgives):
+                self.operation.run(ground, known)
+            for name in steps.names:
+                report.send("step", name)
+
+    def _recover(self, ground: Ground, told: list[object], report: Report) -> None:
+        _, upload_id, length, acked, moved = map(str, told)
+        known = Known(
+            UUID(upload_id),
+            content(UUID(upload_id), int(length)),
+            acked=int(acked),
+            doomed=self.operation.doomed,
+            destination=Path(moved) if moved else None,
+        )
+        ground.blueprint.destination = known.destination
+        with ground.app.app_context():
+            found = broken(ground, known)
+            self._repeat(ground, known, found)
+            uploads = {known.id: known}
+            for row in ground.here.repository.matching():
+                data = content(row.id, row.length or 0)
+                uploads.setdefault(row.id, Known(row.id, data, doomed=True))
+            found += broken_at_rest(ground, uploads.values())
+        for problem in found:
+            report.send("problem", problem)
+
+    def _repeat(self, ground: Ground, known: Known, found: list[str]) -> None:
+        try:
+            self.operation.run(ground, known)
+        except self.operation.forgives:
+            pass
+        except Exception as error:
+            found.append(f"I5: the repeat fails: {error!r}")
+        found += broken(ground, known)
+
+    def _check_order(self, names: list[str]) -> None:
+        """Bytes, sync, commit: a kill cannot show it, a power cut would."""
+        for writes, sync, commit in ORDER:
+            unsynced = None
+            for name in names:
+                step, _, moment = name.partition(": ")
+                if step in writes and moment == "after":
+                    unsynced = step
+                elif step == sync and moment == "after":
+                    unsynced = None
+                elif step == commit and moment == "before" and unsynced is not None:
+                    self._say(f"no {sync} between {unsynced} and {commit}")
+
+    def _ground(self) -> Ground:
+        self._count += 1
+        slug = self._name.replace(" ", "-")
+        directory = self._directory / f"{slug}-{self._count}"
+        directory.mkdir(parents=True)
+        return Ground(directory)
+
+    def _say(self, problem: str) -> None:
+        self.problems.append(f"{self._name}: {problem}")
+
+
+def main() -> int:
+    """Run the driver."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--only", choices=list(OPERATIONS))
+    parser.add_argument("--sample", type=int, help="steps of each operation")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    # Deliveries that fail on purpose.
+    logging.getLogger("flask_chunked").setLevel(logging.CRITICAL)
+    chosen = [options.only] if options.only else list(OPERATIONS)
+    rng = random.Random(options.seed)
+    problems: list[str] = []
+    kills, began = 0, time.monotonic()
+    for name in chosen:
+        rehearsal = Rehearsal(name, options.directory)
+        steps = list(enumerate(rehearsal.steps()))
+        wanted = steps
+        if options.sample is not None:
+            wanted = rng.sample(steps, min(options.sample, len(steps)))
+        for index, step in wanted:
+            rehearsal.kill_at(index, step)
+        kills += len(wanted)
+        problems += rehearsal.problems
+        print(f"{name}: killed at {len(wanted)} of {len(steps)} steps")
+    print(f"{kills} kills, {time.monotonic() - began:.1f} s, {len(problems)} problems")
+    for problem in problems:
+        print(problem)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""What can be interrupted: each operation with the steps that it consists of.
+
+The lists are data: a driver kills at each of them, and a step that is taken and not
+listed is an error like one that is listed and not taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from flask_chunked import maintenance
+from flask_chunked.engine.records import Expected, Upload
+from flask_chunked.exceptions import (
+    AlreadyComplete,
+    ChecksumMismatch,
+    OffsetMismatch,
+    UnknownUpload,
+)
+
+from .ground import Ground, append_staged, append_streamed, content
+from .invariants import Known, no_grace
+
+#: Bytes of each upload, and of what is there before a later chunk.
+LENGTH, BEFORE = 9_001, 4_000
+#: Bytes of a dead tail.
+TAIL = b"never acknowledged" * 40
+
+Errors = tuple[type[Exception], ...]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that a process may die in.
+
+    :param steps: names without their moments.
+    :param prepare: makes what the operation needs; what clients know then.
+    :param run: the operation; repeated after the kill.
+    :param doomed: it ends the upload.
+    :param forgives: what a repeat after a success may be told.
+    """
+
+    steps: frozenset[str]
+    prepare: Callable[[Ground], Known]
+    run: Callable[[Ground, Known], None]
+    doomed: bool = False
+    forgives: Errors = ()
+
+
+# -- preparations ----------------------------------------------------------------------
+
+
+def _new(ground: Ground, length: int = LENGTH) -> Known:
+    upload = ground.create(length)
+    return Known(upload.id, content(upload.id, length), acked=0)
+
+
+def _row(ground: Ground, known: Known) -> Upload:
+    row = ground.engine.repository.get(known.id)
+    if row is None:
+        raise UnknownUpload()
+    return row
+
+
+def _begun(ground: Ground) -> Known:
+    known = _new(ground)
+    row = _row(ground, known)
+    append_staged(ground.engine, row, 0, known.content[:BEFORE])
+    known.acked = BEFORE
+    return known
+
+
+def _with_tail(ground: Ground) -> Known:
+    known = _begun(ground)
+    path = ground.stored_path(_row(ground, known))
+    assert path is not None
+    with path.open("ab") as file:
+        file.write(TAIL)
+    return known
+
+
+def _full(ground: Ground) -> Known:
+    known = _new(ground)
+    append_staged(ground.engine, _row(ground, known), 0, known.content)
+    known.acked = LENGTH
+    return known
+
+
+def _finalized(ground: Ground) -> Known:
+    """A completion died after it had renamed the file."""
+    known = _full(ground)
+    begun = ground.engine.repository.begin_completion(known.id, ground.engine.clock())
+    assert begun is not None and begun.blob is not None
+    ground.engine.storage.finalize(begun.blob)
+    return known
+
+
+def _complete(ground: Ground) -> Known:
+    known = _full(ground)
+    _finish(ground, known)
+    known.completed = True
+    return known
+
+
+def _undelivered(ground: Ground) -> Known:
+    ground.blueprint.refuses = True
+    known = _complete(ground)
+    ground.blueprint.refuses = False
+    return known
+
+
+def _to_be_moved(ground: Ground) -> Known:
+    known = _full(ground)
+    known.destination = ground.directory / "moved.bin"
+    ground.blueprint.destination = known.destination
+    return known
+
+
+def _idle(ground: Ground) -> Known:
+    known = _begun(ground)
+    long_ago = ground.engine.clock() - timedelta(days=3)
+    ground.set_columns(known.id, last_activity_at=long_ago)
+    return known
+
+
+def _untidy(ground: Ground) -> Known:
+    """A dead tail, an orphan, a left stage, a half-done termination and expiry."""
+    with ground.engine.storage.stage() as stage:
+        stage.write(b"left behind")
+        staging = ground.directory / "instance/chunked_uploads/.staging"
+        (staged,) = staging.iterdir()
+        os.link(staged, staging / hashlib.md5(b"left").hexdigest())
+    orphan = _full(ground)
+    ground.engine.repository.remove(orphan.id)
+    assert ground.engine.repository.begin_termination(_full(ground).id) is not None
+    expired = _full(ground)
+    ground.set_columns(expired.id, status="expired")
+    return _with_tail(ground)
+
+
+# -- operations ------------------------------------------------------------------------
+
+
+def _create(ground: Ground, _: Known) -> None:
+    ground.create(LENGTH)
+
+
+def _stream(ground: Ground, known: Known) -> None:
+    row, start = _row(ground, known), max(known.acked, 0)
+    rest = known.content[start:]
+    # The silence in the middle makes two commits of it.
+    blocks = [rest[:1000], rest[1000:2000], None, rest[2000:]]
+    append_streamed(ground.engine, row, start, blocks)
+
+
+def _stage(ground: Ground, known: Known) -> None:
+    row, start = _row(ground, known), max(known.acked, 0)
+    append_staged(ground.engine, row, start, known.content[start : start + 3000])
+
+
+def _take_over(ground: Ground, known: Known) -> None:
+    ground.engine.take_over(_row(ground, known))
+
+
+def _finish(ground: Ground, known: Known) -> None:
+    digest = hashlib.md5(known.content).hexdigest()
+    ground.engine.complete(_row(ground, known), Expected("md5", digest))
+
+
+def _finish_wrongly(ground: Ground, known: Known) -> None:
+    ground.engine.complete(_row(ground, known), Expected("md5", "0" * 32))
+
+
+def _terminate(ground: Ground, known: Known) -> None:
+    ground.engine.terminate(_row(ground, known))
+
+
+def _expire(ground: Ground, _: Known) -> None:
+    list(maintenance.delete_expired())
+
+
+def _expire_but_keep(ground: Ground, _: Known) -> None:
+    list(maintenance.delete_expired(keep_records=True))
+
+
+def _deliver(ground: Ground, _: Known) -> None:
+    list(maintenance.deliver_pending(older_than=timedelta(0)))
+
+
+def _repair(ground: Ground, _: Known) -> None:
+    with no_grace():
+        list(maintenance.check(repair=True))
+
+
+# -- the table -------------------------------------------------------------------------
+
+_SECTION = {"lock file", "unlock file", "sync file", "row claim", "row advance"}
+_STAGING = {"create stage", "lock stage", "write stage", "unlink stage"}
+_COMPLETION = {
+    "row begin_completion",
+    "lock file",
+    "unlock file",
+    "sync directory",
+    "row complete",
+    "row claim_delivery",
+    "deliver",
+    "row mark_delivered",
+}
+_CONFIRMATION = (_COMPLETION - {"lock file", "unlock file"}) | {"unlink file"}
+_REMOVAL = {"unlink file", "sync directory", "rmdir", "row remove"}
+_DELIVERY = {"row claim_delivery", "deliver", "row mark_delivered"}
+
+
+def _steps(*groups: set[str]) -> frozenset[str]:
+    return frozenset[str]().union(*groups)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "creation": Operation(_steps({"row create"}), _new, _create),
+    "first streamed chunk": Operation(
+        _steps(_SECTION, {"mkdir", "create file", "write file", "sync directory"}),
+        _new,
+        _stream,
+        forgives=(OffsetMismatch,),
+    ),
+    "later streamed chunk": Operation(
+        _steps(_SECTION, {"cut", "write file"}),
+        _with_tail,
+        _stream,
+        forgives=(OffsetMismatch,),
+    ),
+    "first staged chunk": Operation(
+        _steps(
+            _SECTION,
+            _STAGING - {"unlink stage"},
+            {"mkdir", "create file", "rename stage to file", "sync directory"},
+        ),
+        _new,
+        _stage,
+    ),
+    "later staged chunk": Operation(
+        _steps(_SECTION, _STAGING, {"cut", "copy"}), _with_tail, _stage
+    ),
+    "take-over": Operation(_steps({"row take_over"}), _begun, _take_over),
+    "completion": Operation(
+        _steps(_COMPLETION, {"rename to finished"}), _full, _finish
+    ),
+    "completion with a dead tail": Operation(
+        _steps(_COMPLETION, {"rename to finished", "cut", "sync file"}),
+        lambda ground: _full_with_tail(ground),
+        _finish,
+    ),
+    "second completion after a kill": Operation(
+        _steps(_CONFIRMATION),
+        _finalized,
+        _finish,
+    ),
+    "completion of nothing": Operation(
+        _steps(_CONFIRMATION, {"mkdir", "create file"}),
+        lambda ground: _new(ground, 0),
+        _finish,
+    ),
+    "refused completion": Operation(
+        _steps({"row begin_completion", "row refuse_completion"}),
+        _full,
+        _finish_wrongly,
+        forgives=(ChecksumMismatch,),
+    ),
+    "termination": Operation(
+        _steps(_REMOVAL, {"lock file", "unlock file", "row begin_termination"}),
+        _begun,
+        _terminate,
+        doomed=True,
+        forgives=(UnknownUpload,),
+    ),
+    "deletion": Operation(
+        _steps(_REMOVAL, {"row begin_termination"}),
+        _complete,
+        _terminate,
+        doomed=True,
+        forgives=(UnknownUpload,),
+    ),
+    "expiry": Operation(
+        _steps(_REMOVAL, {"lock file", "unlock file", "row begin_expiry"}),
+        _idle,
+        _expire,
+        doomed=True,
+    ),
+    "expiry with a record": Operation(
+        _steps(
+            _REMOVAL - {"row remove"}, {"lock file", "unlock file", "row begin_expiry"}
+        ),
+        _idle,
+        _expire_but_keep,
+        doomed=True,
+    ),
+    "delivery": Operation(_steps(_DELIVERY), _undelivered, _deliver),
+    "delivery by move": Operation(
+        _steps(
+            _COMPLETION,
+            {"rename to finished", "move", "unlink file", "rmdir", "row forget_file"},
+        ),
+        _to_be_moved,
+        _finish,
+    ),
+    "repair": Operation(
+        _steps(
+            {"lock stage", "unlock stage", "unlink stage", "lock file", "unlock file"},
+            {"cut", "unlink file", "sync directory", "rmdir"},
+            {"row begin_termination", "row remove", "row claim"},
+        ),
+        _untidy,
+        _repair,
+    ),
+}
+#: Told by a repeat of any operation that came to its end before the kill.
+DONE: Errors = (AlreadyComplete,)
+
+
+def _full_with_tail(ground: Ground) -> Known:
+    known = _full(ground)
+    path = ground.stored_path(_row(ground, known))
+    assert path is not None
+    with path.open("ab") as file:
+        file.write(TAIL)
+    return known

@@ -1,0 +1,46 @@
+"""kill -9 at random instants on the storage core: the figure is kills in total."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from .herd import run_driver
+
+#: Kills of the slow tier, half of them with syncs and half without.
+KILLS = int(os.environ.get("FAULTS_KILLS", "2000"))
+#: Kills of the sample in the fast tier.
+SAMPLE = 25
+#: Of a run that is to be repeated; else each run draws and prints its own.
+SEED = os.environ.get("FAULTS_SEED")
+
+
+def kill(directory: Path, kills: int, *flags: str) -> None:
+    seed = () if SEED is None else ("--seed", SEED)
+    run_driver(
+        "tests.faults.kill_core",
+        directory,
+        "--kills",
+        kills,
+        *seed,
+        *flags,
+        timeout=60 + kills,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kills", "flags"),
+    [
+        pytest.param(SAMPLE, (), id="sample"),
+        pytest.param(KILLS // 2, (), id="durable", marks=pytest.mark.slow),
+        pytest.param(
+            KILLS // 2, ("--not-durable",), id="not-durable", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_killed_writers_lose_nothing_that_was_acknowledged(
+    tmp_path: Path, kills: int, flags: tuple[str, ...]
+) -> None:
+    kill(tmp_path, kills, *flags)

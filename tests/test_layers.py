@@ -1,0 +1,122 @@
+"""Imports run downwards through the layers of docs/architecture.rst, and only so."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "flask_chunked"
+
+#: From the bottom up. A module may import from its own layer and from those below.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("exceptions",),
+    ("protocol", "storage"),
+    ("engine",),
+    ("models", "rows", "database", "repository", "sessions", "schemas"),
+    ("config", "config_values", "signals", "bodies"),
+    ("dialects",),
+    ("registration",),
+    ("request_host",),
+    ("routes",),
+    ("maintenance", "cli"),
+    ("blueprint",),
+    ("__init__",),
+)
+
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+#: Modules of the package that hold one dialect each, by their names' beginnings.
+DIALECTS = ("content_range", "tus", "rufh")
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(path: Path, *, typing_only: bool = False) -> Iterator[str]:
+    """Absolute names of what a module imports; not what only type checkers read."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(node)
+        for guard in ast.walk(tree)
+        if isinstance(guard, ast.If) and "TYPE_CHECKING" in ast.dump(guard.test)
+        for node in ast.walk(guard)
+    }
+    here = ("flask_chunked", *path.relative_to(PACKAGE).with_suffix("").parts)
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level] if node.level else ()
+            module = ".".join((*base, *(node.module or "").split(".")))
+            yield from (
+                f"{module}.{alias.name}".replace("..", ".") for alias in node.names
+            )
+
+
+def ours(path: Path) -> Iterator[str]:
+    """First part, below the package, of what a module imports of ours."""
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "flask_chunked" and len(parts) > 1:
+            yield parts[1]
+
+
+def foreign(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)} - {"flask_chunked"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_downwards(path: Path) -> None:
+    mine = RANK[layer_of(path)]
+    above = {name for name in ours(path) if RANK.get(name, mine) > mine}
+    assert not above
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_is_imported_with_a_star(path: Path) -> None:
+    assert not [name for name in imports(path) if name.endswith(".*")]
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {layer_of(path) for path in MODULES} == set(RANK)
+
+
+def below(directory: str) -> list[Path]:
+    return sorted((PACKAGE / directory).glob("*.py"))
+
+
+@pytest.mark.parametrize("path", below("protocol"), ids=lambda p: p.stem)
+def test_codecs_are_pure(path: Path) -> None:
+    assert foreign(path) <= set(sys.stdlib_module_names) | {"http_sf"}
+    assert set(ours(path)) <= {"exceptions", "protocol"}
+
+
+@pytest.mark.parametrize("path", below("engine"), ids=lambda p: p.stem)
+def test_the_engine_knows_no_framework(path: Path) -> None:
+    assert foreign(path) <= set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", below("storage"), ids=lambda p: p.stem)
+def test_storages_know_only_their_port_and_errors(path: Path) -> None:
+    assert set(ours(path)) <= {"exceptions", "storage"}
+
+
+@pytest.mark.parametrize("path", below("dialects"), ids=lambda p: p.stem)
+def test_a_dialect_never_imports_another(path: Path) -> None:
+    def dialect(name: str) -> str | None:
+        return next((d for d in DIALECTS if name.startswith(d)), None)
+
+    mine = dialect(path.stem)
+    used = {
+        dialect(name.split(".")[2])
+        for name in imports(path)
+        if name.startswith("flask_chunked.dialects.")
+    }
+    assert used - {None} <= {mine}
