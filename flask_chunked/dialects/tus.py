@@ -47,6 +47,8 @@ STATUSES: Mapping[type[ChunkedUploadError], int] = {
     exceptions.OwnerRequired: 401,
     exceptions.OffsetMismatch: 409,
     exceptions.Superseded: 409,
+    # Completed between the look at it and the claim: its offset is another now.
+    exceptions.AlreadyComplete: 409,
     exceptions.TooLarge: 413,
     exceptions.ChunkSizeMismatch: 413,
     exceptions.ChunkBeyondLength: 413,
