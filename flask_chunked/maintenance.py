@@ -6,6 +6,7 @@ Every function needs an application context; the command line calls the same one
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -162,7 +163,12 @@ def _all(blueprint: str | None) -> list[Registration]:
 
 def _check_rows(here: Registration, repair: bool) -> Iterator[Finding]:
     for upload in here.repository.matching():
-        finding = _check_row(here, upload, repair)
+        if _check_row(here, upload, repair=False) is None:
+            continue
+        # The row was read a while ago, and a request may have finished, moved or
+        # removed the upload since: look again before anything is said or mended.
+        current = here.repository.get(upload.id)
+        finding = None if current is None else _check_row(here, current, repair)
         if finding is not None:
             yield finding
 
@@ -178,7 +184,7 @@ def _check_row(here: Registration, upload: Upload, repair: bool) -> Finding | No
 
     if upload.status is Status.TERMINATING:
         if repair:
-            here.engine.terminate(upload)
+            _terminate(here, upload)
         return found("half-terminated", size or 0)
     if upload.status is Status.EXPIRED:
         if size is None:
@@ -188,12 +194,18 @@ def _check_row(here: Registration, upload: Upload, repair: bool) -> Finding | No
         return found("leftover", size)
     if (size or 0) < upload.offset or (size is None and upload.is_complete):
         if repair and not upload.is_complete:
-            here.engine.terminate(upload)
+            _terminate(here, upload)
         lost = upload.offset - (size or 0)
         return found("missing", lost, mended=repair and not upload.is_complete)
     if size is not None and size > upload.offset:
         return _check_tail(here, upload, size, repair)
     return None
+
+
+def _terminate(here: Registration, upload: Upload) -> None:
+    # Somebody else may be at it, and be faster.
+    with suppress(UnknownUpload):
+        here.engine.terminate(upload)
 
 
 def _check_tail(
