@@ -17,7 +17,7 @@ from flask.cli import AppGroup
 from . import maintenance
 from .engine.records import Upload
 from .engine.states import Status
-from .exceptions import ChunkedUploadError, UnknownUpload
+from .exceptions import ChunkedUploadError, MissingTableError, UnknownUpload
 from .protocol.upload_id import parse_upload_id
 
 group = AppGroup("chunked-uploads", help="Look after chunked uploads.")
@@ -194,7 +194,7 @@ def check(repair: bool, blueprint: str | None, as_json: bool) -> None:
 
 
 class _readable_errors:
-    """What users can cause reads as one line and exits with 2."""
+    """What users can cause reads as one line; exits with 1, or 2 for wrong usage."""
 
     def __enter__(self) -> None:
         return None
@@ -202,6 +202,8 @@ class _readable_errors:
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if isinstance(error, ChunkedUploadError):
             raise click.ClickException(error.detail) from error
+        if isinstance(error, MissingTableError):
+            raise click.ClickException(str(error)) from error
         if type(error) is LookupError:
             raise click.UsageError(str(error)) from error
 
@@ -211,7 +213,8 @@ def _ask_and_delete(keep_records: bool, blueprint: str | None) -> Iterable[Uploa
         keep_records=keep_records, dry_run=True, blueprint=blueprint
     )
     for upload in list(candidates):
-        if click.confirm(f"Remove {_label(upload)}?"):
+        # On stderr, so that the output stays JSON where that is asked for.
+        if click.confirm(f"Remove {_label(upload)}?", err=True):
             gone = maintenance.expire_upload(upload.id, keep_record=keep_records)
             if gone is not None:
                 yield gone
