@@ -148,6 +148,40 @@ def test_our_own_columns_cannot_be_sent(app: Flask, field: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "fields_sent",
+    [
+        pytest.param({"number": "9" * 30}, id="huge-integer"),
+        pytest.param({"number": "9" * 5000}, id="5000-digits"),
+        pytest.param({"number": "-" + "9" * 30}, id="huge-negative"),
+        pytest.param({"shot_at": "noon"}, id="no-datetime"),
+    ],
+)
+def test_value_that_a_column_cannot_hold_is_refused(
+    app_factory: AppFactory, tmp_path: Path, fields_sent: dict[str, str]
+) -> None:
+    class Loose(ChunkedUploadSchema):
+        number = fields.Integer()
+        shot_at = fields.String()
+
+    class Uploads(ChunkedUploadBlueprint):
+        schema_class = Loose
+
+    db = SQLAlchemy()
+
+    class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        number: Mapped[int | None]
+        shot_at: Mapped[datetime | None]
+
+    app = app_factory(db=db, model=Video, blueprint_class=Uploads)
+    answer = put_form(app.test_client(), b"abc", fields=fields_sent)
+    assert answer.status_code == 400
+    assert answer.json is not None
+    assert answer.json["errors"]
+    assert rows(app) == []
+    assert stored_files(tmp_path) == []
+
+
 # -- names -----------------------------------------------------------------------------
 
 
