@@ -92,7 +92,9 @@ def test_unknown_blueprint_names_the_known(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "delete"])
-@pytest.mark.parametrize("name", [str(uuid4()), "nothing", "../etc/passwd"])
+@pytest.mark.parametrize(
+    "name", [str(UUID(int=7, version=4)), "nothing", "../etc/passwd"]
+)
 def test_unknown_upload_exits_with_1_in_one_line(
     app: Flask, command: str, name: str
 ) -> None:
