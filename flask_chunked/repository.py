@@ -83,7 +83,7 @@ class SQLRepository:
                 session.commit()
                 row = self._select(connection, draft.id)
         except (StatementError, OverflowError) as error:
-            # Also what a column's type or the driver cannot take: no date, a huge integer.
+            # Also what a column's type or the driver cannot take, a huge integer say.
             theirs = isinstance(error, DBAPIError)
             if theirs and not isinstance(error, (IntegrityError, DataError)):
                 raise
