@@ -237,10 +237,15 @@ def test_two_cleanups_share_the_work(app: Flask) -> None:
     assert len(heard) == len(set(heard)) == 3
 
 
-def test_cleanup_beside_a_writer_wins_or_leaves_the_bytes(
-    app: Flask, tmp_path: Path
+def test_cleanup_in_a_writers_last_moment_leaves_no_byte(
+    app_factory: AppFactory, tmp_path: Path
 ) -> None:
-    """The writer has claimed; cleanup comes before its commit: no byte stays."""
+    """It comes between the bytes and their commit, and waits for the lock in vain."""
+
+    class Impatient(ChunkedUploadBlueprint):
+        storage_options = {"lock_timeout": 0.05}
+
+    app = app_factory(blueprint_class=Impatient)
     client = app.test_client()
     url = begin(client, b"abc", 6)
     repository = registered(app).repository
