@@ -54,10 +54,8 @@ def delete_expired(
         if interactive and not dry_run:
             gone = list(_ask_and_delete(keep_records, blueprint))
         else:
-            gone = list(
-                maintenance.delete_expired(
-                    keep_records=keep_records, dry_run=dry_run, blueprint=blueprint
-                )
+            gone = maintenance.delete_expired(
+                keep_records=keep_records, dry_run=dry_run, blueprint=blueprint
             )
     if as_json:
         _print_json([_plain(upload) for upload in gone])
@@ -132,10 +130,8 @@ def delete(upload_id: str, yes: bool) -> None:
 def deliver(older_than: float, blueprint: str | None, as_json: bool) -> None:
     """Deliver completion events that are still pending."""
     with _readable_errors():
-        done = list(
-            maintenance.deliver_pending(
-                older_than=timedelta(seconds=older_than), blueprint=blueprint
-            )
+        done = maintenance.deliver_pending(
+            older_than=timedelta(seconds=older_than), blueprint=blueprint
         )
     failed = [one for one in done if not one.delivered]
     if as_json:
@@ -156,7 +152,7 @@ def deliver(older_than: float, blueprint: str | None, as_json: bool) -> None:
 def check(repair: bool, blueprint: str | None, as_json: bool) -> None:
     """Compare records and stored bytes: orphans, missing bytes, dead tails."""
     with _readable_errors():
-        found = list(maintenance.check(repair=repair, blueprint=blueprint))
+        found = maintenance.check(repair=repair, blueprint=blueprint)
     left = [finding for finding in found if not finding.repaired]
     if as_json:
         _print_json(
@@ -212,7 +208,7 @@ def _ask_and_delete(keep_records: bool, blueprint: str | None) -> Iterable[Uploa
     candidates = maintenance.delete_expired(
         keep_records=keep_records, dry_run=True, blueprint=blueprint
     )
-    for upload in list(candidates):
+    for upload in candidates:
         # On stderr, so that the output stays JSON where that is asked for.
         if click.confirm(f"Remove {_label(upload)}?", err=True):
             gone = maintenance.expire_upload(upload.id, keep_record=keep_records)

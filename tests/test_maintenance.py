@@ -17,11 +17,12 @@ from flask_chunked import (
     Upload,
     delete_expired,
     delete_upload,
+    deliver_pending,
     upload_expired,
     uploads,
 )
 from flask_chunked.exceptions import UnknownUpload
-from flask_chunked.maintenance import expire_upload
+from flask_chunked.maintenance import expire_upload, expiring
 
 from .aging import age_row, set_row
 from .apps import registered, rows, stop_clock, stored_files
@@ -35,7 +36,21 @@ def expired(
     app: Flask, *, keep_records: bool = False, dry_run: bool = False
 ) -> list[Upload]:
     with app.app_context():
-        return list(delete_expired(keep_records=keep_records, dry_run=dry_run))
+        return delete_expired(keep_records=keep_records, dry_run=dry_run)
+
+
+def test_a_schedulers_bare_call_does_the_work(app: Flask) -> None:
+    client = app.test_client()
+    old = id_of(begin(client, b"abc", 6))
+    age_row(app, old)
+    done = id_of(begin(client, b"abc", 3))
+    finish(client, f"/uploads/{done}", b"abc")
+    set_row(app, done, delivered_at=None, delivery_started_at=None)
+    with app.app_context():
+        delete_expired()
+        deliver_pending(older_than=timedelta(0))
+    (left,) = rows(app)
+    assert (left.id, left.delivered_at is None) == (done, False)
 
 
 # -- what expires ----------------------------------------------------------------------
@@ -212,7 +227,7 @@ def test_cleanup_in_the_middle_of_a_loop_sees_each_upload_as_it_is(
     for url in urls:
         age_row(app, id_of(url))
     with app.app_context():
-        cleaning = delete_expired()
+        cleaning = expiring()
         assert next(cleaning).id == id_of(urls[0])
         set_row(app, id_of(urls[1]), last_activity_at=datetime.now(timezone.utc))
         assert list(cleaning) == []
@@ -229,7 +244,7 @@ def test_two_cleanups_share_the_work(app: Flask) -> None:
     for _ in range(3):
         age_row(app, id_of(begin(client, b"abc", 6)))
     with app.app_context(), upload_expired.connected_to(hear, sender=app):
-        first, second = delete_expired(), delete_expired()
+        first, second = expiring(), expiring()
         one = next(first)
         others = list(second)
         assert list(first) == []
