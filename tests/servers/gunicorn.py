@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from flask import Flask
@@ -27,18 +28,31 @@ def create_app() -> Flask:
     return make_app(Path(os.environ["SERVED_TMP"]), **settings)
 
 
-@dataclass(frozen=True, slots=True)
 class Server:
-    """Where it listens and where it keeps files."""
+    """One gunicorn with its workers: where it listens and where it keeps files."""
 
-    process: subprocess.Popen[bytes]
-    port: int
-    tmp: Path
+    def __init__(self, tmp: Path, command: list[str], settings: dict[str, object]):
+        self.tmp = tmp
+        self.port = free_port()
+        self._log = tmp / "gunicorn.log"
+        self._command = [*command, "--bind", f"127.0.0.1:{self.port}"]
+        self._environment = {
+            **os.environ,
+            "SERVED_TMP": str(tmp),
+            "SERVED_SETTINGS": json.dumps(settings),
+            "PYTHONPATH": str(ROOT),
+        }
+        self.start_again()
 
     @property
     def url(self) -> str:
         """The collection of uploads."""
         return f"http://127.0.0.1:{self.port}/uploads/"
+
+    @property
+    def log(self) -> str:
+        """What the server has said."""
+        return self._log.read_text()
 
     def finished(self) -> list[Path]:
         """The files of finished uploads."""
@@ -46,8 +60,47 @@ class Server:
 
     def workers(self) -> list[int]:
         """Process ids of the workers."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in children.read_text().split()]
+        pid = self._process.pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        except OSError:
+            return []
+        return [int(child) for child in children.split()]
+
+    def start_again(self) -> None:
+        """Start; after :meth:`kill_all` on the same port with the same files."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                env=self._environment,
+                stdout=output,
+                stderr=output,
+            )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise RuntimeError(f"gunicorn did not start:\n{self.log}")
+
+    def kill_all(self) -> None:
+        """kill -9, the master first so that it starts no more workers."""
+        workers = self.workers()
+        self._process.kill()
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(5)
+
+    def stop(self) -> None:
+        """Stop as an administrator would."""
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.kill_all()
 
 
 def free_port() -> int:
@@ -64,42 +117,14 @@ def serve(tmp: Path, *options: str, **settings: object) -> Iterator[Server]:
     :param options: of gunicorn, over two workers of sixteen threads.
     :param settings: keys of the application's configuration.
     """
-    port = free_port()
-    log = tmp / "gunicorn.log"
     command = [
-        *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"),
+        *(sys.executable, "-m", "gunicorn", "tests.servers.gunicorn:create_app()"),
         *("--workers", "2", "--worker-class", "gthread", "--threads", "16"),
         *options,
-        "tests.servers.gunicorn:create_app()",
     ]
-    environment = {
-        **os.environ,
-        "SERVED_TMP": str(tmp),
-        "SERVED_SETTINGS": json.dumps(settings),
-        "PYTHONPATH": str(ROOT),
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=output
-        )
+    server = Server(tmp, command, settings)
     try:
-        _wait(port, process, log)
-        yield Server(process, port, tmp)
+        yield server
     finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-    assert "Traceback" not in log.read_text(), log.read_text()
-
-
-def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"gunicorn did not start:\n{log.read_text()}")
+        server.stop()
+    assert "Traceback" not in server.log, server.log
