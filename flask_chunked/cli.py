@@ -17,7 +17,7 @@ from flask.cli import AppGroup
 from . import maintenance
 from .engine.records import Upload
 from .engine.states import Status
-from .exceptions import ChunkedUploadError, UnknownUpload
+from .exceptions import ChunkedUploadError, MissingTableError, UnknownUpload
 from .protocol.upload_id import parse_upload_id
 
 group = AppGroup("chunked-uploads", help="Look after chunked uploads.")
@@ -54,10 +54,8 @@ def delete_expired(
         if interactive and not dry_run:
             gone = list(_ask_and_delete(keep_records, blueprint))
         else:
-            gone = list(
-                maintenance.delete_expired(
-                    keep_records=keep_records, dry_run=dry_run, blueprint=blueprint
-                )
+            gone = maintenance.delete_expired(
+                keep_records=keep_records, dry_run=dry_run, blueprint=blueprint
             )
     if as_json:
         _print_json([_plain(upload) for upload in gone])
@@ -132,10 +130,8 @@ def delete(upload_id: str, yes: bool) -> None:
 def deliver(older_than: float, blueprint: str | None, as_json: bool) -> None:
     """Deliver completion events that are still pending."""
     with _readable_errors():
-        done = list(
-            maintenance.deliver_pending(
-                older_than=timedelta(seconds=older_than), blueprint=blueprint
-            )
+        done = maintenance.deliver_pending(
+            older_than=timedelta(seconds=older_than), blueprint=blueprint
         )
     failed = [one for one in done if not one.delivered]
     if as_json:
@@ -156,7 +152,7 @@ def deliver(older_than: float, blueprint: str | None, as_json: bool) -> None:
 def check(repair: bool, blueprint: str | None, as_json: bool) -> None:
     """Compare records and stored bytes: orphans, missing bytes, dead tails."""
     with _readable_errors():
-        found = list(maintenance.check(repair=repair, blueprint=blueprint))
+        found = maintenance.check(repair=repair, blueprint=blueprint)
     left = [finding for finding in found if not finding.repaired]
     if as_json:
         _print_json(
@@ -194,7 +190,7 @@ def check(repair: bool, blueprint: str | None, as_json: bool) -> None:
 
 
 class _readable_errors:
-    """What users can cause reads as one line and exits with 2."""
+    """What users can cause reads as one line; exits with 1, or 2 for wrong usage."""
 
     def __enter__(self) -> None:
         return None
@@ -202,6 +198,8 @@ class _readable_errors:
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if isinstance(error, ChunkedUploadError):
             raise click.ClickException(error.detail) from error
+        if isinstance(error, MissingTableError):
+            raise click.ClickException(str(error)) from error
         if type(error) is LookupError:
             raise click.UsageError(str(error)) from error
 
@@ -210,8 +208,9 @@ def _ask_and_delete(keep_records: bool, blueprint: str | None) -> Iterable[Uploa
     candidates = maintenance.delete_expired(
         keep_records=keep_records, dry_run=True, blueprint=blueprint
     )
-    for upload in list(candidates):
-        if click.confirm(f"Remove {_label(upload)}?"):
+    for upload in candidates:
+        # On stderr, so that the output stays JSON where that is asked for.
+        if click.confirm(f"Remove {_label(upload)}?", err=True):
             gone = maintenance.expire_upload(upload.id, keep_record=keep_records)
             if gone is not None:
                 yield gone

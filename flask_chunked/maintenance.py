@@ -6,6 +6,7 @@ Every function needs an application context; the command line calls the same one
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -92,14 +93,23 @@ def delete_upload(upload_id: UUID) -> Upload:
 
 def delete_expired(
     *, keep_records: bool = False, dry_run: bool = False, blueprint: str | None = None
-) -> Iterator[Upload]:
+) -> list[Upload]:
     """Give up unfinished uploads whose time is over; finished ones are never touched.
 
     An upload that is active again when its turn comes is left alone.
 
     :param keep_records: remove the bytes only; the record says expired.
-    :return: the uploads concerned, as they go.
+    :return: the uploads concerned.
     """
+    return list(
+        expiring(keep_records=keep_records, dry_run=dry_run, blueprint=blueprint)
+    )
+
+
+def expiring(
+    *, keep_records: bool = False, dry_run: bool = False, blueprint: str | None = None
+) -> Iterator[Upload]:
+    """:func:`delete_expired` one by one: each goes when the next is asked for."""
     for here in _all(blueprint):
         for upload, before in here.engine.expirable(expired_too=not keep_records):
             if dry_run:
@@ -124,28 +134,32 @@ def expire_upload(upload_id: UUID, *, keep_record: bool = False) -> Upload | Non
 
 def deliver_pending(
     *, older_than: timedelta = DELIVERY_LEASE, blueprint: str | None = None
-) -> Iterator[Delivery]:
+) -> list[Delivery]:
     """Call ``deliver`` for finished uploads whose event is still pending.
 
     :param older_than: leave younger events to the requests that are at them.
     """
-    for here in _all(blueprint):
-        for upload, delivered in here.engine.deliver_pending(older_than):
-            yield Delivery(upload, delivered)
+    return [
+        Delivery(upload, delivered)
+        for here in _all(blueprint)
+        for upload, delivered in here.engine.deliver_pending(older_than)
+    ]
 
 
-def check(*, repair: bool = False, blueprint: str | None = None) -> Iterator[Finding]:
+def check(*, repair: bool = False, blueprint: str | None = None) -> list[Finding]:
     """Compare rows with stored bytes, and mend what can be mended without loss.
 
     Orphans, stages, tails and leftovers are removed. Missing bytes of an unfinished
     upload give it up; those of a finished one are only reported.
     """
     seen: set[str] = set()
+    found: list[Finding] = []
     for here in _all(blueprint):
-        yield from _check_rows(here, repair)
+        found += _check_rows(here, repair)
         if here.storage.identity not in seen:
             seen.add(here.storage.identity)
-            yield from _check_stored(here, repair)
+            found += _check_stored(here, repair)
+    return found
 
 
 def _all(blueprint: str | None) -> list[Registration]:
@@ -162,7 +176,12 @@ def _all(blueprint: str | None) -> list[Registration]:
 
 def _check_rows(here: Registration, repair: bool) -> Iterator[Finding]:
     for upload in here.repository.matching():
-        finding = _check_row(here, upload, repair)
+        if _check_row(here, upload, repair=False) is None:
+            continue
+        # The row was read a while ago, and a request may have finished, moved or
+        # removed the upload since: look again before anything is said or mended.
+        current = here.repository.get(upload.id)
+        finding = None if current is None else _check_row(here, current, repair)
         if finding is not None:
             yield finding
 
@@ -178,7 +197,7 @@ def _check_row(here: Registration, upload: Upload, repair: bool) -> Finding | No
 
     if upload.status is Status.TERMINATING:
         if repair:
-            here.engine.terminate(upload)
+            _terminate(here, upload)
         return found("half-terminated", size or 0)
     if upload.status is Status.EXPIRED:
         if size is None:
@@ -188,12 +207,18 @@ def _check_row(here: Registration, upload: Upload, repair: bool) -> Finding | No
         return found("leftover", size)
     if (size or 0) < upload.offset or (size is None and upload.is_complete):
         if repair and not upload.is_complete:
-            here.engine.terminate(upload)
+            _terminate(here, upload)
         lost = upload.offset - (size or 0)
         return found("missing", lost, mended=repair and not upload.is_complete)
     if size is not None and size > upload.offset:
         return _check_tail(here, upload, size, repair)
     return None
+
+
+def _terminate(here: Registration, upload: Upload) -> None:
+    # Somebody else may be at it, and be faster.
+    with suppress(UnknownUpload):
+        here.engine.terminate(upload)
 
 
 def _check_tail(

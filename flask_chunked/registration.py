@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
-from sqlalchemy import Select, Table, false, inspect, or_
+from sqlalchemy import BigInteger, Select, Table, false, inspect, or_
 
 from .config import Settings
 from .database import Database
@@ -106,10 +106,16 @@ class Registration:
             return value
         with suppress(ValueError, TypeError, OverflowError):
             owner = value if isinstance(value, wanted) else wanted(value)
-            # No database has larger integers, and drivers choke on them.
-            too_large = isinstance(owner, int) and not -(2**63) <= owner < 2**63
+            too_large = isinstance(owner, int) and abs(owner) > self._largest_integer()
             return None if too_large else owner
         return None
+
+    def _largest_integer(self) -> int:
+        """What the owner's column holds; with more, drivers and databases raise."""
+        wide = isinstance(self.user_column.type, BigInteger)
+        if wide or self.database.engine().dialect.name == "sqlite":
+            return 2**63 - 1
+        return 2**31 - 1
 
     def visible(
         self, query: Select[Any], owner: object, *, listing: bool

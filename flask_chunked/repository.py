@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
@@ -82,7 +82,11 @@ class SQLRepository:
                 session.add(instance)
                 session.commit()
                 row = self._select(connection, draft.id)
-        except (IntegrityError, DataError) as error:
+        except (StatementError, OverflowError) as error:
+            # Also what a column's type or the driver cannot take, a huge integer say.
+            theirs = isinstance(error, DBAPIError)
+            if theirs and not isinstance(error, (IntegrityError, DataError)):
+                raise
             raise self._rows.refusal(error) from error
         if row is None:  # pragma: no cover - inserted in this transaction
             raise RuntimeError("the new upload's row is not there")

@@ -25,7 +25,8 @@ OVERRIDABLE = frozenset({"PUT", "PATCH", "DELETE"})
 class RestConverter(BaseConverter):
     """Whatever follows the prefix, slashes and nothing at all included."""
 
-    regex = ".*"
+    # Line feeds too: "." alone would leave those paths to the application's HTML.
+    regex = "(?s:.*)"
     part_isolating = False
     # After every other rule, so that an application's own URLs stay its own.
     weight = 10_000

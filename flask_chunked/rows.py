@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Row, Table, inspect
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import StatementError
 
 from .engine.records import Upload
 from .engine.states import Status
@@ -38,10 +38,10 @@ class RowMapper:
         }
 
     def refusal(
-        self, error: IntegrityError | DataError
+        self, error: StatementError | OverflowError
     ) -> InvalidFields | OwnerRequired:
         """What the client is told about a row that the database refused."""
-        reason = str(error.orig).splitlines()[0]
+        reason = str(getattr(error, "orig", error)).partition("\n")[0]
         names = [name for name, column in self._own_columns.items() if column in reason]
         if not names and self._user_column in reason:
             return OwnerRequired()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from flask_sqlalchemy import SQLAlchemy
 
 from tests.apps import dispose, make_app
 
 AppFactory = Callable[..., Flask]
+NewApp = Callable[..., Flask]
 
 
 @pytest.fixture
@@ -39,3 +42,27 @@ def app(app_factory: AppFactory) -> Flask:
 def client(app: Flask) -> FlaskClient:
     """A client of that app."""
     return app.test_client()
+
+
+@pytest.fixture
+def new_app(tmp_path: Path) -> Iterator[NewApp]:
+    """Bare apps: no blueprint, no table; closed at the end."""
+    made: list[Flask] = []
+
+    def make(db: SQLAlchemy | None = None, name: str = "app", **config: Any) -> Flask:
+        app = Flask(name, instance_path=str(tmp_path / "instance"))
+        app.config.update(
+            TESTING=True,
+            SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/{name}.db",
+            CHUNKED_UPLOAD_ALLOW_ANONYMOUS=True,
+        )
+        app.config.update(config)
+        if db is not None:
+            db.init_app(app)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        if "sqlalchemy" in app.extensions:
+            dispose(app)

@@ -15,6 +15,7 @@ from ..exceptions import (
     ChunkedUploadError,
     DatabaseUnavailable,
     Incomplete,
+    StorageError,
     UnknownUpload,
     UploadExpired,
 )
@@ -142,10 +143,14 @@ class Completer:
         if upload.blob is None:  # pragma: no cover - callers looked
             raise BytesMissing()
         buffer = memoryview(bytearray(READ_SIZE))
-        with self._storage.open(upload.blob) as reader:
-            readinto: Callable[[memoryview], int | None] = reader.readinto  # type: ignore[attr-defined]
-            while count := readinto(buffer):
-                hasher.update(buffer[:count])
+        try:
+            with self._storage.open(upload.blob) as reader:
+                readinto: Callable[[memoryview], int | None] = reader.readinto  # type: ignore[attr-defined]
+                while count := readinto(buffer):
+                    hasher.update(buffer[:count])
+        except OSError as error:
+            # What storages open reads, and fails, as any file does.
+            raise StorageError() from error
         return hasher.hexdigest()
 
     def _require_complete(self, upload_id: UUID) -> Upload:

@@ -227,6 +227,8 @@ class Storage(ABC):
     def open(self, blob: Blob) -> BinaryIO:
         """A seekable binary reader of the blob's bytes, finished or not.
 
+        Reading it fails as any file does, with :class:`OSError`.
+
         :raises BytesMissing: there are fewer bytes than were committed.
         """
 

@@ -177,10 +177,13 @@ class LocalStorage(Storage):
         return fd
 
     def _reader(self, fd: int, size: int, finished: bool) -> BinaryIO:
-        actual = os.fstat(fd).st_size
-        if actual < size:
+        try:
+            actual = os.fstat(fd).st_size
+            if actual < size:
+                raise BytesMissing()
+        except BaseException:
             os.close(fd)
-            raise BytesMissing()
+            raise
         if finished and actual == size:
             return os.fdopen(fd, "rb")
         return io.BufferedReader(BoundedFile(fd, size))

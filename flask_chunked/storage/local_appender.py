@@ -112,6 +112,7 @@ class LocalAppender(Appender):
         self._durable = tree.durable
         self._file = LockedFile(tree, parts, name, patience)
         self._inside = False
+        self._used = False
         self._unusable: str | None = None
         self._entry_unsynced = False
 
@@ -129,6 +130,7 @@ class LocalAppender(Appender):
         finally:
             self._inside = False
             with storage_errors():
+                self._drop_empty()
                 self._file.unlock()
 
     def _enter(self) -> None:
@@ -144,11 +146,25 @@ class LocalAppender(Appender):
             # The name may be from a writer that died before it synced the directory.
             self._entry_unsynced = True
 
+    def _drop_empty(self) -> None:
+        """Remove the file where a section at offset 0 wrote nothing.
+
+        The writer found out that it was overtaken, and the upload may be finished or
+        gone already: nobody would ever remove what it has just made.
+        """
+        if self.position or self._used or self._file.fd < 0:
+            return
+        # Whoever waits for the lock sees that the name is gone and makes a new file.
+        with suppress(OSError):
+            if not self._file.size() and self._file.is_current():
+                os.unlink(self._file.name, dir_fd=self._file.directory)
+
     def write(self, block: bytes | bytearray | memoryview) -> None:
         self._require_section()
         with storage_errors(), self._whole():
             written = write_all(self._file.fd, block, self.position)
         self.position += written
+        self._used = True
 
     def take(self, stage: Stage) -> None:
         self._require_section()
@@ -163,6 +179,7 @@ class LocalAppender(Appender):
                     copy_all(stage.fd, self._file.fd, self.position, size)
                 stage.close()
         self.position += size
+        self._used = True
 
     def _take_by_name(self, stage: LocalStage) -> bool:
         """Let the staged file become the upload's; ``False`` where that cannot be."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_chunked.engine.engine import utcnow
-from tests.apps import registered
+from tests.apps import registered, stored_files
 
 DATA = b"0123456789"
 MD5 = "781e5e245d69b566979b86e28d23f2c7"
@@ -44,9 +46,50 @@ def state(answer: TestResponse) -> tuple[int, int, int]:
 
 def let_pass(app: Flask, **time: float) -> None:
     """Set the uploads' clock so far ahead of the real one."""
-    registered(app).engine.clock = lambda: utcnow() + timedelta(**time)
+    engine = registered(app).engine
+    engine.clock = lambda: utcnow() + timedelta(**time)
+    engine._completer._clock = engine.clock
 
 
 def cut(body: bytes, *, announced: int) -> dict[str, Any]:
     """The environ of a client that goes away before the end of its body."""
     return {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(announced)}
+
+
+def put(
+    client: FlaskClient, url: str, data: bytes, value: str, *, raw: bool = True
+) -> Any:
+    """A chunk, as a form or as the body."""
+    return client.put(
+        url,
+        data=data if raw else {"file": part(data)},
+        headers={"Content-Range": value},
+        content_type=OCTETS if raw else None,
+    )
+
+
+def begin(client: FlaskClient) -> str:
+    """The URL of an upload that has five of ten bytes."""
+    answer = put(client, "/uploads/", DATA[:5], "bytes 0-4/10")
+    return str(answer.get_json()["url"])
+
+
+def ready(client: FlaskClient) -> str:
+    """The URL of an upload that has all its bytes and is not complete."""
+    url = begin(client)
+    assert state(put(client, url, DATA[5:], "bytes 5-9/10")) == (200, 1, 10)
+    return url
+
+
+def resume(client: FlaskClient, url: str) -> None:
+    """What a client does after a lost answer: ask, send the rest, complete."""
+    offset = int(client.head(url).headers["Upload-Offset"])
+    if offset < 10:
+        answer = put(client, url, DATA[offset:], f"bytes {offset}-9/10")
+        assert state(answer) == (200, 1, 10)
+    assert state(client.post(url, data={"md5": MD5})) == (200, 2, 10)
+
+
+def contents(tmp_path: Path) -> list[tuple[str, bytes]]:
+    """Suffix and bytes of every stored file."""
+    return [(file.suffix, file.read_bytes()) for file in stored_files(tmp_path)]

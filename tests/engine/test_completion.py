@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 from dataclasses import replace
 from datetime import timedelta
 
@@ -258,6 +260,21 @@ def test_bytes_that_vanished_are_told(
     bench.storage.delete(upload.blob)
     with pytest.raises(BytesMissing):
         bench.engine.complete(upload, expected)
+
+
+def test_bytes_that_cannot_be_read_are_told_and_it_completes_later(
+    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BadSector(io.BytesIO):
+        def readinto(self, buffer: object) -> int:
+            raise OSError(errno.EIO, "bad sector")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.storage, "open", lambda blob: BadSector())
+        with pytest.raises(StorageError):
+            bench.engine.complete(upload, md5())
+    assert bench.row(upload).status is Status.COMPLETING
+    assert bench.engine.complete(upload, md5()).first
 
 
 # -- delivery --------------------------------------------------------------------------

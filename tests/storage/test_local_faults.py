@@ -170,6 +170,20 @@ def test_any_call_may_fail_and_the_next_try_succeeds(
     assert failures > 5
 
 
+def test_reader_that_cannot_be_opened_leaves_no_descriptor(
+    storage: LocalStorage, broken: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = finish(storage, append(storage, new_blob(storage), b"abc"))
+    descriptors = sorted(os.listdir("/proc/self/fd"))
+    # The first call is that of opening a regular file.
+    broken("fstat", errno.EIO, after=1)
+    with pytest.raises(StorageError):
+        storage.open(blob)
+    monkeypatch.undo()
+    assert sorted(os.listdir("/proc/self/fd")) == descriptors
+    assert read(storage, blob) == b"abc"
+
+
 @pytest.mark.parametrize("function", ["fdatasync", "fsync"])
 def test_failed_sync_ends_the_appender(
     storage: LocalStorage,

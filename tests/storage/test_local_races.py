@@ -17,12 +17,39 @@ from flask_chunked.storage import local_appender
 from flask_chunked.storage.base import Blob, StorageSettings
 from flask_chunked.storage.local import LocalStorage
 
-from .contract import append, new_blob, read, take
+from .contract import append, finish, new_blob, read, take
 
 
 @pytest.fixture
 def storage(tmp_path: Path) -> LocalStorage:
     return LocalStorage(StorageSettings(str(tmp_path), path="up/%Y/%m/%d"))
+
+
+# -- overtaken writers -----------------------------------------------------------------
+
+
+def test_section_that_writes_nothing_at_offset_0_leaves_no_file(
+    tmp_path: Path, storage: LocalStorage
+) -> None:
+    blob = new_blob(storage)
+    finished = finish(storage, append(storage, blob, b"abc"))
+    with storage.appender(blob) as overtaken, overtaken.exclusive():
+        pass
+    assert [path.suffix for path in (tmp_path / "up").rglob("*-*")] == [".done"]
+    assert read(storage, finished) == b"abc"
+
+
+def test_appender_goes_on_after_a_section_that_wrote_nothing(
+    storage: LocalStorage,
+) -> None:
+    blob = new_blob(storage)
+    with storage.appender(blob) as appender:
+        with appender.exclusive():
+            pass
+        with appender.exclusive():
+            appender.write(b"abc")
+            appender.flush()
+    assert read(storage, Blob(blob.key, 3)) == b"abc"
 
 
 # -- other processes -------------------------------------------------------------------

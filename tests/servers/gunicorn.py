@@ -1,0 +1,130 @@
+"""A real gunicorn on a free loopback port, with its workers in reach."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flask import Flask
+
+from tests.apps import make_app
+
+ROOT = Path(__file__).parents[2]
+
+
+def create_app() -> Flask:
+    """The application that gunicorn serves; its directory is in the environment."""
+
+    settings = json.loads(os.environ["SERVED_SETTINGS"])
+    return make_app(Path(os.environ["SERVED_TMP"]), **settings)
+
+
+class Server:
+    """One gunicorn with its workers: where it listens and where it keeps files."""
+
+    def __init__(self, tmp: Path, command: list[str], settings: dict[str, object]):
+        self.tmp = tmp
+        self.port = free_port()
+        self._log = tmp / "gunicorn.log"
+        self._command = [*command, "--bind", f"127.0.0.1:{self.port}"]
+        self._environment = {
+            **os.environ,
+            "SERVED_TMP": str(tmp),
+            "SERVED_SETTINGS": json.dumps(settings),
+            "PYTHONPATH": str(ROOT),
+        }
+        self.start_again()
+
+    @property
+    def url(self) -> str:
+        """The collection of uploads."""
+        return f"http://127.0.0.1:{self.port}/uploads/"
+
+    @property
+    def log(self) -> str:
+        """What the server has said."""
+        return self._log.read_text()
+
+    def finished(self) -> list[Path]:
+        """The files of finished uploads."""
+        return sorted((self.tmp / "instance").rglob("*.done"))
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers."""
+        pid = self._process.pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        except OSError:
+            return []
+        return [int(child) for child in children.split()]
+
+    def start_again(self) -> None:
+        """Start; after :meth:`kill_all` on the same port with the same files."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                env=self._environment,
+                stdout=output,
+                stderr=output,
+            )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise RuntimeError(f"gunicorn did not start:\n{self.log}")
+
+    def kill_all(self) -> None:
+        """kill -9, the master first so that it starts no more workers."""
+        workers = self.workers()
+        self._process.kill()
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(5)
+
+    def stop(self) -> None:
+        """Stop as an administrator would."""
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.kill_all()
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serve(tmp: Path, *options: str, **settings: object) -> Iterator[Server]:
+    """Serve for the length of the block.
+
+    :param options: of gunicorn, over two workers of sixteen threads.
+    :param settings: keys of the application's configuration.
+    """
+    command = [
+        *(sys.executable, "-m", "gunicorn", "tests.servers.gunicorn:create_app()"),
+        *("--workers", "2", "--worker-class", "gthread", "--threads", "16"),
+        *options,
+    ]
+    server = Server(tmp, command, settings)
+    try:
+        yield server
+    finally:
+        server.stop()
+    assert "Traceback" not in server.log, server.log

@@ -1,0 +1,70 @@
+"""Literal HTTP/1.1 over a socket that can be cut, stalled and reused."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from types import TracebackType
+from typing import Any
+
+
+class Wire:
+    """One connection to a server on this machine."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._rest = b""
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._socket.close()
+
+    def head(self, method: str, path: str, **headers: str | int) -> None:
+        """Send a request's head; underscores in header names are dashes."""
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
+        lines += [f"{n.replace('_', '-')}: {value}" for n, value in headers.items()]
+        self.send("\r\n".join([*lines, "", ""]).encode())
+
+    def send(self, data: bytes) -> None:
+        """Send bytes of a body."""
+        self._socket.sendall(data)
+
+    def fin(self) -> None:
+        """Say that nothing more comes; the answer can still be read."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Close with RST, as a lost host's address does."""
+        linger = struct.pack("ii", 1, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._socket.close()
+
+    def answer(self) -> tuple[int, Any]:
+        """Status and JSON of the next answer.
+
+        :raises ConnectionError: the server closed without one.
+        """
+        while b"\r\n\r\n" not in self._rest:
+            self._receive()
+        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        length = int(fields.get(b"content-length", b"0"))
+        while len(self._rest) < length:
+            self._receive()
+        body, self._rest = self._rest[:length], self._rest[length:]
+        status = int(head.split(b" ", 2)[1])
+        return status, json.loads(body) if body else None
+
+    def _receive(self) -> None:
+        data = self._socket.recv(65536)
+        if not data:
+            raise ConnectionError("closed")
+        self._rest += data

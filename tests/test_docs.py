@@ -1,0 +1,106 @@
+"""The pages below docs/ and the README render, and say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_chunked import exceptions
+from flask_chunked.engine.states import TRANSITIONS, Event, Status
+from tests.documents import PAGES, ROOT, literals, parse, section, tables
+from tests.test_layers import RANK
+
+ARCHITECTURE = ROOT / "docs/architecture.rst"
+PROTOCOL = ROOT / "docs/content-range.rst"
+
+FROM = {
+    "any": set(Status),
+    "unfinished": {Status.UPLOADING, Status.COMPLETING},
+}
+EVENTS = {
+    "begin completion": Event.BEGIN_COMPLETION,
+    "refuse": Event.REFUSE_COMPLETION,
+    "complete": Event.COMPLETE,
+    "append": Event.APPEND,
+    "take over": Event.TAKE_OVER,
+    "terminate": Event.TERMINATE,
+    "expire": Event.EXPIRE,
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_renders_without_a_warning(page: Path) -> None:
+    assert parse(page).astext()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = {
+        text
+        for text in literals(parse(page))
+        if re.fullmatch(r"(docs|examples|tests|\.ci)/[\w./-]+", text)
+    }
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_layers_are_told_in_their_order() -> None:
+    (table,) = tables(section(ARCHITECTURE, "The layers"))
+    told = [re.findall(r"\w+", names) for names, _ in table]
+    ranks = [RANK[name] for row in told for name in row]
+    assert ranks == sorted(ranks)
+    assert {name for row in told for name in row} == set(RANK) - {"__init__"}
+
+
+def test_states_are_those_of_the_code() -> None:
+    (table,) = tables(section(ARCHITECTURE, "The row"))
+    told = {
+        (status, EVENTS[event], Status(re.findall(r"\w+", goal)[0]))
+        for source, events, goal in table[1:]
+        for status in FROM.get(source) or {Status(source)}
+        for event in events.split(", ")
+    }
+    assert told == {
+        (status, event, goal) for (status, event), goal in TRANSITIONS.items()
+    }
+
+
+#: Errors with the letters that the page uses for their numbers.
+ERRORS: tuple[Any, ...] = (
+    (exceptions.ChunkBeyondLength, "N"),
+    (exceptions.TooLarge, "N"),
+    (exceptions.LengthChanged, "N", "M"),
+    (exceptions.ChunkSizeMismatch, "A", "B"),
+    (exceptions.ChunkMissing,),
+    (exceptions.OffsetMismatch, 0, 0),
+    (exceptions.AlreadyComplete,),
+    (exceptions.Incomplete, "N", "M"),
+    (exceptions.ChecksumRequired, "md5"),
+    (exceptions.ChecksumMismatch,),
+    (exceptions.OwnerRequired,),
+    (exceptions.UploadExpired,),
+)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error[0].__name__)
+def test_detail_of_an_error_is_told(error: Any) -> None:
+    kind, *arguments = error
+    assert kind(*arguments).detail in set(literals(section(PROTOCOL, "Errors")))
+
+
+def test_every_status_of_an_error_is_told() -> None:
+    def all_below(kind: type[Any]) -> set[type[Any]]:
+        return {kind}.union(*map(all_below, kind.__subclasses__()))
+
+    own = {
+        kind.default_status
+        for kind in all_below(exceptions.ChunkedUploadError)
+        if kind.__module__ == exceptions.__name__
+    }
+    told = set(
+        map(int, re.findall(r"\b[45]\d\d\b", section(PROTOCOL, "Errors").astext()))
+    )
+    # A path is asked for in Python only; no request has it fail.
+    assert own - {exceptions.NotLocal.default_status} == told - {413}

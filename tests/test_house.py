@@ -1,0 +1,113 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = sorted((ROOT / "flask_chunked").rglob("*.py"))
+SOURCES = [*PACKAGE, *sorted((ROOT / "tests").rglob("*.py"))]
+SOURCES += sorted((ROOT / "examples").rglob("*.py"))
+
+#: Hosts of package registries (clients find them by themselves) and places of one
+#: machine. In pieces, so that this file does not hold them.
+FORBIDDEN = tuple(
+    re.compile(words.replace("~", ""))
+    for words in (
+        r"pypi~\.org",
+        r"pythonhosted~\.org",
+        r"npmjs~\.(?:org|com)",
+        r"deb~\.debian\.org",
+        r"crates~\.io",
+        r"(?<![\w.])/wo~rk/",
+        r"(?<![\w.])/tmp~/v/",
+        r"/ro~ot/",
+        r"(?<![\w/.])sha~red/\w",
+    )
+)
+
+#: The longest module of the package, in lines; about 350 is meant.
+LONGEST = 400
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tracked() -> list[Path]:
+    """Files of the repository; of the directory, where there is no repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        return [*SOURCES, *ROOT.glob("*.*"), *(ROOT / "docs").iterdir()]
+    return [ROOT / name for name in listed.stdout.split("\0") if name]
+
+
+def is_read_without_size(node: ast.AST) -> bool:
+    """``x.read()``, ``x.read(-1)`` or ``x.read(None)``."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    if node.func.attr not in ("read", "readall", "getvalue"):
+        return False
+    sizes = [*node.args, *(keyword.value for keyword in node.keywords)]
+    return all(ast.unparse(size) in ("-1", "None") for size in sizes)
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=name_of)
+def test_nothing_is_read_without_a_size(path: Path) -> None:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    # The port of the engine reads one block of its own size.
+    unbounded = [
+        ast.unparse(node)
+        for node in nodes
+        if is_read_without_size(node) and ast.unparse(node) not in BLOCKS
+    ]
+    assert unbounded == []
+
+
+#: Readers whose ``read()`` returns at most one block (``engine.ports.Reader``).
+BLOCKS = ("reader.read()", "self.read()", "call.body.read()")
+
+
+@pytest.mark.parametrize(
+    "text", ["f.read()", "f.read(-1)", "f.read(size=None)", "f.getvalue()"]
+)
+def test_unbounded_reads_are_found(text: str) -> None:
+    assert any(map(is_read_without_size, ast.walk(ast.parse(text))))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_module_opens_with_a_docstring_and_the_future(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    if not tree.body:
+        return
+    assert ast.get_docstring(tree), "no docstring"
+    rest = tree.body[1:]
+    if path.name == "__init__.py" or not rest:
+        return
+    assert ast.unparse(rest[0]) == "from __future__ import annotations"
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=name_of)
+def test_module_is_not_too_long(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST
+
+
+def test_no_registry_and_no_machine_is_named() -> None:
+    found = []
+    for path in tracked():
+        if path.suffix in (".png", ".ico") or not path.is_file():
+            continue
+        text = path.read_text(errors="replace")
+        found += [
+            f"{name_of(path)}: {match[0]}"
+            for pattern in FORBIDDEN
+            for match in pattern.finditer(text)
+        ]
+    assert found == []

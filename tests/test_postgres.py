@@ -1,0 +1,438 @@
+"""The life of uploads on PostgreSQL, where nobody queues for one writer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_login import LoginManager, UserMixin, login_user  # type: ignore[import-untyped]
+from flask_sqlalchemy import SQLAlchemy
+from marshmallow import fields
+from sqlalchemy import URL, String
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Mapped, mapped_column
+from werkzeug.test import TestResponse
+
+from flask_chunked import (
+    ChunkedUploadBlueprint,
+    ChunkedUploadMixin,
+    ChunkedUploadSchema,
+    MissingTableError,
+    check,
+    create_tables,
+    delete_expired,
+    deliver_pending,
+)
+
+from .aging import age_row, set_row
+from .apps import registered, rows, stored_files
+from .conftest import AppFactory
+from .exchange import begin, finish, id_of, post_whole, put_form, put_raw, send
+from .postgres import as_setting, new_database, run_sql, running_server
+
+pytestmark = pytest.mark.slow
+
+#: Threads that fight for one upload.
+FIGHTERS = 4
+#: Chunks of an upload that is fought for.
+ROUNDS = 25
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[URL]:
+    with running_server() as url:
+        yield url
+
+
+@pytest.fixture
+def database(server: URL) -> URL:
+    return new_database(server)
+
+
+@pytest.fixture
+def pg_app(app_factory: AppFactory, database: URL) -> Callable[..., Flask]:
+    """``make_app`` on a fresh PostgreSQL database."""
+
+    def make(**options: object) -> Flask:
+        options.setdefault("SQLALCHEMY_DATABASE_URI", as_setting(database))
+        return app_factory(**options)
+
+    return make
+
+
+def at_once(count: int, act: Callable[[int], TestResponse]) -> list[TestResponse]:
+    """Run it in so many threads, from one starting line."""
+    line = threading.Barrier(count)
+    answers: list[TestResponse | None] = [None] * count
+
+    def one(number: int) -> None:
+        line.wait(30)
+        answers[number] = act(number)
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return [answer for answer in answers if answer is not None]
+
+
+class Noting(ChunkedUploadBlueprint):
+    """Counts deliveries; fails while it is told to."""
+
+    fail = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.delivered: list[bytes] = []
+
+    def deliver(self, upload: Any) -> None:
+        if self.fail:
+            raise ConnectionError
+        with self.open(upload) as file:
+            self.delivered.append(file.read())
+
+
+def policy_of(app: Flask) -> Noting:
+    blueprint = registered(app).blueprint
+    assert isinstance(blueprint, Noting)
+    return blueprint
+
+
+def test_a_whole_life(pg_app: Callable[..., Flask], tmp_path: Path) -> None:
+    app = pg_app(blueprint_class=Noting)
+    client = app.test_client()
+    url = begin(client, b"abc", 9)
+    assert put_form(client, b"def", start=3, total=9, url=url).status_code == 200
+    assert client.head(url).headers["Upload-Offset"] == "6"
+    assert put_raw(client, b"xyz", start=3, total=9, url=url).status_code == 400
+    assert put_raw(client, b"def", start=3, total=9, url=url).status_code == 200
+    assert put_raw(client, b"ghi", start=6, url=url).status_code == 200
+    for _ in range(2):
+        assert finish(client, url, b"abcdefghi").status_code == 200
+    assert policy_of(app).delivered == [b"abcdefghi"]
+    assert post_whole(client, b"whole").status_code == 200
+    assert client.delete(url).status_code == 204
+    (row,) = rows(app)
+    assert row.digest is not None
+    assert row.created_at.tzinfo is not None
+    assert len(stored_files(tmp_path)) == 1
+
+
+def test_engine_is_the_applications_own(pg_app: Callable[..., Flask]) -> None:
+    app = pg_app()
+    here = registered(app)
+    with app.app_context():
+        assert here.database.engine() is here.db.engine
+
+
+def test_duel_has_one_winner_for_each_offset(pg_app: Callable[..., Flask]) -> None:
+    app = pg_app()
+    client = app.test_client()
+    size = 7
+    url = begin(client, b"-" * size, size * (ROUNDS + 1))
+    content = b"-" * size
+    for turn in range(ROUNDS):
+        start = size * (turn + 1)
+
+        def act(number: int, start: int = start) -> TestResponse:
+            send_chunk = put_raw if number % 2 else put_form
+            return send_chunk(
+                app.test_client(),
+                b"abcd"[number : number + 1] * size,
+                start=start,
+                total=size * (ROUNDS + 1),
+                url=url,
+            )
+
+        answers = at_once(FIGHTERS, act)
+        codes = sorted(answer.status_code for answer in answers)
+        assert codes == [200, *[400] * (FIGHTERS - 1)]
+        winner = [answer.status_code for answer in answers].index(200)
+        content += b"abcd"[winner : winner + 1] * size
+        assert rows(app)[0].offset == len(content)
+    assert finish(client, url, content).status_code == 200
+
+
+def test_completions_at_once_are_one(pg_app: Callable[..., Flask]) -> None:
+    app = pg_app(blueprint_class=Noting)
+    for _ in range(5):
+        policy_of(app).delivered.clear()
+        url = begin(app.test_client(), b"abc", 3)
+
+        def act(number: int, url: str = url) -> TestResponse:
+            return finish(app.test_client(), url, b"abc")
+
+        answers = at_once(FIGHTERS, act)
+        assert [answer.status_code for answer in answers] == [200] * FIGHTERS
+        assert len({answer.data for answer in answers}) == 1
+        assert policy_of(app).delivered == [b"abc"]
+
+
+def test_deletion_beside_appends_leaves_nothing(
+    pg_app: Callable[..., Flask], tmp_path: Path
+) -> None:
+    app = pg_app()
+    for _ in range(10):
+        url = begin(app.test_client(), b"abc", 6)
+
+        def act(number: int, url: str = url) -> TestResponse:
+            client = app.test_client()
+            if number == 0:
+                return client.delete(url)
+            return put_raw(client, b"def", start=3, url=url)
+
+        answers = at_once(FIGHTERS, act)
+        assert answers[0].status_code == 204
+        assert {one.status_code for one in answers[1:]} <= {200, 400, 404}
+        assert rows(app) == []
+        assert stored_files(tmp_path) == []
+
+
+def test_expiry_delivery_and_check(pg_app: Callable[..., Flask]) -> None:
+    app = pg_app(blueprint_class=Noting)
+    policy_of(app).fail = True
+    client = app.test_client()
+    old = begin(client, b"abc", 6)
+    age_row(app, id_of(old))
+    assert send(client, b"xyz").status_code == 200
+    stuck = begin(client, b"abc", 6)
+    set_row(app, id_of(stuck), status="terminating")
+    with app.app_context():
+        assert [one.id for one in delete_expired()] == [id_of(old)]
+        assert [one.kind for one in check(repair=True)] == ["half-terminated"]
+        assert list(check()) == []
+        assert list(deliver_pending()) == []
+        policy_of(app).fail = False
+        (done,) = deliver_pending(older_than=timedelta(0))
+        assert done.delivered
+    assert policy_of(app).delivered == [b"xyz"]
+    assert [row.is_complete for row in rows(app)] == [True]
+
+
+# -- connections -----------------------------------------------------------------------
+
+
+def test_one_pooled_connection_is_enough_for_a_request(
+    pg_app: Callable[..., Flask],
+) -> None:
+    """A user from the same pool must not hold it while we need it."""
+    db = SQLAlchemy()
+
+    class User(UserMixin, db.Model):  # type: ignore[name-defined,misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    app = pg_app(
+        db=db,
+        blueprint_class=Noting,
+        CHUNKED_UPLOAD_DOWNLOADS=True,
+        SQLALCHEMY_ENGINE_OPTIONS={
+            "pool_size": 1,
+            "max_overflow": 0,
+            "pool_timeout": 0.5,
+        },
+    )
+    LoginManager(app).user_loader(lambda user_id: db.session.get(User, int(user_id)))
+
+    @app.post("/login")
+    def login() -> str:
+        login_user(db.session.get(User, 1))
+        return "welcome"
+
+    with app.app_context():
+        db.create_all()
+        db.session.add(User(id=1))
+        db.session.commit()
+    client = app.test_client()
+    client.post("/login")
+    url = begin(client, b"abc", 6)
+    assert client.head(url).status_code == 200
+    assert put_form(client, b"def", start=3, url=url).status_code == 200
+    assert len(client.get("/uploads/?count=1").json or []) == 1
+    assert finish(client, url, b"abcdef").status_code == 200
+    with client.get(f"{url}/file") as content:
+        assert content.data == b"abcdef"
+    assert post_whole(client, b"abc").status_code == 200
+    assert client.delete(url).status_code == 204
+    assert policy_of(app).delivered == [b"abcdef", b"abc"]
+
+
+def test_lost_connections_are_503_and_then_made_anew(
+    pg_app: Callable[..., Flask], database: URL, server: URL
+) -> None:
+    app = pg_app()
+    client = app.test_client()
+    url = begin(client, b"abc", 6)
+    before = rows(app)
+    run_sql(
+        server,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        f"WHERE datname = '{database.database}'",
+    )
+    answer = put_raw(client, b"def", start=3, url=url)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "2"
+    assert rows(app) == before
+    assert put_raw(client, b"def", start=3, url=url).status_code == 200
+    assert finish(client, url, b"abcdef").status_code == 200
+
+
+def test_server_that_is_not_there_is_503(
+    app_factory: AppFactory,
+    database: URL,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("psycopg")
+    gone = database.update_query_dict({"host": str(tmp_path)})
+    app = Flask("gone", instance_path=str(tmp_path))
+    app.config.update(
+        TESTING=True,
+        SQLALCHEMY_DATABASE_URI=as_setting(gone),
+        CHUNKED_UPLOAD_ALLOW_ANONYMOUS=True,
+    )
+    SQLAlchemy(app)
+    app.register_blueprint(
+        ChunkedUploadBlueprint("uploads", __name__), url_prefix="/uploads"
+    )
+    with caplog.at_level(logging.WARNING):
+        answer = put_raw(app.test_client(), b"abc")
+    assert answer.status_code == 503
+    assert str(tmp_path) not in answer.text
+
+
+# -- tables and values -----------------------------------------------------------------
+
+
+def test_tables_are_created_by_many_at_once(
+    app_factory: AppFactory, database: URL
+) -> None:
+    apps = []
+    for _ in range(FIGHTERS):
+        app = Flask("racer")
+        app.config["SQLALCHEMY_DATABASE_URI"] = as_setting(database)
+        SQLAlchemy(app)
+        app.register_blueprint(ChunkedUploadBlueprint("uploads", __name__))
+        apps.append(app)
+    failures: list[BaseException] = []
+    line = threading.Barrier(FIGHTERS)
+
+    def create(app: Flask) -> None:
+        line.wait(30)
+        try:
+            create_tables(app)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=create, args=(app,)) for app in apps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for app in apps:
+        with app.app_context():
+            app.extensions["sqlalchemy"].engine.dispose()
+    assert failures == []
+    assert len(run_sql(database, "SELECT id FROM chunked_upload")) == 0
+
+
+def test_missing_table_is_named(pg_app: Callable[..., Flask], database: URL) -> None:
+    app = pg_app()
+    run_sql(database, "DROP TABLE chunked_upload")
+    with pytest.raises(MissingTableError, match="chunked_upload"):
+        put_raw(app.test_client(), b"abc")
+
+
+@pytest.mark.parametrize(
+    "values", [{"offset": -1}, {"offset": 99}, {"status": "asleep"}]
+)
+def test_database_refuses_what_cannot_be(
+    pg_app: Callable[..., Flask], values: dict[str, object]
+) -> None:
+    app = pg_app()
+    upload_id = id_of(begin(app.test_client(), b"abc", 6))
+    with pytest.raises(IntegrityError):
+        set_row(app, upload_id, **values)
+
+
+def test_sizes_have_64_bits(pg_app: Callable[..., Flask]) -> None:
+    app = pg_app()
+    begin(app.test_client(), b"abc", 2**62)
+    assert rows(app)[0].length == 2**62
+
+
+class NamedSchema(ChunkedUploadSchema):
+    title = fields.String()
+    number = fields.Integer()
+
+
+class Named(ChunkedUploadBlueprint):
+    schema_class = NamedSchema
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param({}, id="missing"),
+        pytest.param({"title": "x" * 30}, id="too-long"),
+        pytest.param({"title": "a\0b"}, id="nul"),
+        pytest.param({"title": "x", "number": "9" * 12}, id="beyond-32-bits"),
+        pytest.param({"title": "x", "number": "9" * 30}, id="beyond-64-bits"),
+    ],
+)
+def test_value_that_a_column_cannot_hold_is_refused(
+    pg_app: Callable[..., Flask], tmp_path: Path, sent: dict[str, str]
+) -> None:
+    db = SQLAlchemy()
+
+    class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        title: Mapped[str] = mapped_column(String(20))
+        number: Mapped[int | None]
+
+    app = pg_app(db=db, model=Video, blueprint_class=Named)
+    answer = put_form(app.test_client(), b"abc", fields=sent)
+    assert answer.status_code == 400, answer.text
+    assert rows(app) == []
+    assert stored_files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        pytest.param("9" * 12, id="beyond-32-bits"),
+        pytest.param("9" * 30, id="beyond-64-bits"),
+        pytest.param("nobody", id="word"),
+    ],
+)
+def test_owner_that_a_column_cannot_hold_is_nobody(
+    pg_app: Callable[..., Flask], user: str
+) -> None:
+    db = SQLAlchemy()
+
+    class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        owner_id: Mapped[int | None]
+
+    class Uploads(ChunkedUploadBlueprint):
+        user_field_name = "owner_id"
+
+        def get_user_id(self) -> object:
+            return user
+
+    app = pg_app(
+        db=db,
+        model=Video,
+        blueprint_class=Uploads,
+        CHUNKED_UPLOAD_ALLOW_ANONYMOUS=False,
+    )
+    client = app.test_client()
+    assert put_raw(client, b"abc").status_code == 400
+    unknown = "/uploads/3b241101-e2bb-4255-8caf-4136c566a962"
+    assert client.get(unknown).status_code == 404
+    assert client.get("/uploads/").json == []
+    assert rows(app) == []
