@@ -190,6 +190,7 @@ def test_defaults() -> None:
         durable=True,
         downloads=False,
         read_timeout=30.0,
+        cors_origins=(),
         sqlite_wal=True,
     )
 

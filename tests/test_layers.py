@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("protocol", "storage"),
     ("engine",),
     ("models", "rows", "database", "repository", "sessions", "schemas"),
-    ("config", "config_values", "signals", "bodies"),
+    ("config", "config_values", "signals", "bodies", "cors"),
     ("dialects",),
     ("registration",),
     ("request_host",),

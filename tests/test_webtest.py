@@ -112,6 +112,11 @@ def test_every_method_on_every_route(web: Any, path: str, method: str) -> None:
         headers={"Content-Type": OCTETS} if has_body else {},
         expect_errors=True,
     )
+    if method == "PATCH":
+        # Only tus has it, and this client did not name its version.
+        assert answer.status_int == 412
+        assert answer.headers["Tus-Version"] == "1.0.0"
+        return
     assert answer.status_int in (200, 204, 400, 404, 405)
     if answer.status_int >= 400 and method != "HEAD":
         assert set(answer.json) <= {"detail", "reason"}

@@ -26,15 +26,15 @@ def put(tus: Tus, url: str, start: int, body: bytes) -> int:
             "Content-Type": "application/octet-stream",
         },
     )
-    assert response.status_code == 200, response.json
-    return int(response.json["offset"])
+    assert response.status_code == 200, response.get_json()
+    return int(response.get_json()["offset"])
 
 
 def create_by_put(tus: Tus) -> str:
     response = tus.client.put(
         BASE, data=BODY[:3], headers={"Content-Range": f"bytes 0-2/{len(BODY)}"}
     )
-    return str(response.json["url"])
+    return str(response.get_json()["url"])
 
 
 def create_by_tus(tus: Tus) -> str:
@@ -53,9 +53,9 @@ def continue_by_tus(tus: Tus, url: str) -> None:
 
 def finish_by_post(tus: Tus, url: str) -> None:
     assert put(tus, url, 6, BODY[6:]) == 9
-    assert tus.client.get(url).json["status"] == 1
+    assert tus.client.get(url).get_json()["status"] == 1
     response = tus.client.post(url, data={"md5": MD5})
-    assert (response.status_code, response.json["status"]) == (200, 2)
+    assert (response.status_code, response.get_json()["status"]) == (200, 2)
 
 
 def finish_by_tus(tus: Tus, url: str) -> None:
@@ -126,7 +126,7 @@ def test_errors_are_in_the_language_of_the_request(tus: Tus) -> None:
     ours = tus.client.put(
         url, data=b"x", headers={"Content-Range": f"bytes 8-8/{len(BODY)}"}
     )
-    assert (ours.status_code, ours.json["expected_offset"]) == (400, 3)
+    assert (ours.status_code, ours.get_json()["expected_offset"]) == (400, 3)
 
 
 def test_a_bare_head_is_answered_for_clients_of_every_dialect(tus: Tus) -> None:

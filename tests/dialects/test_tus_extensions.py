@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -479,7 +480,5 @@ def test_rule_64_a_post_without_the_version_is_of_the_other_dialect(tus: Tus) ->
     assert tus.client.put(BASE, headers=BYTES, data=b"abc").status_code == 405
 
 
-def stored_files_of(root: str) -> list[object]:
-    from pathlib import Path
-
+def stored_files_of(root: str) -> list[Path]:
     return list(stored_files(Path(root).parent))

@@ -38,7 +38,7 @@ class Tus:
         self.client = client
         self.base = base
 
-    def post(self, body: bytes | None = None, **headers: str) -> TestResponse:
+    def post(self, body: bytes | None = None, /, **headers: str) -> TestResponse:
         """POST on the collection; underscores in header names are dashes."""
         kind = TUS if body is None else BYTES
         return self.client.post(

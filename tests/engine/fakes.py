@@ -110,6 +110,23 @@ class MemoryRepository:
             )
             return True
 
+    def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
+        self._enter("declare_length")
+        with self._lock:
+            row = self.rows.get(upload_id)
+            if row is None or row.status is not Status.UPLOADING:
+                return None
+            if row.length is not None or row.offset > length:
+                return None
+            self.rows[upload_id] = replace(row, length=length)
+            return self.rows[upload_id]
+
+    def waiting_finals(self, upload_id: UUID) -> Iterator[Upload]:
+        for row in list(self.rows.values()):
+            is_final = row.concat is not None and str(upload_id) in row.concat
+            if is_final and row.status is Status.UPLOADING:
+                yield row
+
     def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
         self._enter("begin_completion")
         return self._move(
@@ -124,7 +141,11 @@ class MemoryRepository:
         self._move(upload_id, Event.REFUSE_COMPLETION, lambda row: row.fence == fence)
 
     def complete(
-        self, upload_id: UUID, digest: str | None, event_id: UUID, at: datetime
+        self,
+        upload_id: UUID,
+        digest: str | None,
+        event_id: UUID | None,
+        at: datetime,
     ) -> Upload | None:
         self._enter("complete")
         return self._move(
@@ -220,6 +241,8 @@ class ScriptedReader:
     """A body as a list: bytes are blocks, ``None`` is silence, errors are raised.
 
     A callable is called where it stands, between two blocks; for races.
+
+    :ivar interrupts: how often it was told to stop; the script goes on.
     """
 
     def __init__(
@@ -227,6 +250,7 @@ class ScriptedReader:
     ) -> None:
         self._script = list(script)
         self.waited = 0
+        self.interrupts = 0
 
     @property
     def ended(self) -> bool:
@@ -248,6 +272,9 @@ class ScriptedReader:
         self.waited += 1
         if self._script and self._script[0] is None:
             self._script.pop(0)
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
 
 
 @dataclass

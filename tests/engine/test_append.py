@@ -152,6 +152,7 @@ def test_a_take_over_stops_the_writer_and_its_bytes_do_not_count(
         bench.engine.append_stream(upload, 0, 10, reader)
     assert told == [3]
     assert caught.value.expected == 3
+    assert reader.interrupts == 1
     after = bench.engine.append_stream(upload, 3, 6, ScriptedReader(b"def"))
     assert (after.offset, bench.stored(upload)) == (6, b"abcdef")
 

@@ -162,6 +162,9 @@ class Blocks:
     def wait(self) -> None:
         """The client goes on at once."""
 
+    def interrupt(self) -> None:
+        """What is on its way comes all the same."""
+
 
 def content(upload_id: UUID, length: int) -> bytes:
     """The one content that an upload with this id may have."""
