@@ -29,7 +29,10 @@ def create_app() -> Flask:
 
 
 class Server:
-    """One gunicorn with its workers: where it listens and where it keeps files."""
+    """One server with its workers: where it listens and where it keeps files.
+
+    :param command: starts it; takes ``--bind HOST:PORT``.
+    """
 
     def __init__(self, tmp: Path, command: list[str], settings: dict[str, object]):
         self.tmp = tmp
@@ -77,13 +80,8 @@ class Server:
                 stdout=output,
                 stderr=output,
             )
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise RuntimeError(f"gunicorn did not start:\n{self.log}")
+        if not wait_for_port(self.port, self._process):
+            raise RuntimeError(f"the server did not start:\n{self.log}")
 
     def kill_all(self) -> None:
         """kill -9, the master first so that it starts no more workers."""
@@ -110,6 +108,26 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Does the process listen, within half a minute?"""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.02)
+    return False
+
+
+def gunicorn_command(worker_class: str = "gthread", *options: str) -> list[str]:
+    """Two workers of sixteen threads that serve the tests' application."""
+    return [
+        *(sys.executable, "-m", "gunicorn", "tests.servers.gunicorn:create_app()"),
+        *("--workers", "2", "--worker-class", worker_class, "--threads", "16"),
+        *options,
+    ]
+
+
 @contextmanager
 def serve(tmp: Path, *options: str, **settings: object) -> Iterator[Server]:
     """Serve for the length of the block.
@@ -117,12 +135,7 @@ def serve(tmp: Path, *options: str, **settings: object) -> Iterator[Server]:
     :param options: of gunicorn, over two workers of sixteen threads.
     :param settings: keys of the application's configuration.
     """
-    command = [
-        *(sys.executable, "-m", "gunicorn", "tests.servers.gunicorn:create_app()"),
-        *("--workers", "2", "--worker-class", "gthread", "--threads", "16"),
-        *options,
-    ]
-    server = Server(tmp, command, settings)
+    server = Server(tmp, gunicorn_command("gthread", *options), settings)
     try:
         yield server
     finally:

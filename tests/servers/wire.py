@@ -15,6 +15,8 @@ class Wire:
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self._rest = b""
+        #: The server said that the connection ends with its answer.
+        self.is_last = False
 
     def __enter__(self) -> Wire:
         return self
@@ -48,7 +50,7 @@ class Wire:
         self._socket.close()
 
     def answer(self) -> tuple[int, Any]:
-        """Status and JSON of the next answer.
+        """Status and body of the next answer: JSON as what it says, else text.
 
         :raises ConnectionError: the server closed without one.
         """
@@ -56,12 +58,15 @@ class Wire:
             self._receive()
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        self.is_last = fields.get(b"connection") == b"close"
         length = int(fields.get(b"content-length", b"0"))
         while len(self._rest) < length:
             self._receive()
         body, self._rest = self._rest[:length], self._rest[length:]
         status = int(head.split(b" ", 2)[1])
-        return status, json.loads(body) if body else None
+        if fields.get(b"content-type", b"").startswith(b"application/json"):
+            return status, json.loads(body)
+        return status, body.decode() or None
 
     def _receive(self) -> None:
         data = self._socket.recv(65536)
