@@ -91,6 +91,9 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(5)
+        # One that is in a long system call dies behind it, and listens until then.
+        while any(map(_is_running, workers)):
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Stop as an administrator would."""
@@ -99,6 +102,13 @@ class Server:
             self._process.wait(15)
         except subprocess.TimeoutExpired:
             self.kill_all()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
 
 
 def free_port() -> int:
