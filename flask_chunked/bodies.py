@@ -1,20 +1,18 @@
-"""How a request's body is read from each WSGI server; one small adapter a server.
+"""A request's body as the engine reads it: blocks, silence, its end and its limits.
 
-The habits that force each rule are measured facts of the servers: gunicorn and cheroot
-end a cut body without an error, most lose an unfinished ``read(n)``, none has a read
-timeout of its own. So bytes are counted against Content-Length, never EOF alone.
+Bytes are counted against Content-Length, never EOF alone, since servers end a cut body
+as if it were whole.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
+import errno
 import logging
-import select
-import socket
+import os
 import time
-from typing import Any, Protocol
+from typing import Any
 
+from .body_sources import BufferedSource, GunicornSource, Source, StreamSource
 from .exceptions import BodyInterrupted, BodyTimeout, LengthRequired, MalformedHeader
 
 logger = logging.getLogger("flask_chunked")
@@ -23,158 +21,14 @@ logger = logging.getLogger("flask_chunked")
 BLOCK_SIZE = 2**20
 #: Seconds without a byte after which a client counts as silent.
 PATIENCE = 0.05
-#: Reads of servers without a socket start with so many bytes and adapt.
-SMALLEST_READ = 16 * 2**10
+#: Seconds in which a block is filled, however slowly the client goes on.
+FILL_SECONDS = 0.25
+#: Seconds that may be waited while others are kept out of the upload.
+PROMPTNESS = 0.002
 #: Bytes of a refused body that are read away, so that the client can read the answer.
 DRAIN_BYTES = 2**20
 #: Seconds that this may take.
 DRAIN_SECONDS = 1.0
-
-
-class Source(Protocol):
-    """One way to get bytes: a server's socket, or its input stream."""
-
-    def receive(self, view: memoryview) -> int:
-        """Fill some of the view; 0 is the end of the stream."""
-
-    def wait(self, seconds: float) -> bool:
-        """Is there something to receive within so many seconds?"""
-
-    def give_up(self) -> None:
-        """The client was silent for too long: nothing is read from it any more."""
-
-    def hang_up(self) -> None:
-        """Close the connection both ways, after the answer was sent."""
-
-
-class GunicornSource:
-    """gunicorn, all workers: what it buffered first, then its socket.
-
-    The reader's own count of what is left is kept true, so that keep-alive goes on
-    working and pipelined requests are left alone.
-    """
-
-    def __init__(self, environ: dict[str, Any]) -> None:
-        self._body = environ["wsgi.input"]
-        self._reader = self._body.reader
-        self._unreader = self._reader.unreader
-        self._socket: socket.socket = environ["gunicorn.socket"]
-        # Everything that is relied on is touched here; what is missing falls back.
-        self._reader.length + self._body.buf.tell() + self._unreader.buf.tell()
-        if type(self._socket).__name__ == "SSLSocket":
-            raise AttributeError("TLS sockets hide bytes from poll()")
-
-    def receive(self, view: memoryview) -> int:
-        """Buffered bytes, else one ``recv_into``."""
-        # Each is asked for no more than it holds: for more it would wait, and the
-        # body's own read() always asks its reader for a kilobyte.
-        for holder, held in (
-            (self._body, self._body.buf.tell()),
-            (self._reader, self._unreader.buf.tell()),
-        ):
-            if held:
-                data = holder.read(min(held, len(view)))
-                view[: len(data)] = data
-                return len(data)
-        count = self._socket.recv_into(view[: min(len(view), self._reader.length)])
-        self._reader.length -= count
-        return count
-
-    def wait(self, seconds: float) -> bool:
-        """Poll the socket, unless bytes are buffered."""
-        buffered = self._body.buf.tell() + self._unreader.buf.tell()
-        return bool(buffered) or _readable(self._socket, seconds)
-
-    def give_up(self) -> None:
-        """See :meth:`Source.give_up`."""
-        _shut(self._socket, socket.SHUT_RD)
-
-    def hang_up(self) -> None:
-        """See :meth:`Source.hang_up`."""
-        _shut(self._socket, socket.SHUT_RDWR)
-
-
-class BufferedSource:
-    """Werkzeug's development server: a ``BufferedReader`` over its socket."""
-
-    def __init__(self, environ: dict[str, Any]) -> None:
-        self._input: io.BufferedReader = environ["wsgi.input"]
-        self._socket: socket.socket = environ["werkzeug.socket"]
-        if not isinstance(self._input, io.BufferedReader):
-            raise AttributeError("wsgi.input is no BufferedReader")
-        if type(self._socket).__name__ == "SSLSocket":
-            raise AttributeError("TLS sockets hide bytes from poll()")
-        self._buffered = True
-
-    def receive(self, view: memoryview) -> int:
-        """One ``read1``: what is buffered, or one read of the socket."""
-        data = self._input.read1(len(view))
-        self._buffered = False
-        view[: len(data)] = data
-        return len(data)
-
-    def wait(self, seconds: float) -> bool:
-        """Poll the socket; a small part may also be buffered behind the headers."""
-        if _readable(self._socket, 0):
-            return True
-        # peek() returns buffered bytes without a system call, and would block on an
-        # empty buffer: with the socket unreadable it is asked not to.
-        self._socket.setblocking(False)
-        try:
-            if self._input.peek(1):
-                return True
-        except OSError:
-            return False
-        finally:
-            self._socket.setblocking(True)
-        return _readable(self._socket, seconds)
-
-    def give_up(self) -> None:
-        """See :meth:`Source.give_up`."""
-        _shut(self._socket, socket.SHUT_RD)
-
-    def hang_up(self) -> None:
-        """See :meth:`Source.hang_up`."""
-        _shut(self._socket, socket.SHUT_RDWR)
-
-
-class StreamSource:
-    """Every other server, and chunked bodies: ``read(n)`` of adaptive size.
-
-    ``read(n)`` returns only when n bytes are there, and what an interrupted one had is
-    lost; so reads are small while the client is slow and grow while it is fast.
-    """
-
-    def __init__(self, environ: dict[str, Any], connection: Any, timeout: float):
-        self._read = environ["wsgi.input"].read
-        self._connection = connection
-        if connection is not None:
-            connection.settimeout(timeout)
-        self._size = SMALLEST_READ
-
-    def receive(self, view: memoryview) -> int:
-        """One ``read(n)``."""
-        size = min(self._size, len(view))
-        began = time.monotonic()
-        data = self._read(size)
-        quick = time.monotonic() - began < PATIENCE
-        self._size = min(self._size * 2, BLOCK_SIZE) if quick else SMALLEST_READ
-        view[: len(data)] = data
-        return len(data)
-
-    def wait(self, seconds: float) -> bool:
-        """Unknown; reading is the only way to find out."""
-        return True
-
-    def give_up(self) -> None:
-        """See :meth:`Source.give_up`."""
-        if self._connection is not None:
-            _shut(self._connection, socket.SHUT_RD)
-
-    def hang_up(self) -> None:
-        """See :meth:`Source.hang_up`."""
-        if self._connection is not None:
-            _shut(self._connection, socket.SHUT_RDWR)
 
 
 class BodyReader:
@@ -199,15 +53,47 @@ class BodyReader:
         """Up to one block of what is there; see the engine's ``Reader`` port."""
         if self._failure is not None:
             raise self._failure
+        return self._fill(PATIENCE, time.monotonic() + FILL_SECONDS)
+
+    def read_ready(self) -> memoryview:
+        """What is there by now; see the engine's ``Reader`` port."""
+        if self._failure is not None or not self._source.polls:
+            return memoryview(b"")
+        return self._fill(PROMPTNESS, time.monotonic() + PROMPTNESS)
+
+    def pour(self, pipe: int, count: int) -> int | None:
+        """Move bytes from the socket into a pipe; see the engine's ``Reader`` port."""
+        socket_fd = self._source.descriptor()
+        if socket_fd is None or self._length is None or self._failure is not None:
+            return None
+        if not self._source.wait(PROMPTNESS):
+            return 0
+        try:
+            moved = os.splice(socket_fd, pipe, min(count, self._length - self.received))
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return None
+            self._fail(error)
+            return 0
+        self._source.moved(moved)
+        self._account(moved)
+        return moved
+
+    def _fill(self, patience: float, until: float) -> memoryview:
+        """Fill the buffer until it is full, the client silent or the time up."""
         if self._buffer is None:
             self._buffer = memoryview(bytearray(self._block_size()))
         filled = 0
         while filled < len(self._buffer) and not self.ended:
-            if not self._source.wait(PATIENCE):
+            if not self._source.wait(patience):
                 break
             if not self._receive(self._buffer[filled:]):
                 break
             filled += self._last
+            if time.monotonic() > until:
+                break
         if not filled and self._failure is not None:
             raise self._failure
         return self._buffer[:filled]
@@ -289,17 +175,24 @@ class BodyReader:
             return False
         # Servers tell a lost client in their own ways; all mean the same.
         except (OSError, ValueError, EOFError) as error:
-            logger.debug("request body ended with %r", type(error).__name__)
-            self._failure = BodyInterrupted()
+            self._fail(error)
             return False
-        self.received += self._last
+        self._account(self._last)
+        return bool(self._last)
+
+    def _fail(self, error: Exception) -> None:
+        logger.debug("request body ended with %r", type(error).__name__)
+        self._failure = BodyInterrupted()
+
+    def _account(self, count: int) -> None:
+        """So many bytes came; none is the end of what the server has."""
+        self.received += count
         if self._length is None:
-            self.ended = not self._last
+            self.ended = not count
         elif self.received == self._length:
             self.ended = True
-        elif not self._last:
+        elif not count:
             self._failure = BodyInterrupted()
-        return bool(self._last)
 
 
 def body_length(environ: dict[str, Any]) -> int | None:
@@ -344,14 +237,3 @@ def _source(environ: dict[str, Any], length: int | None, timeout: float) -> Sour
                 logger.warning("reading %s by its stream: %s", server[:40], error)
     connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     return StreamSource(environ, connection, timeout)
-
-
-def _shut(connection: socket.socket, how: int) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(how)
-
-
-def _readable(connection: socket.socket, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))

@@ -135,6 +135,7 @@ class SQLRepository:
                 last_digest=step.digest,
                 last_activity_at=step.at,
                 storage_state=step.state,
+                hash_state=step.hash_state,
             )
         )
         with self._database.transaction() as connection:

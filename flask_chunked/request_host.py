@@ -61,6 +61,11 @@ class RequestHost:
         """``do_checksum_check``."""
         return self.registration.blueprint.do_checksum_check
 
+    @property
+    def checksum_in_passing(self) -> str | None:
+        """The blueprint's algorithm, where a checksum is wanted."""
+        return self.settings.checksum if self.checksum_wanted else None
+
     def max_bytes(self) -> int | None:
         """``get_max_bytes()``."""
         return self.registration.blueprint.get_max_bytes()

@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("protocol", "storage"),
     ("engine",),
     ("models", "rows", "database", "repository", "sessions", "schemas"),
-    ("config", "config_values", "signals", "bodies", "cors"),
+    ("config", "config_values", "signals", "body_sources", "bodies", "cors"),
     ("dialects",),
     ("registration",),
     ("request_host",),

@@ -67,6 +67,10 @@ class Host(Protocol):
     def checksum_wanted(self) -> bool:
         """Is the digest of the whole file demanded at completion?"""
 
+    @property
+    def checksum_in_passing(self) -> str | None:
+        """Algorithm of the digest that new uploads take while their bytes pass."""
+
     def max_bytes(self) -> int | None:
         """The largest file for this caller, in bytes."""
 

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from flask import Response, jsonify
 
+from ..engine.hashing import resume
 from ..engine.records import Expected, Upload
 from ..exceptions import (
     ChecksumRequired,
@@ -156,7 +157,7 @@ class ContentRangeDialect(Dialect):
         try:
             host.authorize(Action.COMPLETE, upload)
             if part.size:
-                host.engine.append_whole(upload, 0, part.stage, part.digest)
+                host.engine.append_whole(upload, 0, part.stage, part.file_digest)
             done = host.engine.complete(upload, expected).upload
         except BaseException:
             # The client never learned an id: a failed whole-file POST leaves nothing.
@@ -173,7 +174,9 @@ class ContentRangeDialect(Dialect):
         if limit is not None and length is not None and length > limit + room:
             raise TooLarge(limit)
         limits = PartLimits(refuse_above=limit)
-        return receive_form(call, limits) if is_form else receive_raw(call, limits)
+        digest = resume(call.host.checksum_in_passing, None, 0)
+        receive = receive_form if is_form else receive_raw
+        return receive(call, limits, file_digest=digest)
 
     # -- one upload ----------------------------------------------------------------
 

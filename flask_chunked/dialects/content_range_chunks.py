@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..engine.hashing import FileDigest, resume
 from ..engine.records import NewUpload, Upload
 from ..exceptions import (
     AlreadyComplete,
@@ -112,6 +113,7 @@ def create_upload(call: Call, names: Names, length: int) -> Upload:
             length=length,
             dialect=DIALECT,
             content_type=(names.content_type or "")[:255] or None,
+            hash_name=host.checksum_in_passing,
             fields=values,
         )
     )
@@ -155,7 +157,10 @@ def receive_form_chunk(
     elif chunk.start == 0:
         require_creator(call)
     is_repeat = upload is not None and upload.offset != chunk.start
-    with receive_form(call, PartLimits(keep=chunk.size), stage=not is_repeat) as form:
+    # Which upload it is for is only known with the form's last field, perhaps.
+    digest = None if undecided and chunk.start else _file_digest(call, upload)
+    limits = PartLimits(keep=chunk.size)
+    with receive_form(call, limits, stage=not is_repeat, file_digest=digest) as form:
         if undecided:
             if "upload_id" in form.fields:
                 upload = named_upload(call, form.fields["upload_id"])
@@ -202,6 +207,13 @@ def _receive_first(call: Call, chunk: ContentRange) -> Upload:
         raise
 
 
+def _file_digest(call: Call, upload: Upload | None) -> FileDigest | None:
+    """The digest of the whole file that goes on with this chunk."""
+    if upload is not None:
+        return call.host.engine.file_digest(upload)
+    return resume(call.host.checksum_in_passing, None, 0)
+
+
 def _append_part(
     call: Call, upload: Upload | None, chunk: ContentRange, form: Form, part: FilePart
 ) -> Upload:
@@ -211,12 +223,12 @@ def _append_part(
     if upload is not None and not chunk.size:
         return upload
     if upload is not None:
-        return engine.append_whole(upload, chunk.start, part.stage, part.digest)
+        return engine.append_whole(upload, chunk.start, part.stage, part.file_digest)
     created = create_upload(call, Names.of_form(form, part), chunk.length)
     if not chunk.size:
         return created
     try:
-        return engine.append_whole(created, 0, part.stage, part.digest)
+        return engine.append_whole(created, 0, part.stage, part.file_digest)
     except BaseException:
         engine.abandon(created)
         raise

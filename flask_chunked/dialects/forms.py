@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, cast
@@ -19,6 +19,7 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
+from ..engine.hashing import FileDigest
 from ..exceptions import MalformedBody, TooLarge, UnsupportedMediaType
 from ..protocol.filename import from_disposition
 from ..storage.base import Stage
@@ -49,20 +50,30 @@ class PartLimits:
 
 
 class FilePart:
-    """The file part of a form on its way into a stage; or, without one, its digest."""
+    """The file part of a form on its way into a stage; or, without one, its digest.
 
-    def __init__(self, stage: Stage | None, limits: PartLimits) -> None:
+    :param file_digest: of the whole file, to be gone on with.
+    """
+
+    def __init__(
+        self,
+        stage: Stage | None,
+        limits: PartLimits,
+        file_digest: FileDigest | None = None,
+    ) -> None:
         self.stage = stage
+        self.file_digest = file_digest
         self.size = 0
         self.filename: str | None = None
         self.content_type: str | None = None
         self._limits = limits
-        self._digest = hashlib.sha256()
+        # What is stored can be read again where somebody wants to know.
+        self._digest = hashlib.sha256() if stage is None else None
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of the part."""
-        return self._digest.hexdigest()
+        """SHA-256 (hex) of a part that was not stored."""
+        return "" if self._digest is None else self._digest.hexdigest()
 
     def write(self, block: bytes | bytearray | memoryview) -> int:
         """Take bytes of the part.
@@ -77,7 +88,9 @@ class FilePart:
         kept = memoryview(block)[:room]
         if self.stage is not None and kept:
             self.stage.write(kept)
-        self._digest.update(kept)
+        for digest in (self._digest, self.file_digest):
+            if digest is not None:
+                digest.update(kept)
         self.size += len(block)
         return len(block)
 
@@ -124,7 +137,11 @@ def refuse_content_encoding(request: Request) -> None:
 
 
 def receive_form(
-    call: Call, limits: PartLimits | None = None, *, stage: bool = True
+    call: Call,
+    limits: PartLimits,
+    *,
+    stage: bool = True,
+    file_digest: FileDigest | None = None,
 ) -> Form:
     """Read a form to its end.
 
@@ -132,16 +149,21 @@ def receive_form(
 
     :param limits: of the file part.
     :param stage: ``False`` takes only the part's digest and stores nothing.
+    :param file_digest: of the whole file, to be gone on with.
     :raises MalformedBody: it is no form, or has more than one file.
     """
     request = call.request
     refuse_content_encoding(request)
     form = Form(fields=dict(request.args.items()))
+
+    def new_part() -> FilePart:
+        return _new_part(call, limits, stage, file_digest)
+
     try:
         if "form" in request.__dict__:
-            _take_parsed(call, form, limits or PartLimits(), stage)
+            _take_parsed(call, form, new_part)
         elif is_multipart(request):
-            _parse_multipart(call, form, limits or PartLimits(), stage)
+            _parse_multipart(call, form, new_part)
         else:
             form.fields.update(_read_small_body(call))
     except BaseException:
@@ -153,14 +175,21 @@ def receive_form(
     return form
 
 
-def receive_raw(call: Call, limits: PartLimits, *, stage: bool = True) -> Form:
+def receive_raw(
+    call: Call,
+    limits: PartLimits,
+    *,
+    stage: bool = True,
+    file_digest: FileDigest | None = None,
+) -> Form:
     """Read a raw body to its end, as if it were the file part of a form.
 
     :param stage: ``False`` takes only the digest and stores nothing.
+    :param file_digest: of the whole file, to be gone on with.
     """
     refuse_content_encoding(call.request)
     form = Form(fields=dict(call.request.args.items()))
-    form.part = part = _new_part(call, limits, stage)
+    form.part = part = _new_part(call, limits, stage, file_digest)
     part.filename = raw_filename(call.request)
     part.content_type = call.request.mimetype or None
     try:
@@ -183,11 +212,14 @@ def _file_names(call: Call) -> tuple[str, str]:
     return (call.host.field_name, "files[]")
 
 
-def _new_part(call: Call, limits: PartLimits, stage: bool) -> FilePart:
-    return FilePart(call.host.engine.storage.stage() if stage else None, limits)
+def _new_part(
+    call: Call, limits: PartLimits, stage: bool, file_digest: FileDigest | None
+) -> FilePart:
+    place = call.host.engine.storage.stage() if stage else None
+    return FilePart(place, limits, file_digest)
 
 
-def _parse_multipart(call: Call, form: Form, limits: PartLimits, stage: bool) -> None:
+def _parse_multipart(call: Call, form: Form, new_part: Callable[[], FilePart]) -> None:
     request = call.request
     boundary = request.mimetype_params.get("boundary", "")
     if not boundary.isascii() or not 0 < len(boundary) <= 200:
@@ -203,7 +235,7 @@ def _parse_multipart(call: Call, form: Form, limits: PartLimits, stage: bool) ->
     ) -> IO[bytes]:
         if form.part is not None:
             raise MalformedBody("More than one file in the form")
-        form.part = _new_part(call, limits, stage)
+        form.part = new_part()
         return cast("IO[bytes]", form.part)
 
     parser = MultiPartParser(
@@ -247,7 +279,7 @@ def _keep_named(call: Call, form: Form, files: MultiDict[str, FileStorage]) -> N
     form.part = None
 
 
-def _take_parsed(call: Call, form: Form, limits: PartLimits, stage: bool) -> None:
+def _take_parsed(call: Call, form: Form, new_part: Callable[[], FilePart]) -> None:
     """The application (Flask-WTF, say) has parsed the form before us."""
     request = call.request
     form.fields.update(request.form.items())
@@ -257,7 +289,7 @@ def _take_parsed(call: Call, form: Form, limits: PartLimits, stage: bool) -> Non
         chosen = request.files.get(name)
         if chosen is None:
             continue
-        form.part = _new_part(call, limits, stage)
+        form.part = new_part()
         form.part.filename = chosen.filename
         form.part.content_type = chosen.content_type
         while block := chosen.stream.read(PARSER_BUFFER):

@@ -15,6 +15,7 @@ from ..exceptions import (
     LengthBelowOffset,
     LengthChanged,
     MalformedHeader,
+    OffsetMismatch,
     TooLarge,
     UnsupportedMediaType,
 )
@@ -66,10 +67,13 @@ def receive(call: Call, upload: Upload, checksum: ChecksumDemand | None) -> Uplo
         stop = call.host.max_bytes()
     if checksum is not None:
         room = None if stop is None else stop - upload.offset
-        with receive_checked(call, checksum, room) as part:
+        digest = engine.file_digest(upload)
+        with receive_checked(call, checksum, room, digest) as part:
             if not part.size or part.stage is None:
                 return upload
-            return engine.append_whole(upload, upload.offset, part.stage, part.digest)
+            return engine.append_whole(
+                upload, upload.offset, part.stage, part.file_digest
+            )
     if call.announced_length() == 0:
         return upload
     try:
@@ -119,7 +123,7 @@ def _check(call: Call, upload: Upload, patch: Patch) -> None:
     if declared_now is not None and limit is not None and declared_now > limit:
         raise TooLarge(limit)
     if patch.offset != upload.offset:
-        raise call.host.engine.wrong_offset(upload, patch.offset)
+        raise OffsetMismatch(expected=upload.offset, provided=patch.offset)
     announced = call.announced_length()
     end = patch.length if patch.length is not None else limit
     if end is not None and announced is not None and patch.offset + announced > end:

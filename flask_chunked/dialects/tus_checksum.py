@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ..engine.hashing import FileDigest
 from ..exceptions import ChecksumMismatch, MalformedHeader
 from ..protocol.tus import CHECKSUM_SIZES, Checksum
 from .base import Call
@@ -85,18 +86,22 @@ def checksum_demand(call: Call) -> ChecksumDemand | None:
 
 @contextmanager
 def receive_checked(
-    call: Call, demand: ChecksumDemand, room: int | None
+    call: Call,
+    demand: ChecksumDemand,
+    room: int | None,
+    file_digest: FileDigest | None = None,
 ) -> Iterator[FilePart]:
     """The request's body, staged and found right.
 
     :param room: the most bytes that fit; ``None``: no limit.
+    :param file_digest: of the whole file, to be gone on with.
     :raises ChecksumMismatch: it is not what the client took the digest of.
     :raises TooLarge: more than fits.
     :raises BodyInterrupted: it was cut; then nothing of it is kept.
     """
     stage = call.host.engine.storage.stage()
     with stage:
-        part = FilePart(stage, PartLimits(refuse_above=room))
+        part = FilePart(stage, PartLimits(refuse_above=room), file_digest)
         digests = Digests(demand.algorithms)
         while block := call.body.read_file(READ_SIZE):
             digests.update(block)

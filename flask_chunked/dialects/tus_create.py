@@ -137,7 +137,7 @@ def _create_checked(
         if not part.size or part.stage is None:
             return upload
         try:
-            return engine.append_whole(upload, 0, part.stage, part.digest)
+            return engine.append_whole(upload, 0, part.stage)
         except BaseException:
             engine.abandon(upload)
             raise

@@ -19,7 +19,8 @@ from ..exceptions import (
     UnknownUpload,
     UploadExpired,
 )
-from ..storage.base import Storage
+from ..storage.base import Blob, Storage
+from .hashing import resume
 from .ports import Policy, Repository
 from .records import Completion, Expected, Upload
 from .states import Status
@@ -116,15 +117,24 @@ class Completer:
             raise
 
     def _checked_digest(self, begun: Upload, expected: Expected) -> str:
-        try:
-            digest = self._digest(begun, expected.name)
-        except BytesMissing:
-            self._require_present(begun.id)
-            raise
+        digest = self._digest_in_passing(begun, expected.name)
+        if digest is None:
+            try:
+                digest = self._digest(begun, expected.name)
+            except BytesMissing:
+                self._require_present(begun.id)
+                raise
         if not same_digest(digest, expected.hexdigest):
             self._repository.refuse_completion(begun.id, begun.fence)
             raise ChecksumMismatch()
         return stored_form(expected.name, digest)
+
+    def _digest_in_passing(self, begun: Upload, name: str) -> str | None:
+        """What was taken while the bytes came; ``None``: not all of them were seen."""
+        if begun.hash_name != name or begun.hash_state is None:
+            return None
+        digest = resume(name, begun.hash_state, begun.offset)
+        return None if digest is None else digest.hexdigest()
 
     def _compare_stored(self, done: Upload, expected: Expected | None) -> None:
         if expected is None:
@@ -139,19 +149,9 @@ class Completer:
             raise ChecksumMismatch()
 
     def _digest(self, upload: Upload, name: str) -> str:
-        hasher = hashlib.new(name)
         if upload.blob is None:  # pragma: no cover - callers looked
             raise BytesMissing()
-        buffer = memoryview(bytearray(READ_SIZE))
-        try:
-            with self._storage.open(upload.blob) as reader:
-                readinto: Callable[[memoryview], int | None] = reader.readinto  # type: ignore[attr-defined]
-                while count := readinto(buffer):
-                    hasher.update(buffer[:count])
-        except OSError as error:
-            # What storages open reads, and fails, as any file does.
-            raise StorageError() from error
-        return hasher.hexdigest()
+        return stored_digest(self._storage, upload.blob, name)
 
     def _require_complete(self, upload_id: UUID) -> Upload:
         row = self._require_present(upload_id)
@@ -166,6 +166,28 @@ class Completer:
         if row.status is Status.EXPIRED:
             raise UploadExpired()
         return row
+
+
+def stored_digest(storage: Storage, blob: Blob, name: str, start: int = 0) -> str:
+    """Hex digest of the stored bytes from ``start`` up to the blob's size.
+
+    :raises BytesMissing: they are not there.
+    :raises StorageError: they cannot be read.
+    """
+    hasher = hashlib.new(name)
+    buffer = memoryview(bytearray(READ_SIZE))
+    left = blob.size - start
+    try:
+        with storage.open(blob) as reader:
+            reader.seek(start)
+            readinto: Callable[[memoryview], int | None] = reader.readinto  # type: ignore[attr-defined]
+            while count := readinto(buffer[:left]):
+                hasher.update(buffer[:count])
+                left -= count
+    except OSError as error:
+        # What storages open reads, and fails, as any file does.
+        raise StorageError() from error
+    return hasher.hexdigest()
 
 
 def stored_form(name: str, hexdigest: str) -> str:

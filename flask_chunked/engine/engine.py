@@ -24,8 +24,9 @@ from ..exceptions import (
     UploadExpired,
 )
 from ..storage.base import Stage, Storage
-from .completion import Completer
+from .completion import Completer, stored_digest
 from .concatenation import Members, load_members
+from .hashing import FileDigest, resume
 from .intake import Intake
 from .ports import Policy, Reader, Repository
 from .receiving import Receiving
@@ -109,6 +110,7 @@ class Engine:
             storage_key=self.storage.new_key(upload_id, now),
             partial=new.partial,
             concat=new.concat,
+            hash_name=new.hash_name,
             raw_metadata=new.raw_metadata,
             content_type=new.content_type,
             extra=dict(new.fields),
@@ -142,14 +144,19 @@ class Engine:
             intake.stream(reader, stop)
         if exact and stop is not None and intake.committed < stop:
             raise ChunkSizeMismatch(intake.committed - start, stop - start)
-        return self._current(upload.id)
+        return intake.upload
 
     def append_whole(
-        self, upload: Upload, start: int, stage: Stage, digest: str
+        self,
+        upload: Upload,
+        start: int,
+        stage: Stage,
+        file_digest: FileDigest | None = None,
     ) -> Upload:
         """Append a chunk that was received whole, all of it or nothing.
 
-        :param digest: SHA-256 (hex) of the stage's bytes.
+        :param file_digest: of the whole file up to the chunk's end, where one was taken
+            on the way (:meth:`file_digest`).
         :raises OffsetMismatch: the upload does not stand at ``start`` and this is no
             repeat of its last chunk.
         """
@@ -158,24 +165,33 @@ class Engine:
             claimed = self._claim(upload, start)
         except OffsetMismatch:
             current = self.repository.get(upload.id)
-            if current is not None and self.is_repeat(current, start, stop, digest):
-                return current
-            raise
+            if current is None or not self.may_repeat(current, start, stop):
+                raise
+            if not self.is_repeat(current, start, stop, stage.sha256().hexdigest()):
+                raise
+            return current
         with self._intake(claimed) as intake:
-            intake.take(stage, digest)
-        return self._current(upload.id)
+            intake.take(stage, file_digest)
+        return intake.upload
+
+    def file_digest(self, upload: Upload) -> FileDigest | None:
+        """The digest of the file up to the upload's offset, to be gone on with."""
+        return resume(upload.hash_name, upload.hash_state, upload.offset)
 
     def may_repeat(self, upload: Upload, start: int, stop: int) -> bool:
         """Is this the range of the last committed chunk, so that its bytes decide?"""
         return stop == upload.offset and start == upload.last_start and start < stop
 
     def is_repeat(self, upload: Upload, start: int, stop: int, digest: str) -> bool:
-        """Is this the last committed chunk once more, byte for byte?"""
-        return self.may_repeat(upload, start, stop) and digest == upload.last_digest
+        """Is this the last committed chunk once more, byte for byte?
 
-    def wrong_offset(self, upload: Upload, start: int) -> OffsetMismatch:
-        """The error for bytes that do not start where the upload stands."""
-        return OffsetMismatch(expected=upload.offset, provided=start)
+        :param digest: SHA-256 (hex) of the bytes that came.
+        """
+        if not self.may_repeat(upload, start, stop):
+            return False
+        if upload.last_digest is not None or upload.blob is None:
+            return digest == upload.last_digest
+        return digest == stored_digest(self.storage, upload.blob, "sha256", start)
 
     def refuse_offset(self, upload: Upload, start: int) -> ChunkedUploadError:
         """The error for a chunk at ``start``, told from what the row says."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 
 from ..exceptions import ChunkSizeMismatch, Superseded
 from ..storage.base import Blob, Stage, Storage
+from .hashing import FileDigest, resume
+from .pipe import PIPE_SIZE, Pipe
 from .ports import Policy, Reader, Repository
 from .records import Step, Upload
 
@@ -23,6 +26,8 @@ HEAD_SIZE = 4096
 COMMIT_BYTES = 32 * 2**20
 #: ... or seconds, whichever is first.
 COMMIT_SECONDS = 1.0
+#: Others are kept out for about so many seconds at most, while bytes keep coming.
+SECTION_SECONDS = 0.05
 #: A concatenation commits after so many bytes.
 COPY_BYTES = 256 * 2**20
 
@@ -31,6 +36,7 @@ class Intake:
     """Appends one chunk for one claim. Use as a context manager.
 
     :param claimed: the snapshot that :meth:`Repository.claim` returned.
+    :ivar upload: the same with what was committed since.
     """
 
     def __init__(
@@ -44,15 +50,20 @@ class Intake:
         blob = claimed.blob
         if blob is None:  # pragma: no cover - an open upload always has a key
             raise ValueError("an upload without a storage key takes no bytes")
-        self._claimed = claimed
+        self.upload = self._claimed = claimed
         self._repository = repository
         self._policy = policy
         self._clock = clock
         self._appender = storage.appender(blob)
-        self._digest = hashlib.sha256()
-        self._committed = claimed.offset
+        # Only needed to know the chunk again where it cannot be read again.
+        self._digest = None if storage.reads_unfinished else hashlib.sha256()
+        self._file_digest = resume(
+            claimed.hash_name, claimed.hash_state, claimed.offset
+        )
         self._committed_at = time.monotonic()
-        self._state = claimed.storage_state
+        self._pipe: Pipe | None = None
+        seen = self._digest is not None or self._file_digest is not None
+        self._may_pour = self._appender.drains_pipes and not seen
         #: ``inspect`` did not agree; the bytes must not be committed.
         self.refused = False
 
@@ -65,12 +76,14 @@ class Intake:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
         self._appender.close()
 
     @property
     def committed(self) -> int:
         """Bytes of the upload that are committed."""
-        return self._committed
+        return self.upload.offset
 
     def stream(self, reader: Reader, stop: int | None) -> None:
         """Take a body as it comes; whatever ends it, what arrived is committed.
@@ -99,20 +112,68 @@ class Intake:
                     self._commit_pending()
                     reader.wait()
                 continue
-            room = len(block) if stop is None else stop - self._appender.position
-            self._write(block[:room])
-            if room < len(block):
-                reported = self._appender.position - self._claimed.offset
-                extra = len(block) - room
-                raise ChunkSizeMismatch(reported + extra, reported)
-            if self._is_due():
+            with self._appender.exclusive():
+                self._check_fence()
+                self._take_section(block, reader, stop)
+                due = self._is_due() or reader.ended
+                if due and not self._needs_inspection():
+                    self._commit()
+            if due:
                 self._commit_pending()
+
+    def _take_section(
+        self, block: memoryview, reader: Reader, stop: int | None
+    ) -> None:
+        """Write a block and what follows at once; nobody is waited for in here."""
+        until = time.monotonic() + SECTION_SECONDS
+        moved: int | None = self._write(block, stop)
+        while moved and not (reader.ended or self._is_due()):
+            if time.monotonic() > until:
+                return
+            moved = self._pour(reader, stop)
+            if moved is None:
+                moved = self._write(reader.read_ready(), stop)
+
+    def _write(self, block: memoryview, stop: int | None) -> int:
+        room = len(block) if stop is None else stop - self._appender.position
+        kept = block[:room]
+        if kept:
+            self._appender.write(kept)
+            for digest in (self._digest, self._file_digest):
+                if digest is not None:
+                    digest.update(kept)
+        if room < len(block):
+            reported = self._appender.position - self._claimed.offset
+            extra = len(block) - room
+            raise ChunkSizeMismatch(reported + extra, reported)
+        return len(block)
+
+    def _pour(self, reader: Reader, stop: int | None) -> int | None:
+        """Move bytes that nobody has to see; ``None``: somebody has to."""
+        if not self._may_pour:
+            return None
+        room = PIPE_SIZE
+        if stop is not None:
+            room = min(room, stop - self._appender.position)
+        if not room:
+            # What still comes is too much, and the other way says so.
+            return None
+        if self._pipe is None:
+            self._pipe = Pipe.open()
+        moved = None if self._pipe is None else reader.pour(self._pipe.inlet, room)
+        if self._pipe is None or moved is None:
+            self._may_pour = False
+            return None
+        if moved:
+            self._appender.write_from(self._pipe.outlet, moved)
+        return moved
 
     def copy(self, source: Blob, start: int) -> None:
         """Append another upload's bytes from ``start`` to its end, and commit them.
 
         The storage copies or shares them; they do not pass through this process.
         """
+        self._file_digest = None
         while start < source.size:
             count = min(COPY_BYTES, source.size - start)
             with self._appender.exclusive():
@@ -121,70 +182,80 @@ class Intake:
             start += count
             self._commit_pending()
 
-    def take(self, stage: Stage, digest: str) -> None:
+    def take(self, stage: Stage, file_digest: FileDigest | None) -> None:
         """Append a whole chunk and commit it.
 
-        :param digest: SHA-256 (hex) of the stage's bytes.
+        :param file_digest: of the file up to the end of the chunk, where it was taken
+            on the way into the stage.
         """
+        # It counts only where it went on from the very state that was claimed.
+        mine = (
+            file_digest is not None and file_digest.origin == self._claimed.hash_state
+        )
+        self._file_digest = file_digest if mine else None
+        if self._digest is not None:
+            self._digest = stage.sha256()
         with self._appender.exclusive():
             self._check_fence()
             self._appender.take(stage)
             if not self._needs_inspection():
-                self._commit(digest)
-                return
-        self._inspect()
-        with self._appender.exclusive():
-            self._check_fence()
-            self._commit(digest)
-
-    def _write(self, block: memoryview) -> None:
-        if not block:
-            return
-        with self._appender.exclusive():
-            self._check_fence()
-            self._appender.write(block)
-        self._digest.update(block)
+                self._commit()
+        self._commit_pending()
 
     def _commit_pending(self) -> None:
-        if self._appender.position == self._committed:
+        if self._appender.position == self.committed:
             return
         if self._needs_inspection():
             self._inspect()
         with self._appender.exclusive():
-            self._check_fence()
-            self._commit(self._digest.hexdigest())
+            self._commit()
 
-    def _commit(self, digest: str) -> None:
+    def _commit(self) -> None:
         receipt = self._appender.flush()
-        state = self._state if receipt.state is None else receipt.state
+        state = self.upload.storage_state if receipt.state is None else receipt.state
+        position = self._appender.position
         step = Step(
-            upload_id=self._claimed.id,
-            fence=self._claimed.fence,
-            old_offset=self._committed,
-            offset=self._appender.position,
+            upload_id=self.upload.id,
+            fence=self.upload.fence,
+            old_offset=self.upload.offset,
+            offset=position,
             start=self._claimed.offset,
-            digest=digest,
+            digest=None if self._digest is None else self._digest.hexdigest(),
             state=state,
+            hash_state=self._dump_at(position),
             at=self._clock(),
         )
         if not self._repository.advance(step):
             raise self._superseded()
-        self._state = state
-        self._committed = step.offset
+        self.upload = replace(
+            self.upload,
+            offset=step.offset,
+            last_start=step.start,
+            last_digest=step.digest,
+            last_activity_at=step.at,
+            storage_state=state,
+            hash_state=step.hash_state,
+        )
         self._committed_at = time.monotonic()
 
+    def _dump_at(self, position: int) -> bytes | None:
+        digest = self._file_digest
+        return (
+            digest.dump() if digest is not None and digest.count == position else None
+        )
+
     def _check_fence(self) -> None:
-        claimed = self._claimed
-        if not self._repository.holds(claimed.id, claimed.fence, self._committed):
+        mine = self.upload
+        if not self._repository.holds(mine.id, mine.fence, mine.offset):
             raise self._superseded()
 
     def _superseded(self) -> Superseded:
         row = self._repository.get(self._claimed.id)
-        offset = self._committed if row is None else row.offset
+        offset = self.committed if row is None else row.offset
         return Superseded(expected=offset, provided=self._claimed.offset)
 
     def _is_due(self) -> bool:
-        pending = self._appender.position - self._committed
+        pending = self._appender.position - self.committed
         waited = time.monotonic() - self._committed_at
         return pending >= COMMIT_BYTES or waited >= COMMIT_SECONDS
 
@@ -193,7 +264,7 @@ class Intake:
         return HEAD_SIZE if length is None else min(HEAD_SIZE, length)
 
     def _needs_inspection(self) -> bool:
-        crossing = self._committed < self._head_size() <= self._appender.position
+        crossing = self.committed < self._head_size() <= self._appender.position
         return crossing and self._policy.inspects
 
     def _inspect(self) -> None:

@@ -102,6 +102,18 @@ class Reader(Protocol):
         :raises BodyInterrupted: the client is gone; all before was handed out.
         """
 
+    def read_ready(self) -> memoryview:
+        """Like :meth:`read`, inside a section: waits a few milliseconds at most.
+
+        Empty also where nobody can tell whether there is something to read.
+        """
+
+    def pour(self, pipe: int, count: int) -> int | None:
+        """Move up to ``count`` bytes into a pipe without looking at them.
+
+        :return: how many, as :meth:`read_ready`; ``None``: not possible here.
+        """
+
     def wait(self) -> None:
         """Wait for the client.
 

@@ -71,6 +71,7 @@ class NewUpload:
     """What a dialect knows about an upload that is to be created.
 
     :param length: declared total in bytes, ``None`` while the client does not know it.
+    :param hash_name: digest of the whole file to take while it comes, or ``None``.
     :param fields: values for the application's own columns.
     """
 
@@ -82,6 +83,7 @@ class NewUpload:
     raw_metadata: str | None = None
     partial: bool = False
     concat: str | None = None
+    hash_name: str | None = None
     fields: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -90,7 +92,9 @@ class Step:
     """One move of the offset, committed only while fence and offset are as told.
 
     :param start: where the request's chunk began.
-    :param digest: SHA-256 (hex) of the chunk from ``start`` up to ``offset``.
+    :param digest: SHA-256 (hex) of the chunk from ``start`` up to ``offset``; ``None``
+        where the storage can read it again.
+    :param hash_state: of the whole file's digest at ``offset``; ``None``: not known.
     """
 
     upload_id: UUID
@@ -98,8 +102,9 @@ class Step:
     old_offset: int
     offset: int
     start: int
-    digest: str
+    digest: str | None
     state: State | None
+    hash_state: bytes | None
     at: datetime
 
 

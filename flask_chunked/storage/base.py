@@ -40,6 +40,7 @@ How S3 multipart fits the same port
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -126,6 +127,10 @@ class Stage(ABC):
         """
 
     @abstractmethod
+    def sha256(self) -> hashlib._Hash:
+        """SHA-256 of all bytes, which are read again for it."""
+
+    @abstractmethod
     def close(self) -> None:
         """Drop what was not taken; may be called twice."""
 
@@ -140,8 +145,11 @@ class Appender(ABC):
     """One claim's way to the bytes behind the committed offset.
 
     :ivar position: where the next byte goes; starts at the blob's size.
+    :cvar drains_pipes: can it :meth:`write_from` a pipe, so that bytes need not pass
+        through the process?
     """
 
+    drains_pipes: bool = False
     position: int
 
     @abstractmethod
@@ -158,6 +166,10 @@ class Appender(ABC):
 
         :raises StorageFull: no space left; nothing stays behind the position.
         """
+
+    def write_from(self, pipe: int, count: int) -> None:
+        """Like :meth:`write`, for bytes in a pipe; see :attr:`drains_pipes`."""
+        raise NotImplementedError
 
     @abstractmethod
     def take(self, stage: Stage) -> None:
@@ -197,7 +209,12 @@ class Storage(ABC):
     ``CHUNKED_UPLOAD_STORAGE_CLASS`` names a class or a factory that is called as
     ``factory(settings, **storage_options)`` with :class:`StorageSettings`, once for
     each registered blueprint, and must not do I/O then.
+
+    :cvar reads_unfinished: can :meth:`open` read an unfinished blob? Elsewhere a digest
+        of every chunk is taken while it passes, to know it when it is repeated.
     """
+
+    reads_unfinished: bool = True
 
     @property
     @abstractmethod

@@ -6,6 +6,7 @@ Knows one file and one stage; nothing of finishing, listing or removing.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from .local_files import (
     CREATE_NEW,
     Tree,
     copy_all,
+    splice_all,
     storage_errors,
     sync_data,
     sync_directory,
@@ -66,6 +68,17 @@ class LocalStage(Stage):
         self.size += written
         return written
 
+    def sha256(self) -> hashlib._Hash:
+        if self.fd < 0:
+            raise RuntimeError("The stage is closed or was taken")
+        hasher = hashlib.sha256()
+        position = 0
+        with storage_errors():
+            while block := os.pread(self.fd, 2**20, position):
+                hasher.update(block)
+                position += len(block)
+        return hasher
+
     def hand_over(self) -> int:
         """Give the descriptor, its lock included, to the caller; the stage is used up.
 
@@ -96,6 +109,8 @@ class LocalAppender(Appender):
     :param size: committed bytes.
     :param open_source: opens another blob of the storage for reading.
     """
+
+    drains_pipes = hasattr(os, "splice")
 
     def __init__(
         self,
@@ -164,6 +179,13 @@ class LocalAppender(Appender):
         with storage_errors(), self._whole():
             written = write_all(self._file.fd, block, self.position)
         self.position += written
+        self._used = True
+
+    def write_from(self, pipe: int, count: int) -> None:
+        self._require_section()
+        with storage_errors(), self._whole():
+            splice_all(pipe, self._file.fd, self.position, count)
+        self.position += count
         self._used = True
 
     def take(self, stage: Stage) -> None:

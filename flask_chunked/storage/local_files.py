@@ -141,6 +141,17 @@ def copy_all(
         done += write_all(target, block, offset + done)
 
 
+def splice_all(pipe: int, target: int, to: int, count: int) -> None:
+    """Move bytes from a pipe into a file without copying them through the process.
+
+    :param to: offset in the target.
+    """
+    while count:
+        moved = os.splice(pipe, target, count, offset_dst=to)
+        to += moved
+        count -= moved
+
+
 def _copy_range(source: int, target: int, start: int, to: int, count: int) -> int:
     """Bytes copied by the kernel; 0 where it cannot."""
     if sys.platform != "linux":

@@ -5,6 +5,7 @@ Keeps the same contract as the others; two processes never see each other's byte
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import threading
@@ -175,6 +176,11 @@ class MemoryStage(Stage):
         written = len(self.content) - self.size
         self.size += written
         return written
+
+    def sha256(self) -> hashlib._Hash:
+        if self.content is None:
+            raise RuntimeError("The stage is closed or was taken")
+        return hashlib.sha256(self.content)
 
     def close(self) -> None:
         self.content = None

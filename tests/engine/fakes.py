@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -105,6 +106,7 @@ class MemoryRepository:
                 offset=step.offset,
                 last_start=step.start,
                 last_digest=step.digest,
+                hash_state=step.hash_state,
                 last_activity_at=step.at,
                 storage_state=step.state,
             )
@@ -242,6 +244,7 @@ class ScriptedReader:
 
     A callable is called where it stands, between two blocks; for races.
 
+    :ivar pours: can its bytes go through a pipe?
     :ivar interrupts: how often it was told to stop; the script goes on.
     """
 
@@ -251,6 +254,7 @@ class ScriptedReader:
         self._script = list(script)
         self.waited = 0
         self.interrupts = 0
+        self.pours = False
 
     @property
     def ended(self) -> bool:
@@ -267,6 +271,22 @@ class ScriptedReader:
             return memoryview(b"")
         assert isinstance(item, bytes)
         return memoryview(item)
+
+    def read_ready(self) -> memoryview:
+        ready = bool(self._script) and isinstance(self._script[0], (bytes, Exception))
+        return self.read() if ready else memoryview(b"")
+
+    def pour(self, pipe: int, count: int) -> int | None:
+        if not self.pours or not self._script:
+            return None
+        block = self._script[0]
+        if not isinstance(block, bytes):
+            return 0
+        del self._script[0]
+        moved = os.write(pipe, block[:count])
+        if block[moved:]:
+            self._script.insert(0, block[moved:])
+        return moved
 
     def wait(self) -> None:
         self.waited += 1

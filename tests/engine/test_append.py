@@ -19,15 +19,14 @@ from flask_chunked.exceptions import (
     UnknownUpload,
     UploadExpired,
 )
+from flask_chunked.storage.base import Stage
 from tests.engine.fakes import Bench, ScriptedReader, cut
 
 
-def stage_of(bench: Bench, content: bytes) -> tuple[object, str]:
-    import hashlib
-
+def stage_of(bench: Bench, content: bytes) -> Stage:
     stage = bench.storage.stage()
     stage.write(content)
-    return stage, hashlib.sha256(content).hexdigest()
+    return stage
 
 
 @pytest.fixture
@@ -222,42 +221,42 @@ def test_a_full_storage_keeps_the_offset(
 def test_a_staged_chunk_is_appended_whole(bench: Bench) -> None:
     upload = bench.create(6)
     for start, content in ((0, b"abc"), (3, b"def")):
-        stage, digest = stage_of(bench, content)
-        after = bench.engine.append_whole(upload, start, stage, digest)  # type: ignore[arg-type]
+        stage = stage_of(bench, content)
+        after = bench.engine.append_whole(upload, start, stage)
     assert (after.offset, bench.stored(upload)) == (6, b"abcdef")
 
 
 def test_the_last_chunk_again_is_the_same_answer(bench: Bench) -> None:
     upload = bench.create(6)
-    stage, digest = stage_of(bench, b"abc")
-    bench.engine.append_whole(upload, 0, stage, digest)  # type: ignore[arg-type]
+    stage = stage_of(bench, b"abc")
+    bench.engine.append_whole(upload, 0, stage)
     fence = bench.row(upload).fence
-    again, _ = stage_of(bench, b"abc")
-    after = bench.engine.append_whole(upload, 0, again, digest)  # type: ignore[arg-type]
+    again = stage_of(bench, b"abc")
+    after = bench.engine.append_whole(upload, 0, again)
     assert (after.offset, after.fence) == (3, fence)
 
 
 def test_other_bytes_in_the_last_range_are_a_conflict(bench: Bench) -> None:
     upload = bench.create(6)
-    stage, digest = stage_of(bench, b"abc")
-    bench.engine.append_whole(upload, 0, stage, digest)  # type: ignore[arg-type]
-    other, other_digest = stage_of(bench, b"xyz")
+    stage = stage_of(bench, b"abc")
+    bench.engine.append_whole(upload, 0, stage)
+    other = stage_of(bench, b"xyz")
     with pytest.raises(OffsetMismatch) as caught:
-        bench.engine.append_whole(upload, 0, other, other_digest)  # type: ignore[arg-type]
+        bench.engine.append_whole(upload, 0, other)
     assert caught.value.expected == 3
 
 
 def test_append_to_a_removed_upload_is_unknown(bench: Bench) -> None:
     upload = bench.create(6)
     bench.engine.terminate(upload)
-    stage, digest = stage_of(bench, b"abc")
+    stage = stage_of(bench, b"abc")
     with pytest.raises(UnknownUpload):
-        bench.engine.append_whole(upload, 0, stage, digest)  # type: ignore[arg-type]
+        bench.engine.append_whole(upload, 0, stage)
 
 
 def test_an_upload_removed_between_claim_and_answer_is_unknown(bench: Bench) -> None:
     upload = bench.create(6)
-    stage, digest = stage_of(bench, b"abc")
+    stage = stage_of(bench, b"abc")
 
     def remove(name: str) -> None:
         if name == "claim":
@@ -266,7 +265,7 @@ def test_an_upload_removed_between_claim_and_answer_is_unknown(bench: Bench) -> 
 
     bench.repository.before = remove
     with pytest.raises(UnknownUpload):
-        bench.engine.append_whole(upload, 0, stage, digest)  # type: ignore[arg-type]
+        bench.engine.append_whole(upload, 0, stage)
 
 
 def test_a_storage_failure_after_a_take_over_is_being_superseded(
@@ -330,8 +329,8 @@ def test_a_refused_head_removes_the_upload(bench: Bench, staged: bool) -> None:
     bench.policy.refusals["inspect"] = ChunkedUploadError("no such files here")
     with pytest.raises(ChunkedUploadError, match="no such files here"):
         if staged:
-            stage, digest = stage_of(bench, b"abc")
-            bench.engine.append_whole(upload, 0, stage, digest)  # type: ignore[arg-type]
+            stage = stage_of(bench, b"abc")
+            bench.engine.append_whole(upload, 0, stage)
         else:
             bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
     assert bench.repository.rows == {}

@@ -5,7 +5,6 @@ A process that forks closes its database connections first: SQLite's must not be
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from sqlalchemy import update
 
 from flask_chunked import ChunkedUploadBlueprint
 from flask_chunked.engine.engine import Engine
+from flask_chunked.engine.hashing import FileDigest
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.registration import Registration
 from tests.apps import dispose, make_app, registered
@@ -159,6 +159,13 @@ class Blocks:
         block = self._blocks.pop(0) if self._blocks else None
         return memoryview(block or b"")
 
+    def read_ready(self) -> memoryview:
+        return self.read()
+
+    def pour(self, pipe: int, count: int) -> int | None:
+        """Everything is seen."""
+        return None
+
     def wait(self) -> None:
         """The client goes on at once."""
 
@@ -183,5 +190,16 @@ def append_staged(engine: Engine, upload: Upload, start: int, chunk: bytes) -> U
     """Append as a chunk that must be whole."""
     with engine.storage.stage() as stage:
         stage.write(chunk)
-        digest = hashlib.sha256(chunk).hexdigest()
-        return engine.append_whole(upload, start, stage, digest)
+        return engine.append_whole(
+            upload, start, stage, file_digest_after(engine, upload, chunk)
+        )
+
+
+def file_digest_after(
+    engine: Engine, upload: Upload, chunk: bytes
+) -> FileDigest | None:
+    """What a dialect takes on the way into the stage."""
+    digest = engine.file_digest(upload)
+    if digest is not None:
+        digest.update(chunk)
+    return digest

@@ -5,6 +5,7 @@ A subclass provides the fixture ``storage``: new, empty, and without patience fo
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import ClassVar
@@ -277,6 +278,9 @@ class StorageContract:
 
             def write(self, block: bytes | bytearray | memoryview) -> int:
                 return 0
+
+            def sha256(self) -> hashlib._Hash:
+                return hashlib.sha256()
 
             def close(self) -> None:
                 pass

@@ -1,0 +1,216 @@
+"""Where each WSGI server keeps a request's body; one small adapter a server.
+
+The habits that force each rule are measured facts of the servers: gunicorn and cheroot
+end a cut body without an error, most lose an unfinished ``read(n)``, none has a read
+timeout of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import select
+import socket
+import time
+from typing import Any, Protocol
+
+#: The most bytes that one read asks for.
+LARGEST_READ = 2**20
+#: Reads of servers without a socket start with so many bytes and adapt.
+SMALLEST_READ = 16 * 2**10
+#: A read that takes longer, in seconds, waited for the client.
+QUICK = 0.05
+
+
+class Source(Protocol):
+    """One way to get bytes: a server's socket, or its input stream.
+
+    :ivar polls: can :meth:`wait` tell whether something is there?
+    """
+
+    polls: bool
+
+    def receive(self, view: memoryview) -> int:
+        """Fill some of the view; 0 is the end of the stream."""
+
+    def wait(self, seconds: float) -> bool:
+        """Is there something to receive within so many seconds?"""
+
+    def descriptor(self) -> int | None:
+        """The socket, if whatever comes next comes from there; else ``None``."""
+
+    def moved(self, count: int) -> None:
+        """So many bytes were taken from :meth:`descriptor`."""
+
+    def give_up(self) -> None:
+        """The client was silent for too long: nothing is read from it any more."""
+
+    def hang_up(self) -> None:
+        """Close the connection both ways, after the answer was sent."""
+
+
+class GunicornSource:
+    """gunicorn, all workers: what it buffered first, then its socket.
+
+    The reader's own count of what is left is kept true, so that keep-alive goes on
+    working and pipelined requests are left alone.
+    """
+
+    polls = True
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self._body = environ["wsgi.input"]
+        self._reader = self._body.reader
+        self._unreader = self._reader.unreader
+        self._socket: socket.socket = environ["gunicorn.socket"]
+        # Everything that is relied on is touched here; what is missing falls back.
+        self._reader.length + self._body.buf.tell() + self._unreader.buf.tell()
+        if type(self._socket).__name__ == "SSLSocket":
+            raise AttributeError("TLS sockets hide bytes from poll()")
+
+    def receive(self, view: memoryview) -> int:
+        """Buffered bytes, else one ``recv_into``."""
+        # Each is asked for no more than it holds: for more it would wait, and the
+        # body's own read() always asks its reader for a kilobyte.
+        for holder, held in (
+            (self._body, self._body.buf.tell()),
+            (self._reader, self._unreader.buf.tell()),
+        ):
+            if held:
+                data = holder.read(min(held, len(view)))
+                view[: len(data)] = data
+                return len(data)
+        count = self._socket.recv_into(view[: min(len(view), self._reader.length)])
+        self._reader.length -= count
+        return count
+
+    def wait(self, seconds: float) -> bool:
+        """Poll the socket, unless bytes are buffered."""
+        return self._buffered() or _readable(self._socket, seconds)
+
+    def descriptor(self) -> int | None:
+        """The socket; what moves past us must be told to :meth:`moved`."""
+        return None if self._buffered() else self._socket.fileno()
+
+    def moved(self, count: int) -> None:
+        """Bytes went from the socket elsewhere."""
+        self._reader.length -= count
+
+    def _buffered(self) -> bool:
+        return bool(self._body.buf.tell() + self._unreader.buf.tell())
+
+    def give_up(self) -> None:
+        """See :meth:`Source.give_up`."""
+        _shut(self._socket, socket.SHUT_RD)
+
+    def hang_up(self) -> None:
+        """See :meth:`Source.hang_up`."""
+        _shut(self._socket, socket.SHUT_RDWR)
+
+
+class BufferedSource:
+    """Werkzeug's development server: a ``BufferedReader`` over its socket."""
+
+    polls = True
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self._input: io.BufferedReader = environ["wsgi.input"]
+        self._socket: socket.socket = environ["werkzeug.socket"]
+        if not isinstance(self._input, io.BufferedReader):
+            raise AttributeError("wsgi.input is no BufferedReader")
+        if type(self._socket).__name__ == "SSLSocket":
+            raise AttributeError("TLS sockets hide bytes from poll()")
+
+    def receive(self, view: memoryview) -> int:
+        """One ``read1``: what is buffered, or one read of the socket."""
+        return self._input.readinto1(view)
+
+    def wait(self, seconds: float) -> bool:
+        """Poll the socket; a small part may also be buffered behind the headers."""
+        if _readable(self._socket, 0):
+            return True
+        # peek() returns buffered bytes without a system call, and would block on an
+        # empty buffer: with the socket unreadable it is asked not to.
+        self._socket.setblocking(False)
+        try:
+            if self._input.peek(1):
+                return True
+        except OSError:
+            return False
+        finally:
+            self._socket.setblocking(True)
+        return _readable(self._socket, seconds)
+
+    def descriptor(self) -> int | None:
+        """None: bytes may be in a buffer that cannot be looked into."""
+        return None
+
+    def moved(self, count: int) -> None:
+        """Never called, as there is no descriptor."""
+
+    def give_up(self) -> None:
+        """See :meth:`Source.give_up`."""
+        _shut(self._socket, socket.SHUT_RD)
+
+    def hang_up(self) -> None:
+        """See :meth:`Source.hang_up`."""
+        _shut(self._socket, socket.SHUT_RDWR)
+
+
+class StreamSource:
+    """Every other server, and chunked bodies: ``read(n)`` of adaptive size.
+
+    ``read(n)`` returns only when n bytes are there, and what an interrupted one had is
+    lost; so reads are small while the client is slow and grow while it is fast.
+    """
+
+    polls = False
+
+    def __init__(self, environ: dict[str, Any], connection: Any, timeout: float):
+        self._read = environ["wsgi.input"].read
+        self._connection = connection
+        if connection is not None:
+            connection.settimeout(timeout)
+        self._size = SMALLEST_READ
+
+    def receive(self, view: memoryview) -> int:
+        """One ``read(n)``."""
+        size = min(self._size, len(view))
+        began = time.monotonic()
+        data = self._read(size)
+        quick = time.monotonic() - began < QUICK
+        self._size = min(self._size * 2, LARGEST_READ) if quick else SMALLEST_READ
+        view[: len(data)] = data
+        return len(data)
+
+    def wait(self, seconds: float) -> bool:
+        """Unknown; reading is the only way to find out."""
+        return True
+
+    def descriptor(self) -> int | None:
+        """None: bytes may be in a buffer that cannot be looked into."""
+        return None
+
+    def moved(self, count: int) -> None:
+        """Never called, as there is no descriptor."""
+
+    def give_up(self) -> None:
+        """See :meth:`Source.give_up`."""
+        if self._connection is not None:
+            _shut(self._connection, socket.SHUT_RD)
+
+    def hang_up(self) -> None:
+        """See :meth:`Source.hang_up`."""
+        if self._connection is not None:
+            _shut(self._connection, socket.SHUT_RDWR)
+
+
+def _shut(connection: socket.socket, how: int) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(how)
+
+
+def _readable(connection: socket.socket, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
