@@ -53,13 +53,13 @@ class BodyReader:
         """Up to one block of what is there; see the engine's ``Reader`` port."""
         if self._failure is not None:
             raise self._failure
-        return self._fill(PATIENCE, time.monotonic() + FILL_SECONDS)
+        return self._block(PATIENCE, time.monotonic() + FILL_SECONDS)
 
     def read_ready(self) -> memoryview:
         """What is there by now; see the engine's ``Reader`` port."""
         if self._failure is not None or not self._source.polls:
             return memoryview(b"")
-        return self._fill(PROMPTNESS, time.monotonic() + PROMPTNESS)
+        return self._block(PROMPTNESS, time.monotonic() + PROMPTNESS)
 
     def pour(self, pipe: int, count: int) -> int | None:
         """Move bytes from the socket into a pipe; see the engine's ``Reader`` port."""
@@ -81,22 +81,25 @@ class BodyReader:
         self._account(moved)
         return moved
 
-    def _fill(self, patience: float, until: float) -> memoryview:
-        """Fill the buffer until it is full, the client silent or the time up."""
+    def _block(self, patience: float, until: float) -> memoryview:
         if self._buffer is None:
             self._buffer = memoryview(bytearray(self._block_size()))
+        return self._buffer[: self._fill(self._buffer, patience, until)]
+
+    def _fill(self, view: memoryview, patience: float, until: float) -> int:
+        """Fill the view until it is full, the client silent or the time up."""
         filled = 0
-        while filled < len(self._buffer) and not self.ended:
+        while filled < len(view) and not self.ended:
             if not self._source.wait(patience):
                 break
-            if not self._receive(self._buffer[filled:]):
+            if not self._receive(view[filled:]):
                 break
             filled += self._last
             if time.monotonic() > until:
                 break
         if not filled and self._failure is not None:
             raise self._failure
-        return self._buffer[:filled]
+        return filled
 
     def wait(self) -> None:
         """Wait for the client; see the engine's ``Reader`` port."""
@@ -106,21 +109,17 @@ class BodyReader:
             self._time_out()
             raise BodyTimeout(self._timeout)
 
-    def read_file(self, size: int = -1) -> bytes:
-        """``read`` of a file object, for parsers; waits for the client.
+    def read_into(self, view: memoryview) -> int:
+        """Fill some of a view, waiting for the client; 0 is the end of the body.
 
-        :param size: the most bytes to return; never more than one block.
+        :raises BodyInterrupted, BodyTimeout: as :meth:`read` and :meth:`wait`.
         """
         while not self.ended:
-            want = BLOCK_SIZE if size < 0 else min(size, BLOCK_SIZE)
-            chunk = bytearray(want)
             self.wait()
-            if not self._receive(memoryview(chunk)):
-                if self._failure is not None:
-                    raise self._failure
-                continue
-            return bytes(chunk[: self._last])
-        return b""
+            filled = self._fill(view, PROMPTNESS, time.monotonic() + FILL_SECONDS)
+            if filled:
+                return filled
+        return 0
 
     def interrupt(self) -> None:
         """End the body from another thread; see the engine's ``Reader`` port."""

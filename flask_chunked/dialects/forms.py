@@ -11,25 +11,19 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import IO, cast
 from urllib.parse import parse_qsl
 
 from flask import Request
-from werkzeug.datastructures import FileStorage, MultiDict
-from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.formparser import MultiPartParser
 
 from ..engine.hashing import FileDigest
 from ..exceptions import MalformedBody, TooLarge, UnsupportedMediaType
 from ..protocol.filename import from_disposition
 from ..storage.base import Stage
 from .base import Call
+from .multipart import BUFFER_SIZE, FormTooLarge, MultipartForm
 
 #: Bytes of all text fields of a form together.
 MAX_FIELDS_SIZE = 64 * 2**10
-#: Bytes that the multipart parser takes at once.
-PARSER_BUFFER = 2**20
-
 
 #: Content-Types of forms that cannot carry a file.
 FIELD_TYPES = ("application/x-www-form-urlencoded", "application/json")
@@ -93,10 +87,6 @@ class FilePart:
                 digest.update(kept)
         self.size += len(block)
         return len(block)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """The parser rewinds what it has written; there is nothing to rewind."""
-        return offset
 
 
 @dataclass(slots=True)
@@ -192,9 +182,10 @@ def receive_raw(
     form.part = part = _new_part(call, limits, stage, file_digest)
     part.filename = raw_filename(call.request)
     part.content_type = call.request.mimetype or None
+    buffer = memoryview(bytearray(BUFFER_SIZE))
     try:
-        while block := call.body.read_file(PARSER_BUFFER):
-            part.write(block)
+        while count := call.body.read_into(buffer):
+            part.write(buffer[:count])
     except BaseException:
         form.__exit__(None, None, None)
         raise
@@ -227,35 +218,32 @@ def _parse_multipart(call: Call, form: Form, new_part: Callable[[], FilePart]) -
             "multipart/form-data needs a boundary of 1 to 200 characters"
         )
 
-    def start_file(
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
+    def new_file(filename: str, content_type: str | None) -> FilePart:
         if form.part is not None:
             raise MalformedBody("More than one file in the form")
         form.part = new_part()
-        return cast("IO[bytes]", form.part)
+        form.part.filename = filename
+        form.part.content_type = content_type
+        return form.part
 
-    parser = MultiPartParser(
-        stream_factory=start_file,
-        # The parser counts its own buffer in; the fields alone are counted below.
-        max_form_memory_size=4 * PARSER_BUFFER,
-        buffer_size=PARSER_BUFFER,
-        max_form_parts=call.host.max_form_parts,
+    multipart = MultipartForm(
+        call.body.read_into,
+        boundary.encode("ascii"),
+        new_file=new_file,
+        max_parts=call.host.max_form_parts,
+        max_text=MAX_FIELDS_SIZE,
     )
-    body = cast("IO[bytes]", _ReadOnly(call))
     try:
-        fields, files = parser.parse(body, boundary.encode("ascii"), None)
-    except RequestEntityTooLarge as error:
+        multipart.parse()
+    except FormTooLarge as error:
         raise _form_too_large(call) from error
-    except (ValueError, LookupError) as error:
-        raise MalformedBody("Malformed multipart/form-data body") from error
-    if sum(len(text) for text in fields.values()) > MAX_FIELDS_SIZE:
-        raise _form_too_large(call)
-    form.fields.update(fields.items())
-    _keep_named(call, form, files)
+    form.fields.update(multipart.fields)
+    if form.part is None or multipart.file_names[0] in _file_names(call):
+        return
+    # A file under another name is no chunk.
+    if form.part.stage is not None:
+        form.part.stage.close()
+    form.part = None
 
 
 def _form_too_large(call: Call) -> MalformedBody:
@@ -264,19 +252,6 @@ def _form_too_large(call: Call) -> MalformedBody:
         f"than {MAX_FIELDS_SIZE} bytes",
         status=413,
     )
-
-
-def _keep_named(call: Call, form: Form, files: MultiDict[str, FileStorage]) -> None:
-    """A file under another name is no chunk."""
-    for name in _file_names(call):
-        chosen = files.get(name)
-        if chosen is not None and form.part is not None:
-            form.part.filename = chosen.filename
-            form.part.content_type = chosen.content_type
-            return
-    if form.part is not None and form.part.stage is not None:
-        form.part.stage.close()
-    form.part = None
 
 
 def _take_parsed(call: Call, form: Form, new_part: Callable[[], FilePart]) -> None:
@@ -292,7 +267,7 @@ def _take_parsed(call: Call, form: Form, new_part: Callable[[], FilePart]) -> No
         form.part = new_part()
         form.part.filename = chosen.filename
         form.part.content_type = chosen.content_type
-        while block := chosen.stream.read(PARSER_BUFFER):
+        while block := chosen.stream.read(BUFFER_SIZE):
             form.part.write(block)
         return
 
@@ -302,17 +277,16 @@ def _read_small_body(call: Call) -> Mapping[str, str]:
     mimetype = call.request.mimetype
     if mimetype not in FIELD_TYPES:
         return {}
-    pieces: list[bytes] = []
+    buffer = memoryview(bytearray(MAX_FIELDS_SIZE + 1))
     size = 0
-    while piece := call.body.read_file(MAX_FIELDS_SIZE):
-        size += len(piece)
+    while count := call.body.read_into(buffer[size:]):
+        size += count
         if size > MAX_FIELDS_SIZE:
             raise MalformedBody(
                 f"Form fields are larger than {MAX_FIELDS_SIZE} bytes", status=413
             )
-        pieces.append(piece)
     try:
-        text = b"".join(pieces).decode("utf-8")
+        text = str(buffer[:size], "utf-8")
         if mimetype == "application/json":
             return _json_fields(text)
         return dict(
@@ -335,14 +309,3 @@ def _json_fields(text: str) -> Mapping[str, str]:
         for name, item in value.items()
         if item is not None
     }
-
-
-class _ReadOnly:
-    """The body as the parser wants it: an object with ``read(size)``."""
-
-    def __init__(self, call: Call) -> None:
-        self._body = call.body
-
-    def read(self, size: int = -1) -> bytes:
-        """At most ``size`` bytes, as they come."""
-        return self._body.read_file(size)

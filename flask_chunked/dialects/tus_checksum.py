@@ -53,7 +53,7 @@ class Digests:
             name: hashlib.new(name) for name in algorithms if name != "crc32"
         }
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: memoryview) -> None:
         """Take the next bytes."""
         self._crc = zlib.crc32(block, self._crc)
         for hasher in self._hashers.values():
@@ -103,9 +103,10 @@ def receive_checked(
     with stage:
         part = FilePart(stage, PartLimits(refuse_above=room), file_digest)
         digests = Digests(demand.algorithms)
-        while block := call.body.read_file(READ_SIZE):
-            digests.update(block)
-            part.write(block)
+        buffer = memoryview(bytearray(READ_SIZE))
+        while count := call.body.read_into(buffer):
+            digests.update(buffer[:count])
+            part.write(buffer[:count])
         expected = [] if demand.header is None else [demand.header]
         if demand.in_trailer:
             expected.append(_from_trailer(call.request.environ))

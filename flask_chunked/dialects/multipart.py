@@ -1,0 +1,166 @@
+"""multipart/form-data with one large part: Werkzeug's decoder, and a way around it.
+
+The decoder understands headers, fields and every odd line break; but it copies what it
+hands out, several times. So the bytes of a file go past it as long as nothing in them
+looks like a boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.sansio.multipart import (
+    Data,
+    Epilogue,
+    Field,
+    File,
+    MultipartDecoder,
+    NeedData,
+)
+
+from ..exceptions import MalformedBody
+
+#: Bytes read and scanned at once.
+BUFFER_SIZE = 2**20
+#: Bytes that headers and fields may take before a part's end is seen.
+MEMORY_SIZE = 4 * BUFFER_SIZE
+
+ReadInto = Callable[[memoryview], int]
+
+
+class Part(Protocol):
+    """Where a file's bytes go."""
+
+    def write(self, block: memoryview) -> int:
+        """Take the next bytes."""
+
+
+class FormTooLarge(Exception):
+    """Too many parts, or too much text."""
+
+
+class MultipartForm:
+    """Parses one form.
+
+    :param read_into: fills some of a view, waiting for the client; 0 is the end.
+    :param new_file: called with filename and Content-Type of each file.
+    :param max_parts: fields and files together.
+    :param max_text: bytes of all fields together.
+    :ivar fields: what the text fields say; the last one of a name.
+    :ivar file_names: the names of the parts with a file.
+    """
+
+    def __init__(
+        self,
+        read_into: ReadInto,
+        boundary: bytes,
+        *,
+        new_file: Callable[[str, str | None], Part],
+        max_parts: int,
+        max_text: int,
+    ) -> None:
+        self.fields: dict[str, str] = {}
+        self.file_names: list[str] = []
+        self._read_into = read_into
+        self._marker = b"--" + boundary
+        self._new_file = new_file
+        self._max_text = max_text
+        self._text = 0
+        self._decoder = MultipartDecoder(
+            boundary, max_form_memory_size=MEMORY_SIZE, max_parts=max_parts
+        )
+        # Behind a block there is room for what has to be held back of the one before.
+        self._buffer = bytearray(BUFFER_SIZE + len(self._marker) + 2)
+        self._view = memoryview(self._buffer)
+
+    def parse(self) -> None:
+        """Read the body to its end.
+
+        :raises MalformedBody: it is no form.
+        :raises FormTooLarge: it is too much of one.
+        """
+        try:
+            while not self._has_ended():
+                self._feed()
+        except RequestEntityTooLarge as error:
+            raise FormTooLarge from error
+        except (ValueError, LookupError, AttributeError) as error:
+            # The decoder's ways to say no; the last one of a part without a body.
+            raise MalformedBody("Malformed multipart/form-data body") from error
+        # What comes behind the end means nothing; it only has to be read.
+        while self._read_into(self._view):
+            pass
+
+    def _feed(self) -> None:
+        count = self._read_into(self._view[:BUFFER_SIZE])
+        self._decoder.receive_data(bytes(self._view[:count]) if count else None)
+
+    def _has_ended(self) -> bool:
+        """Work off what the decoder has; ``False``: it needs more."""
+        while True:
+            event = self._decoder.next_event()
+            if isinstance(event, Epilogue):
+                return True
+            if isinstance(event, NeedData):
+                return False
+            if isinstance(event, Field):
+                self._take_field(event)
+            elif isinstance(event, File):
+                self._take_file(event)
+
+    def _take_field(self, field: Field) -> None:
+        pieces: list[bytes] = []
+        more = True
+        while more:
+            data = self._next_data()
+            self._text += len(data.data)
+            if self._text > self._max_text:
+                raise FormTooLarge
+            pieces.append(data.data)
+            more = data.more_data
+        self.fields[field.name] = b"".join(pieces).decode("utf-8", "replace")
+
+    def _take_file(self, file: File) -> None:
+        self.file_names.append(file.name)
+        part = self._new_file(file.filename, file.headers.get("content-type"))
+        while True:
+            data = self._next_data()
+            if data.data:
+                part.write(memoryview(data.data))
+            if not data.more_data:
+                return
+            self._pass_by(part)
+
+    def _next_data(self) -> Data:
+        event = self._decoder.next_event()
+        while not isinstance(event, Data):
+            self._feed()
+            event = self._decoder.next_event()
+        return event
+
+    def _pass_by(self, part: Part) -> None:
+        """Write the file's bytes up to what may be its boundary; that is decoded."""
+        held = len(self._decoder.buffer)
+        self._buffer[:held] = self._decoder.buffer
+        del self._decoder.buffer[:]
+        while True:
+            count = self._read_into(self._view[held : held + BUFFER_SIZE])
+            end = held + count
+            found = self._buffer.find(self._marker, 0, end)
+            if found >= 0 or not count:
+                # Its line break belongs to the boundary.
+                begin = max(0, found - 2) if found >= 0 else end
+                self._write(part, begin)
+                self._decoder.receive_data(bytes(self._view[begin:end]) or None)
+                return
+            # The beginning of a boundary may be all that has come of it.
+            begin = max(0, end - len(self._marker) - 1)
+            self._write(part, begin)
+            held = end - begin
+            self._buffer[:held] = self._buffer[begin:end]
+
+    def _write(self, part: Part, count: int) -> None:
+        if count:
+            part.write(self._view[:count])
