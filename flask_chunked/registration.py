@@ -145,6 +145,11 @@ class RegisteredPolicy:
         """Is ``inspect`` overridden?"""
         return self._overrides("inspect")
 
+    @property
+    def delivers(self) -> bool:
+        """Is ``deliver`` overridden?"""
+        return self._overrides("deliver")
+
     def validate(self, upload: Upload) -> None:
         """Before the first byte, with a snapshot."""
         self._blueprint.validate(upload)
@@ -165,8 +170,6 @@ class RegisteredPolicy:
 
     def deliver(self, upload: Upload) -> None:
         """Hand the finished upload to the application, with an instance."""
-        if not self._overrides("deliver"):
-            return
         sessions = self._registration.sessions
         # What a caller has pending is not the hook's to discard.
         sessions.release("what ran before deliver()")

@@ -187,6 +187,8 @@ class SQLRepository:
         digest: str | None,
         event_id: UUID | None,
         at: datetime,
+        *,
+        delivered: bool = False,
     ) -> Upload | None:
         """To complete; digest and completion event in the same transaction."""
         return self._transition(
@@ -197,7 +199,7 @@ class SQLRepository:
                 "completed_at": at,
                 "last_activity_at": at,
                 "event_id": event_id,
-                "delivered_at": None,
+                "delivered_at": at if delivered else None,
                 "attempts": 0,
             },
         )

@@ -95,7 +95,27 @@ class MultipartForm:
 
     def _feed(self) -> None:
         count = self._read_into(self._view[:BUFFER_SIZE])
-        self._decoder.receive_data(bytes(self._view[:count]) if count else None)
+        self._decode(bytes(self._view[:count]), is_last=not count)
+
+    def _decode(self, data: bytes, *, is_last: bool) -> None:
+        """Give the decoder bytes; more of them where it would misread these.
+
+        Between a boundary and what tells whether it is the last one, it takes the line
+        break before it for data.
+        """
+        data = bytes(self._decoder.buffer) + data
+        del self._decoder.buffer[:]
+        tail = -len(self._marker) - 1
+        while not is_last and data.find(self._marker, tail) >= 0:
+            if len(data) > MEMORY_SIZE // 2:
+                # Somebody cuts a body so on purpose.
+                break
+            count = self._read_into(self._view[:BUFFER_SIZE])
+            data += self._view[:count]
+            is_last = not count
+        self._decoder.receive_data(data)
+        if is_last:
+            self._decoder.receive_data(None)
 
     def _has_ended(self) -> bool:
         """Work off what the decoder has; ``False``: it needs more."""
@@ -152,8 +172,9 @@ class MultipartForm:
             if found >= 0 or not count:
                 # Its line break belongs to the boundary.
                 begin = max(0, found - 2) if found >= 0 else end
+                rest = bytes(self._view[begin:end])
                 self._write(part, begin)
-                self._decoder.receive_data(bytes(self._view[begin:end]) or None)
+                self._decode(rest, is_last=not count)
                 return
             # The beginning of a boundary may be all that has come of it.
             begin = max(0, end - len(self._marker) - 1)

@@ -100,10 +100,14 @@ class Completer:
             self._verify(begun)
         # A partial upload is material for a final one: no event, nothing to deliver.
         event_id = None if begun.partial else self._new_id()
-        done = self._repository.complete(begun.id, digest, event_id, self._clock())
+        waits = event_id is not None and self._policy.delivers
+        delivered = event_id is not None and not waits
+        done = self._repository.complete(
+            begun.id, digest, event_id, self._clock(), delivered=delivered
+        )
         if done is not None:
             self._policy.announce("completed", done)
-            if not done.partial:
+            if waits:
                 self.deliver(done)
             return Completion(done, first=True)
         row = self._require_present(begun.id)

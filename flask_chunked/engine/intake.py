@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 
-from ..exceptions import ChunkSizeMismatch, Superseded
+from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
 from ..storage.base import Blob, Stage, Storage
 from .hashing import FileDigest, resume
 from .pipe import PIPE_SIZE, Pipe
@@ -98,11 +98,19 @@ class Intake:
         # the bytes that arrived are committed before it goes on.
         except Superseded:
             raise
-        except BaseException:
+        except BaseException as error:
             if not self.refused:
-                self._commit_pending()
+                self._keep_what_arrived(error)
             raise
         self._commit_pending()
+
+    def _keep_what_arrived(self, error: BaseException) -> None:
+        try:
+            self._commit_pending()
+        except StorageError:
+            # After a storage's first failure another one has nothing new to tell.
+            if not isinstance(error, StorageError):
+                raise
 
     def _receive(self, reader: Reader, stop: int | None) -> None:
         while not reader.ended:
@@ -158,14 +166,13 @@ class Intake:
         if not room:
             # What still comes is too much, and the other way says so.
             return None
-        if self._pipe is None:
-            self._pipe = Pipe.open()
-        moved = None if self._pipe is None else reader.pour(self._pipe.inlet, room)
-        if self._pipe is None or moved is None:
+        pipe = self._pipe = self._pipe or Pipe.open()
+        moved = None if pipe is None else reader.pour(pipe.inlet, room)
+        if pipe is None or moved is None:
             self._may_pour = False
             return None
         if moved:
-            self._appender.write_from(self._pipe.outlet, moved)
+            self._appender.write_from(pipe.outlet, moved)
         return moved
 
     def copy(self, source: Blob, start: int) -> None:

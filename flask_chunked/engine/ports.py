@@ -59,8 +59,13 @@ class Repository(Protocol):
         digest: str | None,
         event_id: UUID | None,
         at: datetime,
+        *,
+        delivered: bool = False,
     ) -> Upload | None:
-        """Completing -> complete, with digest and completion event, at once."""
+        """Completing -> complete, with digest and completion event, at once.
+
+        :param delivered: nobody waits for the event.
+        """
 
     def begin_termination(self, upload_id: UUID) -> Upload | None:
         """Any state -> terminating, fence bumped."""
@@ -131,6 +136,10 @@ class Policy(Protocol):
     @property
     def inspects(self) -> bool:
         """Does :meth:`inspect` do anything? It costs a read where it does."""
+
+    @property
+    def delivers(self) -> bool:
+        """Does :meth:`deliver` do anything? Its claim costs two transactions."""
 
     def validate(self, upload: Upload) -> None:
         """Before the first byte."""

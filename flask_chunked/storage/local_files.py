@@ -147,7 +147,13 @@ def splice_all(pipe: int, target: int, to: int, count: int) -> None:
     :param to: offset in the target.
     """
     while count:
-        moved = os.splice(pipe, target, count, offset_dst=to)
+        try:
+            moved = os.splice(pipe, target, count, offset_dst=to)
+        except OSError as error:
+            # This file system wants to see the bytes.
+            if error.errno != errno.EINVAL:
+                raise
+            moved = write_all(target, os.read(pipe, min(_BLOCK, count)), to)
         to += moved
         count -= moved
 

@@ -148,6 +148,8 @@ class MemoryRepository:
         digest: str | None,
         event_id: UUID | None,
         at: datetime,
+        *,
+        delivered: bool = False,
     ) -> Upload | None:
         self._enter("complete")
         return self._move(
@@ -156,6 +158,7 @@ class MemoryRepository:
             digest=digest,
             event_id=event_id,
             completed_at=at,
+            delivered_at=at if delivered else None,
         )
 
     def begin_termination(self, upload_id: UUID) -> Upload | None:
@@ -208,10 +211,13 @@ class RecordingPolicy:
     """A policy that keeps what it was asked, and refuses what it is told to.
 
     :ivar refusals: hook -> the error that it raises.
+    :ivar inspects: is its ``inspect`` of interest?
+    :ivar delivers: is its ``deliver``?
     """
 
     def __init__(self) -> None:
         self.inspects = True
+        self.delivers = True
         self.calls: list[tuple[str, object]] = []
         self.refusals: dict[str, BaseException] = {}
 

@@ -458,3 +458,14 @@ def test_a_storage_that_fails_at_the_end_can_be_asked_again(
             bench.engine.terminate(upload)
     bench.engine.terminate(upload)
     assert bench.repository.rows == {}
+
+
+def test_an_event_that_nobody_wants_is_delivered_with_the_completion(
+    bench: Bench,
+) -> None:
+    bench.policy.delivers = False
+    upload = bench.filled()
+    done = bench.engine.complete(upload, None).upload
+    assert done.delivered_at == done.completed_at == bench.clock.now
+    assert bench.policy.seen("deliver") == []
+    assert list(bench.engine.deliver_pending(timedelta(0))) == []

@@ -21,6 +21,7 @@ CALLS = (
     (os, "ftruncate"),
     (os, "pwrite"),
     (os, "pread"),
+    (os, "splice"),
     (os, "copy_file_range"),
     (os, "rename"),
     (os, "replace"),

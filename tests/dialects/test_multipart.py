@@ -1,0 +1,176 @@
+"""Forms: what goes past the decoder, and what only looks as if it might."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from werkzeug.formparser import MultiPartParser
+
+from flask_chunked.dialects import multipart
+from flask_chunked.dialects.multipart import FormTooLarge, MultipartForm
+from flask_chunked.exceptions import MalformedBody
+
+BOUNDARY = b"x--y"
+
+
+class Kept:
+    """A part in memory."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def write(self, block: memoryview) -> int:
+        self.content += bytes(block)
+        return len(block)
+
+
+def parse(
+    body: bytes, sizes: list[int], *, max_parts: int = 10, max_text: int = 1000
+) -> tuple[dict[str, str], list[tuple[str, str, str | None, bytes]]]:
+    """Fields and files of a body that arrives in reads of these sizes, repeated."""
+    source = io.BytesIO(body)
+    turn = iter(sizes * (len(body) + 2))
+    parts: list[tuple[str, str | None, Kept]] = []
+
+    def read_into(view: memoryview) -> int:
+        return source.readinto(view[: next(turn)])
+
+    def new_file(filename: str, content_type: str | None) -> Kept:
+        parts.append((filename, content_type, Kept()))
+        return parts[-1][2]
+
+    form = MultipartForm(
+        read_into, BOUNDARY, new_file=new_file, max_parts=max_parts, max_text=max_text
+    )
+    form.parse()
+    files = [
+        (name, filename, content_type, kept.content)
+        for name, (filename, content_type, kept) in zip(
+            form.file_names, parts, strict=True
+        )
+    ]
+    return form.fields, files
+
+
+def file_part(content: bytes, line: bytes = b"\r\n") -> bytes:
+    head = b'Content-Disposition: form-data; name="file"; filename="a.bin"'
+    kind = b"Content-Type: image/png"
+    return line.join([b"--" + BOUNDARY, head, kind, b"", content, b""])
+
+
+def field_part(name: str, text: str) -> bytes:
+    head = f'Content-Disposition: form-data; name="{name}"'.encode()
+    return b"\r\n".join([b"--" + BOUNDARY, head, b"", text.encode(), b""])
+
+
+END = b"--" + BOUNDARY + b"--\r\n"
+PIECES = st.sampled_from(
+    [
+        b"--" + BOUNDARY,
+        b"\r\n--" + BOUNDARY[:2],
+        b"\r\n--" + BOUNDARY + b"z",
+        b"\n--",
+        b"\r\n",
+        b"\r",
+        b"-",
+        b"x",
+        b"plain " * 7,
+        b"\0\xff",
+    ]
+)
+#: A file that holds its own boundary is no file of this form.
+REAL = re.compile(rb"(?:^|[\r\n])--x--y(?:--|\s|$)")
+CONTENTS = (
+    st.lists(PIECES, max_size=12)
+    .map(b"".join)
+    .filter(lambda content: REAL.search(content) is None)
+)
+SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=5)
+
+
+def in_memory(*arguments: object, **named: object) -> io.BytesIO:
+    return io.BytesIO()
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=CONTENTS, sizes=SIZES, buffer=st.integers(8, 64), crlf=st.booleans())
+def test_it_reads_what_the_decoder_reads(
+    content: bytes, sizes: list[int], buffer: int, crlf: bool
+) -> None:
+    line = b"\r\n" if crlf else b"\n"
+    body = field_part("a", "1") + file_part(content, line) + field_part("b", "ü") + END
+    expected: object
+    try:
+        fields, files = MultiPartParser(in_memory).parse(
+            io.BytesIO(body), BOUNDARY, len(body)
+        )
+        expected = (
+            dict(fields.items()),
+            [
+                (name, file.filename, file.content_type, file.stream.read())
+                for name, file in files.items(multi=True)
+            ],
+        )
+    except ValueError:
+        expected = MalformedBody
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multipart, "BUFFER_SIZE", buffer)
+        got: object
+        try:
+            got = parse(body, sizes)
+        except MalformedBody:
+            got = MalformedBody
+    assert got == expected
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, multipart.BUFFER_SIZE])
+def test_a_large_file_is_whole(size: int) -> None:
+    content = bytes(range(256)) * 9000
+    fields, files = parse(file_part(content) + END, [size * 37])
+    assert (fields, files) == ({}, [("file", "a.bin", "image/png", content)])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no form",
+        END[:-4],
+        file_part(b"abc"),
+        file_part(b"abc")[:-1],
+        file_part(b"abc") + b"--" + BOUNDARY,
+        b"--" + BOUNDARY + b"\r\n\r\nno headers\r\n" + END,
+        b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data\r\n",
+        b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="\xff',
+        field_part("a", "1")[:-3],
+    ],
+    ids=range(10),
+)
+def test_what_is_no_form_is_refused(body: bytes) -> None:
+    for sizes in ([1], [1000]):
+        with pytest.raises(MalformedBody):
+            parse(body, sizes)
+
+
+def test_too_many_parts_are_too_large() -> None:
+    body = field_part("a", "1") * 3 + END
+    assert parse(body, [50], max_parts=3)[0] == {"a": "1"}
+    with pytest.raises(FormTooLarge):
+        parse(body, [50], max_parts=2)
+
+
+def test_too_much_text_is_too_large() -> None:
+    body = field_part("a", "12345") + field_part("b", "12345") + END
+    assert len(parse(body, [50], max_text=10)[0]) == 2
+    with pytest.raises(FormTooLarge):
+        parse(body, [50], max_text=9)
+
+
+def test_headers_without_end_are_too_large() -> None:
+    body = b"--" + BOUNDARY + b"\r\nX: " + b"x" * (5 * 2**20)
+    with pytest.raises(FormTooLarge):
+        parse(body, [2**20])
