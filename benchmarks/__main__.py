@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from benchmarks import bodies, machine, plot, report
+from benchmarks import bodies, machine, plot, report, small
 from benchmarks.client import MIB
 from benchmarks.install import CACHE, HERE
 from benchmarks.measure import Plan, measure, say, select
@@ -21,6 +21,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Plan]] = {
     "chunks": bodies.chunks,
     "forms": bodies.forms,
     "completion": bodies.completion,
+    "small": small.small,
 }
 
 
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         help="of completion, growth and memory",
     )
     made.add_argument("--uploads", type=int, default=defaults.uploads, metavar="N")
+    made.add_argument("--threads", type=int, default=defaults.threads, metavar="N")
     made.add_argument("--rows", type=int, default=defaults.rows, metavar="N")
     made.add_argument("--clients", type=int, default=defaults.clients, metavar="N")
     made.add_argument("--seconds", type=int, default=defaults.seconds, metavar="N")

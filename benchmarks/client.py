@@ -207,14 +207,15 @@ class Source:
                 sent = os.sendfile(connection.fileno(), self._file, offset, left)
                 offset, left = offset + sent, left - sent
 
-    def digest(self, name: str, length: int) -> str:
-        """Digest of the first bytes, in hex; computed once."""
-        return self._digest(name, length)
+    def digest(self, name: str, part: Slice) -> str:
+        """Digest of a part, in hex; computed once."""
+        return self._digest(name, part)
 
-    def _compute_digest(self, name: str, length: int) -> str:
+    def _compute_digest(self, name: str, part: Slice) -> str:
         digest = hashlib.new(name)
-        for offset in range(0, length, 4 * MIB):
-            digest.update(self.read(Slice(offset, min(4 * MIB, length - offset))))
+        for done in range(0, part.length, 4 * MIB):
+            size = min(4 * MIB, part.length - done)
+            digest.update(self.read(Slice(part.offset + done, size)))
         return digest.hexdigest()
 
 

@@ -39,6 +39,11 @@ class Job:
     number: int = 0
     start: int = 0
 
+    @property
+    def content(self) -> Slice:
+        """All of the file."""
+        return Slice(self.start, self.length)
+
     def pieces(self) -> Iterator[tuple[int, Slice]]:
         """Offset in the file and the slice of the source, chunk by chunk."""
         step = self.chunk or self.length
@@ -77,8 +82,7 @@ def tus(job: Job) -> Conversation:
 def tus_at_once(job: Job) -> Conversation:
     """tus 1.0.0: creation with upload, one request."""
     headers = (_TUS, _TUS_BODY, ("Upload-Length", str(job.length)))
-    content = Slice(job.start, job.length)
-    answer = yield Request("POST", job.prefix, headers, content=content)
+    answer = yield Request("POST", job.prefix, headers, content=job.content)
     if expect(answer, 201).headers.get("upload-offset") != str(job.length):
         raise ClientError(f"not all stored: {answer.headers}")
 
@@ -104,7 +108,7 @@ def content_range(*, form: bool, digest: str | None) -> Dialect:
         if digest is None:
             body = b""
         else:
-            value = job.source.digest(digest, job.length)
+            value = job.source.digest(digest, job.content)
             body = f"{digest}={value}".encode()
         answer = yield Request(
             "POST", path, (_FIELDS,), before=body, part="finish", fresh=True
@@ -142,13 +146,12 @@ def _wrapped(
 def put(job: Job) -> Conversation:
     """One plain PUT: nginx and the sinks."""
     path = f"{job.prefix}f{job.number}.bin"
-    content = Slice(job.start, job.length)
-    answer = yield Request("PUT", path, (_OCTETS,), content=content)
+    answer = yield Request("PUT", path, (_OCTETS,), content=job.content)
     expect(answer, 200, 201, 204)
 
 
 def put_hashed(job: Job) -> Conversation:
     """One plain PUT to a receiver that answers with the MD5."""
-    answer = yield Request("PUT", "/", content=Slice(job.start, job.length))
-    if expect(answer, 200).body.decode() != job.source.digest("md5", job.length):
+    answer = yield Request("PUT", "/", content=job.content)
+    if expect(answer, 200).body.decode() != job.source.digest("md5", job.content):
         raise ClientError(f"wrong digest: {answer.body!r}")

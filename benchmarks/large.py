@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.client import MIB, ClientError, Connection, Source
+from benchmarks.client import MIB, ClientError, Connection, Slice, Source
 from benchmarks.dialects import Conversation, Dialect, Job
 from benchmarks.figures import Sample
 from benchmarks.measure import Turn
@@ -77,7 +77,7 @@ def upload(
         server = turn.server
         job = Job(turn.source, server.receiver.prefix, size, step, turn.serial)
         if digest:
-            turn.source.digest(digest, size)
+            turn.source.digest(digest, job.content)
         server.processes.forget_peak()
         before = server.processes.cpu_seconds()
         with Connection(server.port, turn.source) as connection:
@@ -115,7 +115,7 @@ def check(server: Server, source: Source, size: int, *, thorough: bool) -> None:
     if [path.stat().st_size for path in stored] != [size]:
         found = [(path.name, path.stat().st_size) for path in stored]
         raise ClientError(f"stored {found}, not one file of {size} bytes")
-    if thorough and sha256(stored[0]) != source.digest("sha256", size):
+    if thorough and sha256(stored[0]) != source.digest("sha256", Slice(0, size)):
         raise ClientError("the stored bytes are not those that were sent")
 
 

@@ -16,6 +16,7 @@ class Options:
     :param sizes: of the uploads of benchmarks that compare several.
     :param uploads: so many small ones.
     :param rows: of the large table.
+    :param threads: of each of our two workers where the uploads are small.
     :param clients: slow clients beside the fast one.
     :param seconds: that a slow client is silent before it is given up.
     """
@@ -25,6 +26,7 @@ class Options:
     sizes: tuple[int, ...] = ()
     peers: tuple[str, ...] = PEERS
     uploads: int = 2000
+    threads: int = 8
     rows: int = 1_000_000
     clients: int = 200
     seconds: int = 3
