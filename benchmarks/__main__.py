@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from benchmarks import bodies, machine, plot, report, small
+from benchmarks import bodies, growth, machine, plot, report, slow, small
 from benchmarks.client import MIB
 from benchmarks.install import CACHE, HERE
 from benchmarks.measure import Plan, measure, say, select
@@ -22,6 +22,11 @@ BENCHMARKS: Mapping[str, Callable[[Options], Plan]] = {
     "forms": bodies.forms,
     "completion": bodies.completion,
     "small": small.small,
+    "slow": slow.slow,
+    "silent": slow.silence,
+    "growth": growth.sizes,
+    "rows": growth.rows,
+    "memory": growth.memory,
 }
 
 

@@ -103,19 +103,29 @@ def upload(
     return work
 
 
-def check(server: Server, source: Source, size: int, *, thorough: bool) -> None:
+def check(
+    server: Server, source: Source, size: int, *, thorough: bool, count: int = 1
+) -> None:
     """Nothing that is wrong is fast.
 
+    :param size: of each file, which begins where the source does.
     :param thorough: compare the content as well.
-    :raises ClientError: not one file of this size, or other bytes in it.
+    :param count: of the files.
+    :raises ClientError: other files than these, or other bytes in them.
     """
     if not server.receiver.content:
         return
     stored = server.stored()
-    if [path.stat().st_size for path in stored] != [size]:
-        found = [(path.name, path.stat().st_size) for path in stored]
-        raise ClientError(f"stored {found}, not one file of {size} bytes")
-    if thorough and sha256(stored[0]) != source.digest("sha256", Slice(0, size)):
+    found = [path.stat().st_size for path in stored]
+    if found != [size] * count:
+        raise ClientError(
+            f"stored {len(found)} files of {sorted(set(found))[:5]} bytes, "
+            f"not {count} of {size}"
+        )
+    if not thorough:
+        return
+    sent = source.digest("sha256", Slice(0, size))
+    if any(sha256(path) != sent for path in stored):
         raise ClientError("the stored bytes are not those that were sent")
 
 

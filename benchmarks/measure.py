@@ -165,7 +165,8 @@ def _take(case: Case, turn: Turn, measured: Measured) -> bool:
     except Exception as error:
         # One case that fails must not take the measurements of the others along.
         words = turn.server.processes.last_words()
-        measured.failed[case.label] = f"{type(error).__name__}: {error} ({words})"
+        what = f"{type(error).__name__}: {error}"[:500]
+        measured.failed[case.label] = f"{what} ({words})"
         measured.samples.pop(case.label, None)
         say(f"  FAILED {case.label}: {measured.failed[case.label]}")
         if not isinstance(error, (ClientError, OSError)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -82,7 +83,7 @@ class Server:
         """The finished files."""
         root = self.place.directory / self.receiver.content
         found = root.rglob(self.receiver.pattern) if self.receiver.content else ()
-        return [path for path in found if path.suffix != ".json" and path.is_file()]
+        return [path for path in found if _is_finished(path)]
 
     def forget_files(self) -> None:
         """Remove the finished files."""
@@ -94,6 +95,16 @@ class Server:
         """Stop it and remove its directory."""
         self.processes.stop()
         shutil.rmtree(self.place.directory, ignore_errors=True)
+
+
+def _is_finished(path: Path) -> bool:
+    """A file; where @tus/server tells beside it how long it will be, so long."""
+    if path.suffix == ".json" or not path.is_file():
+        return False
+    told = path.with_name(f"{path.name}.json")
+    if not told.is_file():
+        return True
+    return bool(json.loads(told.read_text())["size"] == path.stat().st_size)
 
 
 def gunicorn(
