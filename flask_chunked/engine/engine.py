@@ -197,7 +197,7 @@ class Engine:
         """The error for a chunk at ``start``, told from what the row says."""
         if upload.status is Status.COMPLETE:
             return AlreadyComplete()
-        return OffsetMismatch(expected=upload.offset, provided=start)
+        return self.wrong_offset(upload, start)
 
     def take_over(self, upload: Upload) -> Upload:
         """Bump the fence, so that the offset told is accepted by the next append.
@@ -277,6 +277,8 @@ class Engine:
 
         While members are incomplete only the length is noted, as soon as it is known.
         """
+        if final.status is Status.COMPLETING:
+            return self.complete(final, None).upload
         if final.status is not Status.UPLOADING:
             return final
         length = members.length

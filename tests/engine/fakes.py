@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 from uuid import UUID
 
 from flask_chunked.engine.engine import Engine
@@ -323,10 +324,25 @@ class Bench:
             clock=self.clock,
         )
 
-    def create(self, length: int | None = 10) -> Upload:
+    def create(self, length: int | None = 10, **more: Any) -> Upload:
+        """:param more: further fields of the new upload."""
         return self.engine.create(
-            NewUpload(user="ann", filename="a.bin", length=length, dialect="test")
+            NewUpload("ann", "a.bin", length=length, dialect="test", **more)
         )
+
+    def partial(self, content: bytes, length: int | None = None) -> Upload:
+        """A partial upload that begins with these bytes; complete without a length."""
+        upload = self.create(length or len(content), partial=True)
+        reader = ScriptedReader(content)
+        upload = self.engine.append_stream(upload, 0, None, reader)
+        if upload.offset == upload.length:
+            upload = self.engine.complete(upload, None).upload
+        return upload
+
+    def final(self, *partials: Upload) -> Upload:
+        """The row of a final upload; nothing of it is made."""
+        urls = " ".join(str(partial.id) for partial in partials)
+        return self.create(None, concat=f"final;{urls}")
 
     def filled(self, content: bytes = b"0123456789") -> Upload:
         upload = self.create(len(content))

@@ -1,0 +1,1 @@
+"""Measures real servers beside one another: ``./run bench``."""

@@ -1,0 +1,416 @@
+"""Final uploads: members, order, waiting, and what a crash leaves to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from flask_chunked.engine import intake as intake_module
+from flask_chunked.engine.concatenation import Members
+from flask_chunked.engine.records import Upload
+from flask_chunked.engine.states import Status
+from flask_chunked.exceptions import (
+    AlreadyComplete,
+    BytesMissing,
+    ChunkedUploadError,
+    DatabaseUnavailable,
+    NotAPartial,
+    OffsetMismatch,
+    PartialMissing,
+    Superseded,
+    UnknownUpload,
+    UploadExpired,
+)
+from tests.engine.fakes import Bench, ScriptedReader
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def members(bench: Bench, *partials: Upload) -> Members:
+    return bench.engine.members([partial.id for partial in partials])
+
+
+def assemble(bench: Bench, final: Upload, *partials: Upload) -> Upload:
+    return bench.engine.assemble(bench.row(final), members(bench, *partials))
+
+
+# -- members ---------------------------------------------------------------------------
+
+
+def test_members_keep_order_and_repeats_and_are_read_once(bench: Bench) -> None:
+    a, b = bench.partial(b"abc"), bench.partial(b"de")
+    asked: list[str] = []
+    bench.repository.before = asked.append
+    found = members(bench, b, a, b)
+    assert [upload.id for upload in found.uploads] == [b.id, a.id, b.id]
+    assert found.length == 7
+    assert found.are_complete
+    assert asked == ["get", "get"]
+
+
+def test_a_member_that_never_was_is_missing(bench: Bench) -> None:
+    with pytest.raises(PartialMissing):
+        bench.engine.members([bench.partial(b"abc").id, uuid4()])
+
+
+@pytest.mark.parametrize("status", [Status.TERMINATING, Status.EXPIRED])
+def test_a_member_that_was_given_up_is_missing(bench: Bench, status: Status) -> None:
+    a = bench.partial(b"abc")
+    bench.repository.rows[a.id] = replace(bench.row(a), status=status)
+    with pytest.raises(PartialMissing):
+        members(bench, a)
+
+
+def test_only_partial_uploads_may_be_members(bench: Bench) -> None:
+    for other in (bench.filled(), bench.final(bench.partial(b"abc"))):
+        with pytest.raises(NotAPartial):
+            members(bench, bench.partial(b"abc"), other)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "total"),
+    [
+        pytest.param([3, 4], 7, id="known"),
+        pytest.param([3, None], None, id="one-deferred"),
+        pytest.param([None, None], None, id="all-deferred"),
+        pytest.param([None, 0], None, id="deferred-and-empty"),
+        pytest.param([0, 0], 0, id="empty"),
+    ],
+)
+def test_the_length_is_the_sum_once_all_are_known(
+    bench: Bench, lengths: Sequence[int | None], total: int | None
+) -> None:
+    uploads = [bench.create(length, partial=True) for length in lengths]
+    assert members(bench, *uploads).length == total
+
+
+@pytest.mark.parametrize(
+    ("offset", "left"),
+    [
+        pytest.param(0, [("a", 0), ("b", 0), ("a", 0)], id="nothing-made"),
+        pytest.param(2, [("a", 2), ("b", 0), ("a", 0)], id="inside-the-first"),
+        pytest.param(3, [("b", 0), ("a", 0)], id="at-a-border"),
+        pytest.param(4, [("b", 1), ("a", 0)], id="inside-the-second"),
+        pytest.param(7, [("a", 2)], id="inside-the-repeat"),
+        pytest.param(8, [], id="all-made"),
+    ],
+)
+def test_what_is_left_behind_an_offset(
+    bench: Bench, offset: int, left: list[tuple[str, int]]
+) -> None:
+    a, b, empty = bench.partial(b"abc"), bench.partial(b"de"), bench.partial(b"")
+    names = {a.storage_key: "a", b.storage_key: "b"}
+    found = members(bench, a, empty, b, a).from_offset(offset)
+    assert [(names[blob.key], start) for blob, start in found] == left
+
+
+def test_a_member_whose_file_was_moved_away_is_missing_bytes(bench: Bench) -> None:
+    a = bench.partial(b"abc")
+    bench.repository.rows[a.id] = replace(bench.row(a), storage_key=None)
+    final = bench.final(a)
+    with pytest.raises(BytesMissing):
+        assemble(bench, final, a)
+    assert bench.row(final).offset == 0
+
+
+# -- partial uploads -------------------------------------------------------------------
+
+
+def test_a_partial_upload_is_neither_verified_nor_delivered(bench: Bench) -> None:
+    a = bench.partial(b"abc")
+    assert a.is_complete
+    assert (a.event_id, a.delivered_at) == (None, None)
+    assert bench.policy.seen("completed") == [3]
+    assert bench.policy.seen("verify") == bench.policy.seen("deliver") == []
+
+
+# -- making ----------------------------------------------------------------------------
+
+
+def test_a_final_upload_is_its_members_in_order(bench: Bench) -> None:
+    a, b = bench.partial(b"abc"), bench.partial(b"de")
+    final = bench.final(b, a, b)
+    made = assemble(bench, final, b, a, b)
+    assert (made.status, made.offset, made.length) == (Status.COMPLETE, 7, 7)
+    assert bench.stored(final) == b"deabcde"
+    assert bench.policy.seen("verify") == [7]
+    assert bench.policy.seen("deliver") == [made.event_id]
+
+
+def test_partial_uploads_stay_as_they_are(bench: Bench) -> None:
+    a, b = bench.partial(b"abc"), bench.partial(b"de")
+    before = [bench.row(a), bench.row(b)]
+    assemble(bench, bench.final(a, b), a, b)
+    assert [bench.row(a), bench.row(b)] == before
+    assert (bench.stored(a), bench.stored(b)) == (b"abc", b"de")
+
+
+def test_a_final_upload_keeps_its_bytes_when_a_partial_one_goes(bench: Bench) -> None:
+    a, b = bench.partial(b"abc"), bench.partial(b"de")
+    final = bench.final(a, b)
+    assemble(bench, final, a, b)
+    bench.engine.terminate(a)
+    assert bench.stored(final) == b"abcde"
+
+
+def test_a_final_upload_of_nothing_is_complete(bench: Bench) -> None:
+    a, b = bench.partial(b""), bench.partial(b"")
+    made = assemble(bench, bench.final(a, b), a, b)
+    assert (made.status, made.length) == (Status.COMPLETE, 0)
+
+
+def test_made_again_it_is_the_same(bench: Bench) -> None:
+    a = bench.partial(b"abc")
+    final = bench.final(a)
+    assemble(bench, final, a)
+    made = bench.row(final)
+    assert assemble(bench, final, a) == bench.row(final) == made
+    assert len(bench.policy.seen("deliver")) == 1
+
+
+def test_the_first_bytes_are_inspected(bench: Bench) -> None:
+    a, b = bench.partial(b"abc"), bench.partial(b"de")
+    del bench.policy.calls[:]
+    assemble(bench, bench.final(a, b), a, b)
+    assert bench.policy.seen("inspect") == [b"abcde"]
+
+
+def test_a_refused_head_removes_the_final_upload_alone(bench: Bench) -> None:
+    a = bench.partial(b"abc")
+    final = bench.final(a)
+    bench.policy.refusals["inspect"] = ChunkedUploadError("no")
+    with pytest.raises(ChunkedUploadError, match="no"):
+        assemble(bench, final, a)
+    assert set(bench.repository.rows) == {a.id}
+    assert [item.size for item in bench.storage.stored()] == [3]
+
+
+# -- waiting for members ---------------------------------------------------------------
+
+
+def test_nothing_is_made_before_all_members_are_complete(bench: Bench) -> None:
+    a, b = bench.partial(b"abc"), bench.partial(b"d", 2)
+    final = bench.final(a, b)
+    waiting = assemble(bench, final, a, b)
+    assert (waiting.status, waiting.offset, waiting.length) == (Status.UPLOADING, 0, 5)
+    bench.engine.append_stream(b, 1, 2, ScriptedReader(b"e"))
+    assert assemble(bench, final, a, b).offset == 0  # all bytes, but not complete
+    bench.engine.complete(bench.row(b), None)
+    assert assemble(bench, final, a, b).is_complete
+    assert bench.stored(final) == b"abcde"
+
+
+def test_the_length_is_noted_as_soon_as_it_is_known(bench: Bench) -> None:
+    a = bench.create(None, partial=True)
+    final = bench.final(a)
+    assert assemble(bench, final, a).length is None
+    bench.engine.declare_length(a, 3)
+    assert assemble(bench, final, a).length == 3
+    assert assemble(bench, final, a).length == 3
+
+
+def test_open_finals_that_name_a_partial_wait_for_it(bench: Bench) -> None:
+    a, b = bench.partial(b"a", 2), bench.partial(b"b")
+    both, one = bench.final(a, b), bench.final(b)
+    waiting = [final.id for final in bench.engine.finals_waiting_for(b)]
+    assert waiting == [both.id, one.id]
+    assemble(bench, one, b)
+    assert [final.id for final in bench.engine.finals_waiting_for(b)] == [both.id]
+    assert [final.id for final in bench.engine.finals_waiting_for(a)] == [both.id]
+
+
+def test_a_final_upload_that_waited_too_long_is_expired(bench: Bench) -> None:
+    a = bench.partial(b"abc")
+    final = bench.final(a)
+    bench.clock.advance(days=1)
+    with pytest.raises(UploadExpired):
+        assemble(bench, final, a)
+    assert bench.row(final).offset == 0
+
+
+# -- crashes and rivals ----------------------------------------------------------------
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+def crash() -> None:
+    raise Crash
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_crash_costs_one_section_and_it_is_gone_on_with(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr(intake_module, "COPY_BYTES", 4)
+    a, b = bench.partial(b"abcdef"), bench.partial(b"ghijk")
+    final = bench.final(a, b)
+    commits = 0
+
+    def before(name: str) -> None:
+        nonlocal commits
+        if name == "advance":
+            commits += 1
+            if commits == step + 1:
+                crash()
+
+    bench.repository.before = before
+    with pytest.raises(Crash):
+        assemble(bench, final, a, b)
+    bench.repository.before = lambda name: None
+    offset = [0, 4, 6, 10][step]
+    assert bench.row(final).offset == offset
+    # What was copied and not committed is there as a dead tail, and is cut.
+    blob = bench.row(final).blob
+    assert blob is not None
+    assert (bench.storage.measure(blob) or 0) > offset
+    assert assemble(bench, final, a, b).is_complete
+    assert bench.stored(final) == b"abcdefghijk"
+
+
+def test_copying_commits_in_sections(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "COPY_BYTES", 4)
+    a = bench.partial(b"abcdefghij")
+    final = bench.final(a)
+    offsets: list[int] = []
+    bench.repository.before = lambda name: (
+        offsets.append(bench.row(final).offset) if name == "advance" else None
+    )
+    assemble(bench, final, a)
+    assert offsets == [0, 4, 8]
+
+
+def test_a_completion_that_died_is_carried_on(bench: Bench) -> None:
+    a = bench.partial(b"abc")
+    final = bench.final(a)
+    bench.repository.failing = {"complete"}
+    with pytest.raises(DatabaseUnavailable):
+        assemble(bench, final, a)
+    assert bench.row(final).status is Status.COMPLETING
+    bench.repository.failing = set()
+    assert assemble(bench, final, a).is_complete
+    assert bench.stored(final) == b"abc"
+
+
+def test_a_final_upload_that_was_made_and_not_completed_is_completed(
+    bench: Bench,
+) -> None:
+    a = bench.partial(b"abc")
+    final = bench.final(a)
+    bench.policy.refusals["verify"] = ChunkedUploadError("not today")
+    with pytest.raises(ChunkedUploadError, match="not today"):
+        assemble(bench, final, a)
+    fence = bench.row(final).fence
+    del bench.policy.refusals["verify"]
+    assert assemble(bench, final, a).is_complete
+    assert bench.policy.seen("verify") == [3, 3]
+    # Begun, refused, begun, complete: nobody claimed it for bytes again.
+    assert bench.row(final).fence == fence + 2
+
+
+class HalfMade:
+    """A final upload of ten bytes; something happens when four of them are made."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.member = bench.partial(b"abcdefghij")
+        self.final = bench.final(self.member)
+        self._bench = bench
+
+    def make(self, happens: Callable[[], object]) -> Upload:
+        def before(name: str) -> None:
+            if name == "holds" and self._bench.row(self.final).offset == 4:
+                self._bench.repository.before = lambda _: None
+                happens()
+
+        self._bench.repository.before = before
+        return assemble(self._bench, self.final, self.member)
+
+
+@pytest.fixture
+def half_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> HalfMade:
+    monkeypatch.setattr(intake_module, "COPY_BYTES", 4)
+    return HalfMade(bench)
+
+
+def test_a_maker_that_was_overtaken_stops(bench: Bench, half_made: HalfMade) -> None:
+    final = half_made.final
+    with pytest.raises(Superseded) as caught:
+        half_made.make(lambda: bench.repository.claim(final.id, 4))
+    assert caught.value.expected == bench.row(final).offset == 4
+    assert assemble(bench, final, half_made.member).is_complete
+    assert bench.stored(final) == b"abcdefghij"
+
+
+def test_a_final_upload_removed_while_it_is_made_leaves_no_bytes(
+    bench: Bench, half_made: HalfMade
+) -> None:
+    with pytest.raises(UnknownUpload):
+        half_made.make(lambda: bench.engine.terminate(half_made.final))
+    assert set(bench.repository.rows) == {half_made.member.id}
+    assert [item.size for item in bench.storage.stored()] == [10]
+
+
+def test_a_member_removed_in_mid_copy_is_told(
+    bench: Bench, half_made: HalfMade
+) -> None:
+    final, member = half_made.final, half_made.member
+    with pytest.raises(BytesMissing):
+        half_made.make(lambda: bench.engine.terminate(member))
+    assert bench.row(final).offset == 4
+    with pytest.raises(PartialMissing):
+        members(bench, member)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_maker_that_comes_late_goes_by_the_row(
+    bench: Bench, half_made: HalfMade, is_done: bool
+) -> None:
+    stale = bench.row(half_made.final)
+    if is_done:
+        assemble(bench, half_made.final, half_made.member)
+    else:
+        with pytest.raises(Crash):
+            half_made.make(crash)
+    made = bench.engine.assemble(stale, members(bench, half_made.member))
+    assert made.is_complete
+    assert bench.stored(made) == b"abcdefghij"
+    assert len(bench.policy.seen("deliver")) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [("claim and advance", OffsetMismatch), ("complete", AlreadyComplete)],
+)
+def test_a_maker_that_loses_the_claim_writes_nothing(
+    bench: Bench,
+    half_made: HalfMade,
+    event: str,
+    error: type[ChunkedUploadError],
+) -> None:
+    final, member = half_made.final, half_made.member
+
+    def rival(name: str) -> None:
+        if name != "claim":
+            return
+        bench.repository.before = lambda _: None
+        if event == "complete":
+            assemble(bench, final, member)
+        else:
+            with pytest.raises(Crash):
+                half_made.make(crash)
+
+    bench.repository.before = rival
+    with pytest.raises(error):
+        assemble(bench, final, member)
+    assert bench.row(final).offset == (10 if event == "complete" else 4)
+    assert assemble(bench, final, member).is_complete
+    assert bench.stored(final) == b"abcdefghij"

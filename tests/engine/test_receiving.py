@@ -1,0 +1,143 @@
+"""Readers of this process that are let go when their upload is somebody else's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from uuid import uuid4
+
+import pytest
+
+from flask_chunked.engine.receiving import Receiving
+from flask_chunked.engine.records import Upload
+from flask_chunked.exceptions import (
+    BodyInterrupted,
+    ChunkedUploadError,
+    OffsetMismatch,
+    UnknownUpload,
+)
+from tests.engine.fakes import Bench, ScriptedReader
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_the_reader_of_an_upload_is_interrupted_once() -> None:
+    receiving, reader, other = Receiving(), ScriptedReader(), ScriptedReader()
+    upload_id = uuid4()
+    with receiving.by(upload_id, reader), receiving.by(uuid4(), other):
+        receiving.interrupt(upload_id)
+        receiving.interrupt(upload_id)
+        assert (reader.interrupts, other.interrupts) == (1, 0)
+
+
+def test_nobody_is_interrupted_once_the_request_is_over() -> None:
+    receiving, reader = Receiving(), ScriptedReader()
+    upload_id = uuid4()
+    with pytest.raises(BodyInterrupted), receiving.by(upload_id, reader):
+        raise BodyInterrupted
+    receiving.interrupt(upload_id)
+    assert reader.interrupts == 0
+
+
+def test_a_request_that_ends_does_not_forget_its_successor() -> None:
+    receiving, first, second = Receiving(), ScriptedReader(), ScriptedReader()
+    upload_id = uuid4()
+    overtaken = ExitStack()
+    overtaken.enter_context(receiving.by(upload_id, first))
+    with receiving.by(upload_id, second):
+        overtaken.close()
+        receiving.interrupt(upload_id)
+        assert (first.interrupts, second.interrupts) == (0, 1)
+
+
+class SilentReader:
+    """A body of some bytes and then silence, until somebody interrupts it."""
+
+    ended = False
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._let_go = threading.Event()
+        self.is_waiting = threading.Event()
+
+    def read(self) -> memoryview:
+        content, self._content = self._content, b""
+        return memoryview(content)
+
+    def wait(self) -> None:
+        self.is_waiting.set()
+        assert self._let_go.wait(30), "nobody let the reader go"
+        raise BodyInterrupted
+
+    def interrupt(self) -> None:
+        self._let_go.set()
+
+
+def take_over(bench: Bench, upload: Upload) -> None:
+    assert bench.engine.take_over(upload).offset == 3
+
+
+def append(bench: Bench, upload: Upload) -> None:
+    reader = ScriptedReader(b"def")
+    assert bench.engine.append_stream(upload, 3, 6, reader).offset == 6
+
+
+def terminate(bench: Bench, upload: Upload) -> None:
+    bench.engine.terminate(upload)
+
+
+@pytest.mark.parametrize(
+    ("newer", "error"),
+    [
+        # What it had received was committed before it waited: nothing is lost, and
+        # its body ended like any that is cut.
+        (take_over, BodyInterrupted),
+        (append, BodyInterrupted),
+        (terminate, BodyInterrupted),
+    ],
+)
+def test_a_newer_request_frees_the_thread_of_a_silent_client(
+    bench: Bench,
+    newer: Callable[[Bench, Upload], None],
+    error: type[ChunkedUploadError],
+) -> None:
+    upload = bench.create(10)
+    reader = SilentReader(b"abc")
+    raised: list[Exception] = []
+
+    def receive() -> None:
+        try:
+            bench.engine.append_stream(upload, 0, 10, reader)
+        except ChunkedUploadError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    assert reader.is_waiting.wait(30)
+    newer(bench, upload)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [type(caught) for caught in raised] == [error]
+
+
+def test_a_refused_append_frees_nobody(bench: Bench) -> None:
+    upload = bench.create(10)
+
+    def refused() -> None:
+        with pytest.raises(OffsetMismatch):
+            bench.engine.append_stream(upload, 7, 10, ScriptedReader(b"hij"))
+
+    reader = ScriptedReader(b"abc", None, refused, b"defghij")
+    assert bench.engine.append_stream(upload, 0, 10, reader).offset == 10
+    assert reader.interrupts == 0
+
+
+def test_a_take_over_of_a_removed_upload_frees_nobody(bench: Bench) -> None:
+    upload = bench.create(10)
+    bench.engine.terminate(upload)
+    with pytest.raises(UnknownUpload):
+        bench.engine.take_over(upload)
