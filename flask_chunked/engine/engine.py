@@ -144,7 +144,7 @@ class Engine:
             intake.stream(reader, stop)
         if exact and stop is not None and intake.committed < stop:
             raise ChunkSizeMismatch(intake.committed - start, stop - start)
-        return intake.upload
+        return self._received(intake.upload)
 
     def append_whole(
         self,
@@ -172,7 +172,11 @@ class Engine:
             return current
         with self._intake(claimed) as intake:
             intake.take(stage, file_digest)
-        return intake.upload
+        return self._received(intake.upload)
+
+    def _received(self, upload: Upload) -> Upload:
+        # A length may have been declared beside; nothing else can have changed.
+        return upload if upload.length is not None else self._current(upload.id)
 
     def file_digest(self, upload: Upload) -> FileDigest | None:
         """The digest of the file up to the upload's offset, to be gone on with."""
@@ -197,7 +201,7 @@ class Engine:
         """The error for a chunk at ``start``, told from what the row says."""
         if upload.status is Status.COMPLETE:
             return AlreadyComplete()
-        return self.wrong_offset(upload, start)
+        return OffsetMismatch(expected=upload.offset, provided=start)
 
     def take_over(self, upload: Upload) -> Upload:
         """Bump the fence, so that the offset told is accepted by the next append.

@@ -246,6 +246,13 @@ def test_other_bytes_in_the_last_range_are_a_conflict(bench: Bench) -> None:
     assert caught.value.expected == 3
 
 
+def test_another_range_is_a_conflict_whatever_its_bytes(bench: Bench) -> None:
+    upload = bench.create(6)
+    bench.engine.append_whole(upload, 0, stage_of(bench, b"abc"))
+    with pytest.raises(OffsetMismatch):
+        bench.engine.append_whole(upload, 0, stage_of(bench, b"ab"))
+
+
 def test_append_to_a_removed_upload_is_unknown(bench: Bench) -> None:
     upload = bench.create(6)
     bench.engine.terminate(upload)

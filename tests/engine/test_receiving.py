@@ -68,6 +68,12 @@ class SilentReader:
         content, self._content = self._content, b""
         return memoryview(content)
 
+    def read_ready(self) -> memoryview:
+        return memoryview(b"")
+
+    def pour(self, pipe: int, count: int) -> int | None:
+        return None
+
     def wait(self) -> None:
         self.is_waiting.set()
         assert self._let_go.wait(30), "nobody let the reader go"

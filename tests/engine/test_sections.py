@@ -151,6 +151,14 @@ def test_a_failed_move_keeps_what_was_there_before(
     assert bench.stored(upload) == BLOCK * 2
 
 
+def test_without_a_length_everything_is_poured(
+    bench: Bench, spliced: list[int]
+) -> None:
+    upload = bench.create(None)
+    after = bench.engine.append_stream(upload, 0, None, pouring(BLOCK, BLOCK))
+    assert (after.offset, sum(spliced)) == (100_000, 50_000)
+
+
 def test_nothing_is_poured_beyond_the_end(bench: Bench, spliced: list[int]) -> None:
     upload = create(bench, 60_000)
     reader = pouring(BLOCK, BLOCK)
@@ -286,6 +294,7 @@ def test_a_storage_that_cannot_read_keeps_digests_of_chunks(
     assert after.last_digest == hashlib.sha256(b"12345").hexdigest()
     no_reading(bench, monkeypatch)
     assert bench.engine.is_repeat(after, 50_000, 50_005, after.last_digest)
+    assert not bench.engine.is_repeat(after, 50_000, 50_004, after.last_digest)
     assert not bench.engine.is_repeat(after, 50_000, 50_005, "0" * 64)
 
 
