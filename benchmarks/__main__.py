@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import bodies, growth, machine, plot, report, slow, small
 from benchmarks.client import MIB
 from benchmarks.install import CACHE, HERE
-from benchmarks.measure import Plan, measure, say, select
+from benchmarks.measure import Measured, Plan, measure, say, select
 from benchmarks.options import Options
 from benchmarks.receivers import PEERS
 
@@ -54,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="./run bench", epilog=known)
     made.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
     made.add_argument("--list", action="store_true", help="print the names")
+    made.add_argument(
+        "--show", action="store_true", help="show kept results, measure nothing"
+    )
     made.add_argument("--peers", type=names, default=PEERS, help=",".join(PEERS))
     made.add_argument("--repeat", type=int, default=defaults.repeat, metavar="N")
     made.add_argument("--size", type=mebibytes, default=defaults.size, metavar="MIB")
@@ -107,12 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = replace(Options(), **fields)
     failed = False
     for name in args.names or BENCHMARKS:
-        failed |= run_one(name, options, args)
+        if args.show:
+            show_again(name, args)
+        else:
+            failed |= run_one(name, options, args)
     return int(failed)
 
 
 def run_one(name: str, options: Options, args: argparse.Namespace) -> bool:
-    """Measure, print, write; did something fail?"""
+    """Measure, write, print; did something fail?"""
     plan = BENCHMARKS[name](options)
     plan = replace(plan, cases=select(plan.cases, options.peers))
     say(f"{name}: {plan.title}, {options.repeat} repetitions")
@@ -128,6 +134,22 @@ def run_one(name: str, options: Options, args: argparse.Namespace) -> bool:
         versions=machine.versions(),
     )
     report.write_json(args.results / f"{name}.json", result)
+    show(name, plan, measured, args)
+    return bool(measured.failed)
+
+
+def show_again(name: str, args: argparse.Namespace) -> None:
+    """Print and draw what was kept; nothing is measured."""
+    path = args.results / f"{name}.json"
+    if not path.is_file():
+        say(f"{name}: no results yet")
+        return
+    settings, measured = report.read_json(path)
+    show(name, BENCHMARKS[name](Options.from_json(settings)), measured, args)
+
+
+def show(name: str, plan: Plan, measured: Measured, args: argparse.Namespace) -> None:
+    """Tables on standard output, and where else they and the plot are wanted."""
     print(report.document(plan, measured, ""), flush=True)
     if args.table is not None:
         with args.table.open("a") as file:
@@ -135,7 +157,6 @@ def run_one(name: str, options: Options, args: argparse.Namespace) -> bool:
     if args.plot is not None:
         args.plot.mkdir(parents=True, exist_ok=True)
         (args.plot / f"{name}.svg").write_text(plot.svg(plan, measured))
-    return bool(measured.failed)
 
 
 if __name__ == "__main__":

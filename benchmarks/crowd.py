@@ -43,7 +43,8 @@ class Crowd:
     def __init__(self, port: int, source: Source, width: int) -> None:
         self._port = port
         self._source = source
-        self._idle = [open_socket(port) for _ in range(width)]
+        self._opened: list[socket.socket] = []
+        self._idle = [self._open() for _ in range(width)]
         self._talks: dict[int, _Talk] = {}
         self._poll = select.epoll()
 
@@ -69,13 +70,16 @@ class Crowd:
                         continue
                     seconds.append(time.perf_counter() - done.started)
                     following = next(conversations, None)
-                    if following is None:
-                        done.connection.close()
-                    else:
+                    if following is not None:
                         self._begin(done.connection, following)
         finally:
             self._close()
         return seconds
+
+    def _open(self) -> socket.socket:
+        connection = open_socket(self._port)
+        self._opened.append(connection)
+        return connection
 
     def _begin(self, connection: socket.socket, conversation: Conversation) -> None:
         started = time.perf_counter()
@@ -98,7 +102,8 @@ class Crowd:
         del self._talks[number]
         if response.closes:
             talk.connection.close()
-            talk.connection = open_socket(self._port)
+            self._opened.remove(talk.connection)
+            talk.connection = self._open()
         try:
             talk.request = talk.conversation.send(response)
         except StopIteration:
@@ -107,8 +112,6 @@ class Crowd:
         return None
 
     def _close(self) -> None:
-        for talk in self._talks.values():
-            talk.connection.close()
-        for connection in self._idle:
+        for connection in self._opened:
             connection.close()
         self._poll.close()

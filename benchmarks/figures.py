@@ -25,10 +25,15 @@ class Spread:
 
     def show(self, digits: int = 2) -> str:
         """``median (least-greatest)``; the median alone where it is all there is."""
-        median = f"{self.median:,.{digits}f}"
-        if self.least == self.greatest:
-            return median
-        return f"{median} ({self.least:,.{digits}f}-{self.greatest:,.{digits}f})"
+        median, least, greatest = (
+            f"{value:,.{digits}f}" for value in (self.median, self.least, self.greatest)
+        )
+        return median if least == greatest else f"{median} ({least}-{greatest})"
+
+
+def rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    """Six digits: what is kept is then what is shown."""
+    return {name: float(f"{value:.6g}") for name, value in figures.items()}
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

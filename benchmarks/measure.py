@@ -8,11 +8,11 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.client import ClientError, Source
-from benchmarks.figures import Goal, Sample
+from benchmarks.figures import Goal, Sample, rounded
 from benchmarks.install import Unavailable
 from benchmarks.receivers import Receiver, Server
 
@@ -175,12 +175,7 @@ def _take(case: Case, turn: Turn, measured: Measured) -> bool:
     if turn.is_warm_up:
         turn.server.idle = turn.server.processes.memory("VmRSS")
         return True
-    measured.samples.setdefault(case.label, []).append(sample)
+    measured.samples.setdefault(case.label, []).append(rounded(sample))
     shown = ", ".join(f"{name} {value:.4g}" for name, value in sample.items())
     say(f"  {turn.number + 1}. {case.label}: {shown}")
     return True
-
-
-def labelled(case: Case, label: str) -> Case:
-    """The same under another name."""
-    return replace(case, label=label)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from benchmarks.client import MIB
 from benchmarks.receivers import PEERS
@@ -30,3 +32,14 @@ class Options:
     rows: int = 1_000_000
     clients: int = 200
     seconds: int = 3
+
+    @classmethod
+    def from_json(cls, settings: Mapping[str, Any]) -> Options:
+        """From a result's settings; what newer versions added has its default."""
+        known = {one.name for one in fields(cls)}
+        told: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in settings.items()
+            if name in known
+        }
+        return cls(**told)

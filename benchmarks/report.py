@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from benchmarks.figures import Goal, Spread
+from benchmarks.figures import Goal, Spread, rounded
 from benchmarks.measure import Measured, Plan
 
 Rows = list[list[str]]
@@ -117,8 +118,7 @@ def to_json(
         "versions": dict(versions),
         "settings": dict(settings),
         "cases": {
-            label: {"repetitions": [_rounded(one) for one in samples]}
-            | {"summary": _summary(samples)}
+            label: {"repetitions": samples} | {"summary": _summary(samples)}
             for label, samples in measured.samples.items()
         },
         "goals": [_goal(goal, measured) for goal in plan.goals],
@@ -133,26 +133,25 @@ def write_json(path: Path, result: Mapping[str, object]) -> None:
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> tuple[dict[str, Any], Measured]:
+    """Settings and measurements of a file that :func:`write_json` wrote."""
+    kept = json.loads(path.read_text())
+    samples = {label: case["repetitions"] for label, case in kept["cases"].items()}
+    return kept["settings"], Measured(samples, kept["left_out"], kept["failed"])
+
+
 def _goal(goal: Goal, measured: Measured) -> dict[str, object]:
     values = goal.values(measured.samples)
     return {
         **asdict(goal),
-        "values": [_round(value) for value in values],
-        "spread": _rounded(asdict(Spread.of(values))) if values else None,
+        "values": values,
+        "spread": rounded(asdict(Spread.of(values))) if values else None,
         "verdict": goal.verdict(values),
     }
 
 
 def _summary(samples: Sequence[Mapping[str, float]]) -> dict[str, object]:
     return {
-        metric: _rounded(asdict(Spread.of([sample[metric] for sample in samples])))
+        metric: rounded(asdict(Spread.of([sample[metric] for sample in samples])))
         for metric in samples[0]
     }
-
-
-def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: _round(value) for name, value in figures.items()}
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.6g}")

@@ -85,8 +85,13 @@ def receive(call: Call, upload: Upload, checksum: ChecksumDemand | None) -> Uplo
 
 
 def finish_if_all_is_there(call: Call, upload: Upload) -> Upload:
-    """Offset = length: complete what is still open, whoever created it."""
-    if upload.status is not Status.UPLOADING or upload.offset != upload.length:
+    """Offset = length: complete what is not, whoever created it.
+
+    Also where a completion was begun: it may have died, and who sent the bytes asks
+    only once more.
+    """
+    is_open = upload.status in (Status.UPLOADING, Status.COMPLETING)
+    if not is_open or upload.offset != upload.length:
         return upload
     call.host.authorize(Action.COMPLETE, upload)
     call.host.release_session()
@@ -134,7 +139,7 @@ def _take(call: Call, upload: Upload, patch: Patch) -> Upload:
     engine = call.host.engine
     if upload.status is not Status.UPLOADING:
         # A repeat after a lost answer; a body would have been refused above.
-        return upload
+        return finish_if_all_is_there(call, upload)
     if patch.checksum is None and patch.length is not None and upload.length is None:
         # Before the body: a length that was told survives a body that is cut.
         upload = engine.declare_length(upload, patch.length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from urllib.parse import unquote, urljoin, urlsplit
 from uuid import UUID
@@ -12,10 +13,12 @@ from ..engine.concatenation import Members
 from ..engine.records import NewUpload, Upload
 from ..engine.states import Status
 from ..exceptions import (
+    AlreadyComplete,
+    ChunkedUploadError,
     FinalUpload,
     InvalidCreation,
+    OffsetMismatch,
     PartialMissing,
-    Superseded,
     TooLarge,
     UnknownUpload,
 )
@@ -23,6 +26,8 @@ from ..protocol.tus import CONTENT_TYPE, Concat
 from ..protocol.upload_id import parse_upload_id
 from .base import Action, Call
 from .tus_answers import created
+
+logger = logging.getLogger("flask_chunked")
 
 #: A final upload that nobody makes for so long is gone on with by the next HEAD.
 IDLE = timedelta(seconds=10)
@@ -49,13 +54,11 @@ def create_final(call: Call, concat: Concat, new: NewUpload) -> Response:
         members = engine.members(ids)
     except PartialMissing as error:
         raise UnknownUpload() from error
-    limit = call.host.max_bytes()
-    length = members.length
-    if limit is not None and length is not None and length > limit:
-        raise TooLarge(limit)
+    _require_room(call, members)
     call.host.release_session()
-    upload = engine.create(new)
-    upload = call.subject = engine.assemble(upload, members)
+    upload = call.subject = engine.create(new)
+    # With members read anew: one that was completed meanwhile did not find this row.
+    upload = call.subject = _go_on(call, upload)
     return created(call, upload)
 
 
@@ -83,33 +86,51 @@ def member_ids(call: Call, concat: Concat) -> list[UUID]:
 
 
 def make_waiting_finals(call: Call, partial: Upload) -> None:
-    """A partial upload is complete: perhaps it was the last one of a final upload."""
+    """A partial upload is complete: perhaps it was the last one of a final upload.
+
+    What hinders a final upload is told to whoever asks for that one.
+    """
     for final in call.host.engine.finals_waiting_for(partial):
-        _go_on(call, final)
+        try:
+            _go_on(call, final)
+        except ChunkedUploadError as error:
+            logger.info("final upload %s was not made: %s", final.id, error.code)
 
 
 def resume_if_idle(call: Call, final: Upload) -> Upload:
     """HEAD of a final upload: go on with what a crash has left.
 
     :raises PartialMissing: a member is gone, so that it can never be made.
+    :raises TooLarge: members whose length came late are more than the limit.
     """
     engine = call.host.engine
+    is_idle = engine.clock() - final.last_activity_at >= IDLE
+    if final.status is Status.COMPLETING and is_idle:
+        # All bytes are there, whatever became of the members.
+        return engine.complete(final, None).upload
     if final.status is not Status.UPLOADING:
         return final
     members = _members(call, final)
-    if not members.are_complete or engine.clock() - final.last_activity_at < IDLE:
-        return final
-    return _go_on(call, final)
+    return _go_on(call, final) if is_idle and members.are_complete else final
 
 
 def _go_on(call: Call, final: Upload) -> Upload:
     try:
         return call.host.engine.assemble(final, _members(call, final))
-    except (PartialMissing, Superseded):
+    except (PartialMissing, OffsetMismatch, AlreadyComplete):
         # Never to be made, or just being made by somebody else; HEAD tells which.
         return final
 
 
 def _members(call: Call, final: Upload) -> Members:
     concat = Concat.from_header(final.concat or "")
-    return call.host.engine.members(member_ids(call, concat))
+    members = call.host.engine.members(member_ids(call, concat))
+    _require_room(call, members)
+    return members
+
+
+def _require_room(call: Call, members: Members) -> None:
+    limit = call.host.max_bytes()
+    length = members.length
+    if limit is not None and length is not None and length > limit:
+        raise TooLarge(limit)

@@ -11,9 +11,10 @@ from flask_chunked.storage.local import LocalStorage
 from flask_chunked.storage.memory import MemoryStorage
 
 from .contract import StorageContract
+from .copy_contract import CopyContract
 
 
-class TestLocal(StorageContract):
+class TestLocal(StorageContract, CopyContract):
     local = True
 
     @pytest.fixture(params=[True, False], ids=["durable", "fast"])
@@ -22,7 +23,7 @@ class TestLocal(StorageContract):
         return LocalStorage(settings, lock_timeout=0)
 
 
-class TestLocalWithoutDates(StorageContract):
+class TestLocalWithoutDates(StorageContract, CopyContract):
     local = True
 
     @pytest.fixture
@@ -31,7 +32,7 @@ class TestLocalWithoutDates(StorageContract):
         return LocalStorage(settings, lock_timeout=0)
 
 
-class TestMemory(StorageContract):
+class TestMemory(StorageContract, CopyContract):
     @pytest.fixture
     def storage(self, tmp_path: Path) -> Storage:
         return MemoryStorage(StorageSettings(str(tmp_path)), lock_timeout=0)

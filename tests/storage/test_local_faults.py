@@ -242,6 +242,62 @@ def test_copy_falls_back_to_read_and_write(
     assert read(storage, blob) == b"abc" + chunk
 
 
+@pytest.mark.parametrize("after", [0, 1, 1000])
+def test_a_source_is_copied_from_its_middle_whatever_the_kernel_can(
+    storage: LocalStorage, broken: Break, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    content = os.urandom(700_001)
+    source = finish(storage, append(storage, new_blob(storage), content))
+    real = os.copy_file_range
+    monkeypatch.setattr(
+        os,
+        "copy_file_range",
+        lambda source, target, count, start, to: real(
+            source, target, min(count, 100_000), start, to
+        ),
+    )
+    broken("copy_file_range", errno.EXDEV, after=after)
+    blob = append(storage, new_blob(storage), b"abc")
+    with storage.appender(blob) as appender, appender.exclusive():
+        appender.copy(source, 10_000, 600_000)
+        blob = Blob(blob.key, appender.position)
+    assert read(storage, blob) == b"abc" + content[10_000:610_000]
+
+
+def test_full_disk_in_a_copy_leaves_nothing_behind_the_position(
+    storage: LocalStorage, broken: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = finish(storage, append(storage, new_blob(storage), b"0123456789"))
+    blob = append(storage, new_blob(storage), b"abc")
+    real = os.copy_file_range
+    with monkeypatch.context() as patch, storage.appender(blob) as appender:
+        patch.setattr(
+            os,
+            "copy_file_range",
+            lambda source, target, count, start, to: real(
+                source, target, min(count, 4), start, to
+            ),
+        )
+        broken("copy_file_range", errno.ENOSPC, after=1)
+        with appender.exclusive(), pytest.raises(StorageFull):
+            appender.copy(source, 0, 10)
+        assert appender.position == 3
+    assert storage.measure(blob) == 3
+
+
+def test_copies_leave_no_descriptor_open(storage: LocalStorage) -> None:
+    source = finish(storage, append(storage, new_blob(storage), b"abc"))
+    lost = Blob(source.key, 9)
+    with storage.appender(new_blob(storage)) as appender, appender.exclusive():
+        appender.copy(source, 0, 3)
+        before = os.listdir("/proc/self/fd")
+        for _ in range(3):
+            appender.copy(source, 0, 3)
+            with pytest.raises(BytesMissing):
+                appender.copy(lost, 0, 3)
+        assert os.listdir("/proc/self/fd") == before
+
+
 def test_platform_without_kernel_copies(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,216 @@
+"""tus: completions that died, and several requests that make one final upload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flask import Flask
+
+from flask_chunked import ChunkedUploadBlueprint
+from flask_chunked.dialects.tus_concat import IDLE
+from flask_chunked.engine.records import Upload
+from flask_chunked.engine.states import Status
+from flask_chunked.exceptions import ChunkedUploadError
+from tests.apps import registered, rows
+from tests.conftest import AppFactory
+from tests.dialects.tus import Tus
+
+
+class Refusing(ChunkedUploadBlueprint):
+    """``verify`` raises what it is told to."""
+
+    error: Exception | None = None
+
+    def verify(self, upload: Any) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+def refuse(app: Flask, error: Exception | None) -> None:
+    blueprint = app.blueprints["uploads"]
+    assert isinstance(blueprint, Refusing)
+    blueprint.error = error
+
+
+@pytest.fixture
+def refusing(app_factory: AppFactory) -> Flask:
+    return app_factory(
+        blueprint_class=Refusing,
+        CHUNKED_UPLOAD_DOWNLOADS=True,
+        PROPAGATE_EXCEPTIONS=False,
+    )
+
+
+@pytest.mark.parametrize("again", ["head", "patch"])
+def test_a_completion_that_died_is_carried_on_by_whoever_asks(
+    refusing: Flask, again: str
+) -> None:
+    tus = Tus(refusing.test_client())
+    url = tus.create(3)
+    refuse(refusing, ZeroDivisionError())
+    assert tus.patch(url, 0, b"abc").status_code == 500
+    assert [row.status for row in rows(refusing)] == [Status.COMPLETING]
+    refuse(refusing, None)
+    response = tus.head(url) if again == "head" else tus.patch(url, 3)
+    assert response.headers["Upload-Offset"] == "3"
+    assert tus.content(url) == b"abc"
+
+
+def test_a_final_whose_completion_died_is_completed_by_a_later_head(
+    refusing: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tus = Tus(refusing.test_client())
+    a = tus.partial(b"abc")
+    refuse(refusing, ZeroDivisionError())
+    assert tus.final(a).status_code == 500
+    refuse(refusing, None)
+    (url,) = [f"/uploads/{row.id}" for row in rows(refusing) if not row.partial]
+    # Somebody may be at it just now.
+    assert "Upload-Offset" not in tus.head(url).headers
+    go_on_later(refusing, monkeypatch)
+    tus.delete(a)
+    assert tus.head(url).headers["Upload-Offset"] == "3"
+    assert tus.content(url) == b"abc"
+
+
+def go_on_later(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = registered(app).engine
+    later = datetime.now(timezone.utc) + IDLE + timedelta(seconds=1)
+    monkeypatch.setattr(engine, "clock", lambda: later)
+
+
+# -- several makers of one final upload ------------------------------------------------
+
+
+def before_claim(
+    app: Flask, patch: pytest.MonkeyPatch, act: Callable[[], None]
+) -> None:
+    """Let something happen once, just before the final upload is claimed."""
+    engine = registered(app).engine
+    claim = engine.repository.claim
+
+    def claimed(upload_id: Any, start: int) -> Upload | None:
+        patch.setattr(engine.repository, "claim", claim)
+        act()
+        return claim(upload_id, start)
+
+    patch.setattr(engine.repository, "claim", claimed)
+
+
+def finals(app: Flask) -> list[Upload]:
+    return [row for row in rows(app) if row.concat and not row.partial]
+
+
+def test_a_final_that_another_request_made_first_is_no_error(
+    tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = tus.partial(b"abc")
+    engine = registered(tus_app).engine
+
+    def rival() -> None:
+        (final,) = finals(tus_app)
+        engine.assemble(final, engine.members([UUID(a.rsplit("/")[-1])]))
+
+    before_claim(tus_app, monkeypatch, rival)
+    response = tus.final(a)
+    assert response.status_code == 201
+    assert tus.content(response.headers["Location"]) == b"abc"
+
+
+@pytest.mark.parametrize("method", ["post", "head"])
+def test_a_final_that_another_request_is_making_is_no_error(
+    tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    a = tus.partial(b"abc", 4)
+    url = tus.final(a).headers["Location"]
+    repository = registered(tus_app).engine.repository
+    holds = repository.holds
+
+    def overtaken(upload_id: Any, fence: int, offset: int) -> bool:
+        monkeypatch.setattr(repository, "holds", holds)
+        repository.take_over(upload_id)
+        return holds(upload_id, fence, offset)
+
+    with monkeypatch.context() as patch:
+        # The last member is complete, and nobody has made the final one yet.
+        patch.setattr(repository, "waiting_finals", lambda upload_id: iter(()))
+        tus.patch(a, 3, b"d")
+    monkeypatch.setattr(repository, "holds", overtaken)
+    if method == "post":
+        response = tus.final(a)
+        assert response.status_code == 201
+        url = response.headers["Location"]
+        go_on_later(tus_app, monkeypatch)
+    else:
+        go_on_later(tus_app, monkeypatch)
+        response = tus.head(url)
+        assert response.status_code == 200
+        assert "Upload-Offset" not in response.headers
+    assert tus.head(url).headers["Upload-Offset"] == "4"
+    assert tus.content(url) == b"abcd"
+
+
+def test_members_that_complete_while_the_final_is_created_are_not_overlooked(
+    tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = tus.partial(b"abc", 4)
+    engine = registered(tus_app).engine
+    create = engine.create
+
+    def after_completion(new: Any) -> Upload:
+        monkeypatch.setattr(engine, "create", create)
+        # Too early to find the final upload, too late to be seen complete.
+        assert Tus(tus_app.test_client()).patch(a, 3, b"d").status_code == 204
+        return create(new)
+
+    monkeypatch.setattr(engine, "create", after_completion)
+    url = tus.final(a).headers["Location"]
+    assert tus.head(url).headers["Upload-Offset"] == "4"
+
+
+# -- what becomes of a final is not the business of its members ------------------------
+
+
+def test_a_refused_final_does_not_fail_the_last_member(refusing: Flask) -> None:
+    tus = Tus(refusing.test_client())
+    a = tus.partial(b"abc", 4)
+    url = tus.final(a).headers["Location"]
+    refuse(refusing, ChunkedUploadError("no"))
+    response = tus.patch(a, 3, b"d")
+    assert (response.status_code, response.headers["Upload-Offset"]) == (204, "4")
+    assert "Upload-Offset" not in tus.head(url).headers
+
+
+def test_an_expired_final_does_not_fail_the_last_member(
+    app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = app_factory(CHUNKED_UPLOAD_EXPIRATION_DELTA=timedelta(hours=1))
+    tus = Tus(app.test_client())
+    a = tus.partial(b"abc", 5)
+    url = tus.final(a).headers["Location"]
+    engine = registered(app).engine
+    now = datetime.now(timezone.utc)
+    monkeypatch.setattr(engine, "clock", lambda: now + timedelta(minutes=50))
+    assert tus.patch(a, 3, b"d").status_code == 204
+    monkeypatch.setattr(engine, "clock", lambda: now + timedelta(minutes=70))
+    assert tus.patch(a, 4, b"e").status_code == 204
+    assert tus.head(url).status_code == 410
+
+
+def test_a_final_of_deferred_members_has_the_limit_too(
+    app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = app_factory(CHUNKED_UPLOAD_MAX_BYTES=5)
+    tus = Tus(app.test_client())
+    response = tus.post(Upload_Defer_Length="1", Upload_Concat="partial")
+    a, b = response.headers["Location"], tus.partial(b"abc")
+    url = tus.final(a, b).headers["Location"]
+    assert tus.patch(a, 0, b"def", Upload_Length="3").status_code == 204
+    assert [row.offset for row in finals(app)] == [0]
+    assert tus.head(url).status_code == 413
+    go_on_later(app, monkeypatch)
+    assert tus.head(url).status_code == 413
