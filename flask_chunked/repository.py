@@ -20,7 +20,6 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    update,
 )
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
@@ -28,8 +27,9 @@ from sqlalchemy.sql import ColumnElement
 
 from .database import Database
 from .engine.records import Step, Upload
-from .engine.states import Event, Status, sources, target
+from .engine.states import Event, Status, sources
 from .rows import RowMapper
+from .statements import Statements, values_of
 
 #: Rows fetched at once by the loops of the maintenance commands.
 BATCH = 200
@@ -66,6 +66,7 @@ class SQLRepository:
         self._blueprint = blueprint
         self._rows = RowMapper(model, user_field)
         self._table = self._rows.table
+        self._statements = Statements(self._table)
 
     # -- the port of the engine ----------------------------------------------------
 
@@ -99,8 +100,7 @@ class SQLRepository:
 
     def claim(self, upload_id: UUID, start: int) -> Upload | None:
         """Bump the fence where the upload is open and stands at ``start``."""
-        at_start = self._table.c.offset == start
-        return self._transition(upload_id, Event.APPEND, where=[at_start])
+        return self._transition(upload_id, Event.APPEND, its_offset=start)
 
     def take_over(self, upload_id: UUID) -> Upload | None:
         """Bump the fence where the upload is open."""
@@ -108,53 +108,32 @@ class SQLRepository:
 
     def holds(self, upload_id: UUID, fence: int, offset: int) -> bool:
         """Still open, same fence, same offset?"""
-        c = self._table.c
-        statement = select(c.fence).where(
-            c.id == upload_id,
-            c.fence == fence,
-            c.offset == offset,
-            c.status == Status.UPLOADING.value,
-        )
+        values = {"upload_id": upload_id, "its_fence": fence, "its_offset": offset}
         with self._database.transaction() as connection:
-            return connection.execute(statement).first() is not None
+            found = connection.execute(self._statements.holds, values)
+            return found.first() is not None
 
     def advance(self, step: Step) -> bool:
         """Move the offset, with the storage's receipt, if nobody else did."""
-        c = self._table.c
-        statement = (
-            update(self._table)
-            .where(
-                c.id == step.upload_id,
-                c.fence == step.fence,
-                c.offset == step.old_offset,
-                c.status == Status.UPLOADING.value,
-            )
-            .values(
-                offset=step.offset,
-                last_start=step.start,
-                last_digest=step.digest,
-                last_activity_at=step.at,
-                storage_state=step.state,
-                hash_state=step.hash_state,
-            )
-        )
+        values = {
+            "upload_id": step.upload_id,
+            "its_fence": step.fence,
+            "its_offset": step.old_offset,
+            "new_offset": step.offset,
+            "new_last_start": step.start,
+            "new_last_digest": step.digest,
+            "new_last_activity_at": step.at,
+            "new_storage_state": step.state,
+            "new_hash_state": step.hash_state,
+        }
         with self._database.transaction() as connection:
-            return bool(connection.execute(statement).rowcount == 1)
+            moved = connection.execute(self._statements.advance, values)
+            return bool(moved.rowcount == 1)
 
     def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
         """Store the length, if there is none and no more bytes than that."""
-        c = self._table.c
-        statement = (
-            update(self._table)
-            .where(
-                c.id == upload_id,
-                c.status == Status.UPLOADING.value,
-                c.length.is_(None),
-                c.offset <= length,
-            )
-            .values(length=length)
-        )
-        return self._update(upload_id, statement)
+        statement = self._statements.declare_length
+        return self._update(upload_id, statement, {"new_length": length})
 
     def waiting_finals(self, upload_id: UUID) -> Iterator[Upload]:
         """Open uploads whose concatenation names this one."""
@@ -168,18 +147,13 @@ class SQLRepository:
 
     def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
         """To completing, where all bytes are there."""
-        c = self._table.c
         return self._transition(
-            upload_id,
-            Event.BEGIN_COMPLETION,
-            where=[c.offset == c.length],
-            values={"last_activity_at": at},
+            upload_id, Event.BEGIN_COMPLETION, new_last_activity_at=at
         )
 
     def refuse_completion(self, upload_id: UUID, fence: int) -> None:
         """Back to uploading, if no other completion began since."""
-        mine = self._table.c.fence == fence
-        self._transition(upload_id, Event.REFUSE_COMPLETION, where=[mine], bump=False)
+        self._transition(upload_id, Event.REFUSE_COMPLETION, its_fence=fence)
 
     def complete(
         self,
@@ -194,14 +168,11 @@ class SQLRepository:
         return self._transition(
             upload_id,
             Event.COMPLETE,
-            values={
-                "digest": digest,
-                "completed_at": at,
-                "last_activity_at": at,
-                "event_id": event_id,
-                "delivered_at": at if delivered else None,
-                "attempts": 0,
-            },
+            new_digest=digest,
+            new_completed_at=at,
+            new_last_activity_at=at,
+            new_event_id=event_id,
+            new_delivered_at=at if delivered else None,
         )
 
     def begin_termination(self, upload_id: UUID) -> Upload | None:
@@ -210,8 +181,7 @@ class SQLRepository:
 
     def begin_expiry(self, upload_id: UUID, before: datetime) -> Upload | None:
         """To expired, if it is unfinished and still idle since ``before``."""
-        idle = self._table.c.last_activity_at <= before
-        return self._transition(upload_id, Event.EXPIRE, where=[idle])
+        return self._transition(upload_id, Event.EXPIRE, before=before)
 
     def remove(self, upload_id: UUID) -> None:
         """Delete the row."""
@@ -223,7 +193,7 @@ class SQLRepository:
         """Unfinished uploads idle since ``before``; expired ones on request."""
         c = self._table.c
         idle = and_(
-            c.status.in_(_values(sources(Event.EXPIRE))), c.last_activity_at <= before
+            c.status.in_(values_of(sources(Event.EXPIRE))), c.last_activity_at <= before
         )
         wanted = or_(idle, c.status == Status.EXPIRED.value) if expired_too else idle
         return self.matching(wanted)
@@ -232,29 +202,13 @@ class SQLRepository:
         self, upload_id: UUID, at: datetime, stale: datetime
     ) -> Upload | None:
         """Take the pending event, unless somebody is at it since ``stale``."""
-        c = self._table.c
-        free = or_(c.delivery_started_at.is_(None), c.delivery_started_at <= stale)
-        statement = (
-            update(self._table)
-            .where(
-                c.id == upload_id,
-                c.status == Status.COMPLETE.value,
-                c.event_id.is_not(None),
-                c.delivered_at.is_(None),
-                free,
-            )
-            .values(delivery_started_at=at, attempts=c.attempts + 1)
-        )
-        return self._update(upload_id, statement)
+        values = {"new_delivery_started_at": at, "stale": stale}
+        return self._update(upload_id, self._statements.claim_delivery, values)
 
     def mark_delivered(self, upload_id: UUID, at: datetime) -> None:
         """The event is done with."""
-        statement = (
-            update(self._table)
-            .where(self._table.c.id == upload_id)
-            .values(delivered_at=at)
-        )
-        self._update(upload_id, statement)
+        values = {"new_delivered_at": at}
+        self._update(upload_id, self._statements.mark_delivered, values)
 
     def undelivered(self, before: datetime) -> Iterator[Upload]:
         """Complete uploads whose event is pending since ``before``."""
@@ -273,12 +227,7 @@ class SQLRepository:
 
     def forget_file(self, upload_id: UUID) -> None:
         """The file was moved away; the record stays without it."""
-        statement = (
-            update(self._table)
-            .where(self._table.c.id == upload_id)
-            .values(storage_key=None, storage_state=None)
-        )
-        self._update(upload_id, statement)
+        self._update(upload_id, self._statements.forget_file, {})
 
     def find(self, query: Select[Any], upload_id: UUID) -> Upload | None:
         """The row, where the application's query lets the caller see it."""
@@ -346,41 +295,30 @@ class SQLRepository:
     # -- inside --------------------------------------------------------------------
 
     def _transition(
-        self,
-        upload_id: UUID,
-        happening: Event,
-        *,
-        where: list[ColumnElement[bool]] | None = None,
-        values: Mapping[str, object] | None = None,
-        bump: bool = True,
+        self, upload_id: UUID, happening: Event, **values: object
     ) -> Upload | None:
         """One row of the transition table, as one conditional UPDATE."""
-        c = self._table.c
-        changes: dict[str, object] = {"status": target(happening).value}
-        if bump:
-            changes["fence"] = c.fence + 1
-        statement = (
-            update(self._table)
-            .where(
-                c.id == upload_id,
-                c.status.in_(_values(sources(happening))),
-                *(where or []),
-            )
-            .values({**changes, **(values or {})})
-        )
-        return self._update(upload_id, statement)
+        statement = self._statements.transitions[happening]
+        return self._update(upload_id, statement, values)
 
-    def _update(self, upload_id: UUID, statement: Any) -> Upload | None:
-        # UPDATE first, SELECT second: SQLite takes its write lock at once, and no
-        # database needs RETURNING for it.
+    def _update(
+        self, upload_id: UUID, statement: Any, values: Mapping[str, object]
+    ) -> Upload | None:
+        values = {"upload_id": upload_id, **values}
         with self._database.transaction() as connection:
-            if connection.execute(statement).rowcount != 1:
+            if connection.dialect.update_returning:
+                changed = connection.execute(
+                    self._statements.returning(statement), values
+                ).first()
+                return None if changed is None else self._rows.to_upload(changed)
+            # UPDATE first, SELECT second: the row is locked by then.
+            if connection.execute(statement, values).rowcount != 1:
                 return None
             return self._select(connection, upload_id)
 
     def _select(self, connection: Connection, upload_id: UUID) -> Upload | None:
-        statement = select(*self._table.c).where(self._table.c.id == upload_id)
-        row = connection.execute(statement).first()
+        values = {"upload_id": upload_id}
+        row = connection.execute(self._statements.select, values).first()
         return None if row is None else self._rows.to_upload(row)
 
     def _columns_of(self, query: Select[Any]) -> Select[Any]:
@@ -388,14 +326,10 @@ class SQLRepository:
 
     def _filtered(self, query: Select[Any], page: Page) -> Select[Any]:
         c = self._table.c
-        query = query.where(c.status.in_(_values(page.statuses)))
+        query = query.where(c.status.in_(values_of(page.statuses)))
         if page.active_since is None:
             return query
         live = or_(
             c.status != Status.UPLOADING.value, c.last_activity_at > page.active_since
         )
         return query.where(live)
-
-
-def _values(statuses: tuple[Status, ...]) -> list[str]:
-    return [status.value for status in statuses]

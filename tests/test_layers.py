@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("exceptions",),
     ("protocol", "storage"),
     ("engine",),
-    ("models", "rows", "database", "repository", "sessions", "schemas"),
+    ("models", "rows", "database", "statements", "repository", "sessions", "schemas"),
     ("config", "config_values", "signals", "body_sources", "bodies", "cors"),
     ("dialects",),
     ("registration",),

@@ -1,0 +1,122 @@
+"""The engine's statements on one table, built once.
+
+Building an expression costs more than running it, and every chunk needs several.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Table, bindparam, or_, select, update
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.dml import Update
+
+from .engine.states import Event, Status, sources, target
+
+
+class Statements:
+    """Parameters: ``upload_id``, ``its_fence``, ``its_offset``, ``before``, ``stale``
+    in conditions; ``new_`` and a column's name for its new value.
+    """
+
+    def __init__(self, table: Table) -> None:
+        c = table.c
+        self._table = table
+        self._returning: dict[int, Any] = {}
+        self._id = c.id == bindparam("upload_id", type_=c.id.type)
+        self._is_open = c.status == Status.UPLOADING.value
+        its_fence = c.fence == bindparam("its_fence", type_=c.fence.type)
+        its_offset = c.offset == bindparam("its_offset", type_=c.offset.type)
+        moment = c.last_activity_at.type
+        self.select = select(*c).where(self._id)
+        self.holds = select(c.fence).where(
+            self._id, its_fence, its_offset, self._is_open
+        )
+        self.advance = self._set(
+            "offset",
+            "last_start",
+            "last_digest",
+            "last_activity_at",
+            "storage_state",
+            "hash_state",
+        ).where(its_fence, its_offset, self._is_open)
+        self.declare_length = self._set("length").where(
+            self._is_open,
+            c.length.is_(None),
+            c.offset <= bindparam("new_length", type_=c.length.type),
+        )
+        self.forget_file = self._set().values(storage_key=None, storage_state=None)
+        self.mark_delivered = self._set("delivered_at")
+        self.claim_delivery = (
+            self._set("delivery_started_at")
+            .values(attempts=c.attempts + 1)
+            .where(
+                c.status == Status.COMPLETE.value,
+                c.event_id.is_not(None),
+                c.delivered_at.is_(None),
+                or_(
+                    c.delivery_started_at.is_(None),
+                    c.delivery_started_at <= bindparam("stale", type_=moment),
+                ),
+            )
+        )
+        idle = c.last_activity_at <= bindparam("before", type_=moment)
+        #: One UPDATE for each row of the engine's transition table.
+        self.transitions = {
+            Event.APPEND: self._move(Event.APPEND, its_offset),
+            Event.TAKE_OVER: self._move(Event.TAKE_OVER),
+            Event.BEGIN_COMPLETION: self._move(
+                Event.BEGIN_COMPLETION,
+                c.offset == c.length,
+                columns=("last_activity_at",),
+            ),
+            Event.REFUSE_COMPLETION: self._move(
+                Event.REFUSE_COMPLETION, its_fence, bump=False
+            ),
+            Event.COMPLETE: self._move(
+                Event.COMPLETE,
+                columns=(
+                    "digest",
+                    "completed_at",
+                    "last_activity_at",
+                    "event_id",
+                    "delivered_at",
+                ),
+            ).values(attempts=0),
+            Event.TERMINATE: self._move(Event.TERMINATE),
+            Event.EXPIRE: self._move(Event.EXPIRE, idle),
+        }
+
+    def returning(self, statement: Update) -> Any:
+        """The statement with the changed row as its result."""
+        known = self._returning.get(id(statement))
+        if known is None:
+            known = statement.returning(*self._table.c)
+            self._returning[id(statement)] = known
+        return known
+
+    def _set(self, *columns: str) -> Update:
+        """An UPDATE of one upload that sets these columns to what is told."""
+        c = self._table.c
+        values = {
+            name: bindparam(f"new_{name}", type_=c[name].type) for name in columns
+        }
+        return update(self._table).where(self._id).values(values)
+
+    def _move(
+        self,
+        happening: Event,
+        *conditions: ColumnElement[bool],
+        columns: tuple[str, ...] = (),
+        bump: bool = True,
+    ) -> Update:
+        c = self._table.c
+        statement = self._set(*columns).values(status=target(happening).value)
+        if bump:
+            statement = statement.values(fence=c.fence + 1)
+        return statement.where(c.status.in_(values_of(sources(happening))), *conditions)
+
+
+def values_of(statuses: tuple[Status, ...]) -> list[str]:
+    """As the column holds them."""
+    return [status.value for status in statuses]
