@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +76,9 @@ def patch(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(tmp_path_factory.mktemp("server")) as running:
+    tmp = tmp_path_factory.mktemp("server")
+    # As in production: what nobody expected is a 500.
+    with serve(tmp, PROPAGATE_EXCEPTIONS=False) as running:
         yield running
 
 
@@ -174,6 +177,41 @@ def test_rule_43_a_body_cut_before_its_trailer_is_dropped(server: Server) -> Non
         status, _ = wire.answer()
     assert status >= 400
     assert offset_of(server.port, path) == 0
+
+
+@pytest.mark.parametrize("announced", ["Upload-Checksum", None])
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(b"0\r\nno colon\r\n\r\n", id="no-colon"),
+        pytest.param(b"0\r\nContent-Length: 5\r\n\r\n", id="forbidden"),
+        pytest.param(b"0\r\nA: b\n\r\n\r\n", id="bare-newline"),
+        pytest.param(b"0\r\n" + b"A: b\r\n" * 9000 + b"\r\n", id="far-too-many"),
+        pytest.param(b"0\r\nA: " + b"b" * 200_000 + b"\r\n\r\n", id="far-too-long"),
+        pytest.param(b"0;\rx\r\n\r\n", id="bad-extension"),
+        pytest.param(b"x\r\n\r\n", id="no-size"),
+    ],
+)
+def test_a_malformed_end_of_a_chunked_body_is_the_clients_fault(
+    server: Server, announced: str | None, end: bytes
+) -> None:
+    path = create(server.url)
+    told = {**BYTES, "Upload-Offset": "0", "Transfer-Encoding": "chunked"}
+    if announced is not None:
+        told["Trailer"] = announced
+    with Wire(server.port) as wire:
+        wire.head("PATCH", path, **told)
+        # A server that has seen enough does not read the rest, and its answer to who
+        # still sends is lost with the connection.
+        with contextlib.suppress(ConnectionError):
+            wire.send(chunked(BODY).removesuffix(b"0\r\n\r\n") + end)
+            status, _ = wire.answer()
+            assert status in (400, 503)
+            # What follows cannot be told from a request.
+            with pytest.raises(ConnectionError):
+                wire.answer()
+    # Of a body that is not to be checked the server may have handed over all or none.
+    assert offset_of(server.port, path) in ([0] if announced else [0, len(BODY)])
 
 
 def test_rule_46_a_creation_is_decided_by_its_trailer_too(server: Server) -> None:
