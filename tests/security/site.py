@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from flask.testing import FlaskClient
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from flask_chunked.engine.records import Upload
 from tests.apps import registered, rows
-from tests.dialects.wire import begin
+from tests.dialects.wire import DATA, begin
 
 #: Keys of an error's JSON; ``detail`` is always there.
 KEYS = {"detail", "reason", "errors", "expected_offset", "provided_offset"}
@@ -28,7 +27,8 @@ INSIDE = re.compile(
     re.IGNORECASE,
 )
 
-Send = Callable[[FlaskClient, str], TestResponse]
+#: A multipart form with the boundary "b".
+FORM = "multipart/form-data; boundary=b"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def shown(answer: TestResponse, root: Path) -> dict[str, Any]:
     body = answer.get_json()
     assert isinstance(body, dict) and body["detail"]
     assert set(body) <= KEYS
-    # The caller's own ``500 Internal Server Error`` is the one word that is allowed.
+    # These words of HTTP are no class of ours.
     text = answer.text.replace("Internal Server Error", "")
     for whole in (text, str(answer.headers)):
         assert str(root) not in whole and str(root.parent) not in whole
@@ -83,17 +83,27 @@ def shown(answer: TestResponse, root: Path) -> dict[str, Any]:
     return body
 
 
+def form_of(filename: str, data: bytes = DATA[:5]) -> bytes:
+    """A form whose file part has this name, as browsers write it (UTF-8, bare)."""
+    head = f'Content-Disposition: form-data; name="file"; filename="{filename}"'
+    return f"--b\r\n{head}\r\n\r\n".encode() + data + b"\r\n--b--\r\n"
+
+
 @contextmanager
 def statements(app: Flask) -> Iterator[list[str]]:
-    """In the block, every statement that our engine sends to the database."""
-    engine = registered(app).database.engine()
+    """In the block, every statement that goes to the database, by whomever."""
+    with app.app_context():
+        engines = list(app.extensions["sqlalchemy"].engines.values())
+    engines.append(registered(app).database.engine())
     seen: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         seen.append(" ".join(statement.split()))
 
-    event.listen(engine, "before_cursor_execute", note)
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
     try:
         yield seen
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", note)
