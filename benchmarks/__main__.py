@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -160,4 +161,6 @@ def show(name: str, plan: Plan, measured: Measured, args: argparse.Namespace) ->
 
 
 if __name__ == "__main__":
+    # Stopped from outside, it still stops its servers and removes their files.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

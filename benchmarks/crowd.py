@@ -10,9 +10,9 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from benchmarks.client import (
-    PATIENCE,
     ClientError,
     Request,
     ResponseParser,
@@ -22,13 +22,16 @@ from benchmarks.client import (
 )
 from benchmarks.dialects import Conversation
 
+#: Seconds without any answer after which the receiver is given up.
+PATIENCE = 60
+
 
 @dataclass(slots=True)
 class _Talk:
-    """What one connection is at."""
+    """A conversation and its connection; ``None`` where it must be opened first."""
 
-    connection: socket.socket
     conversation: Conversation
+    connection: socket.socket | None
     request: Request
     started: float
     parser: ResponseParser = field(default_factory=ResponseParser)
@@ -37,14 +40,17 @@ class _Talk:
 class Crowd:
     """So many connections, each with one conversation after the other.
 
+    None is open without a request under way: a worker that serves one connection at a
+    time would wait on it.
+
     :param width: connections.
     """
 
     def __init__(self, port: int, source: Source, width: int) -> None:
         self._port = port
         self._source = source
-        self._opened: list[socket.socket] = []
-        self._idle = [self._open() for _ in range(width)]
+        self._width = width
+        self._opened: set[socket.socket] = set()
         self._talks: dict[int, _Talk] = {}
         self._poll = select.epoll()
 
@@ -55,55 +61,55 @@ class Crowd:
         """
         seconds: list[float] = []
         try:
-            while self._idle:
-                conversation = next(conversations, None)
-                if conversation is None:
-                    break
-                self._begin(self._idle.pop(), conversation)
+            for conversation in islice(conversations, self._width):
+                self._begin(conversation, None)
             while self._talks:
                 events = self._poll.poll(PATIENCE)
                 if not events:
                     raise ClientError(f"{len(self._talks)} requests have no answer")
                 for number, _ in events:
-                    done = self._receive(number)
+                    done = self._receive(self._talks[number])
                     if done is None:
                         continue
                     seconds.append(time.perf_counter() - done.started)
                     following = next(conversations, None)
                     if following is not None:
-                        self._begin(done.connection, following)
+                        self._begin(following, done.connection)
+                    elif done.connection is not None:
+                        self._close(done.connection)
         finally:
-            self._close()
+            for connection in self._opened:
+                connection.close()
+            self._poll.close()
         return seconds
 
-    def _open(self) -> socket.socket:
-        connection = open_socket(self._port)
-        self._opened.append(connection)
-        return connection
-
-    def _begin(self, connection: socket.socket, conversation: Conversation) -> None:
+    def _begin(
+        self, conversation: Conversation, connection: socket.socket | None
+    ) -> None:
         started = time.perf_counter()
-        talk = _Talk(connection, conversation, next(conversation), started)
-        self._send(talk)
+        self._send(_Talk(conversation, connection, next(conversation), started))
 
     def _send(self, talk: _Talk) -> None:
+        if talk.connection is None:
+            talk.connection = open_socket(self._port)
+            self._opened.add(talk.connection)
         send(talk.connection, talk.request, self._source)
         number = talk.connection.fileno()
         self._talks[number] = talk
         self._poll.register(number, select.EPOLLIN)
 
-    def _receive(self, number: int) -> _Talk | None:
+    def _receive(self, talk: _Talk) -> _Talk | None:
         """Take what there is to read; the talk, if it is over."""
-        talk = self._talks[number]
+        assert talk.connection is not None
         response = talk.parser.feed(talk.connection.recv(64 * 1024))
         if response is None:
             return None
+        number = talk.connection.fileno()
         self._poll.unregister(number)
         del self._talks[number]
         if response.closes:
-            talk.connection.close()
-            self._opened.remove(talk.connection)
-            talk.connection = self._open()
+            self._close(talk.connection)
+            talk.connection = None
         try:
             talk.request = talk.conversation.send(response)
         except StopIteration:
@@ -111,7 +117,6 @@ class Crowd:
         self._send(talk)
         return None
 
-    def _close(self) -> None:
-        for connection in self._opened:
-            connection.close()
-        self._poll.close()
+    def _close(self, connection: socket.socket) -> None:
+        self._opened.discard(connection)
+        connection.close()

@@ -24,7 +24,7 @@ from .dialects.tus import TusDialect
 from .engine.records import Upload
 from .exceptions import BytesMissing, UnknownUpload
 from .registration import Registration, registrations, resolve_model
-from .routes import add_rules, dispatch
+from .routes import add_rules, answer_failure, dispatch
 from .schemas import ChunkedUploadSchema
 from .storage.base import Blob, Storage
 
@@ -107,6 +107,8 @@ class ChunkedUploadBlueprint(Blueprint):
             self.model = model
         self._speakers: Sequence[Dialect] = [dialect() for dialect in self.dialects]
         self.record(self._register_in)
+        # Flask has logged and announced the error before it asks here for an answer.
+        self.register_error_handler(500, self._answer_failure)
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -275,6 +277,9 @@ class ChunkedUploadBlueprint(Blueprint):
 
         add_rules(state, name, view)
         cli.add_commands(app)
+
+    def _answer_failure(self, error: Exception) -> Response:
+        return answer_failure(self.registration)
 
     def _settings(self, app: Flask) -> Settings:
         overrides = {key: self._option(name) for key, name in OVERRIDES.items()}

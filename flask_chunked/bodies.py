@@ -172,8 +172,9 @@ class BodyReader:
         except TimeoutError:
             self._time_out()
             return False
-        # Servers tell a lost client in their own ways; all mean the same.
-        except (OSError, ValueError, EOFError) as error:
+        # Servers tell a lost client, and chunks that are none, in errors of their own;
+        # all mean the same, and what arrived before is kept.
+        except Exception as error:
             self._fail(error)
             return False
         self._account(self._last)

@@ -77,15 +77,7 @@ def dispatch(
     registration: Registration, rest: str, view_args: Mapping[str, object]
 ) -> Response:
     """Answer one request: method override, dialect, answer or rendered error."""
-    target, upload_id_text = _target(rest)
-    call = Call(
-        request=request,
-        method=_method(),
-        target=target,
-        upload_id=parse_upload_id(upload_id_text),
-        host=RequestHost(registration, view_args),
-        dialects=registration.blueprint.speakers,
-    )
+    call = _call(registration, rest, view_args)
     speaker = _speaker(call)
     try:
         response = speaker.handle(call)
@@ -95,6 +87,32 @@ def dispatch(
     add_cors_headers(request, response, registration.settings.cors_origins)
     call.hang_up_after(response)
     return response
+
+
+def answer_failure(registration: Registration) -> Response:
+    """The answer to an error that nobody expected, in the client's dialect.
+
+    What went wrong is in the application's log and in nothing that a client gets.
+    """
+    call = _call(registration, "", {})
+    error = ChunkedUploadError("Internal Server Error", status=500)
+    response = _speaker(call).render_error(call, error)
+    add_cors_headers(request, response, registration.settings.cors_origins)
+    return response
+
+
+def _call(
+    registration: Registration, rest: str, view_args: Mapping[str, object]
+) -> Call:
+    target, upload_id_text = _target(rest)
+    return Call(
+        request=request,
+        method=_method(),
+        target=target,
+        upload_id=parse_upload_id(upload_id_text),
+        host=RequestHost(registration, view_args),
+        dialects=registration.blueprint.speakers,
+    )
 
 
 def _method() -> str:

@@ -102,10 +102,6 @@ def test_every_status_of_an_error_is_told() -> None:
     told = set(
         map(int, re.findall(r"\b[45]\d\d\b", section(PROTOCOL, "Errors").astext()))
     )
-    # A path is asked for in Python only; no request has it fail.
-    # And another version is asked for in tus only.
-    others = {
-        exceptions.NotLocal.default_status,
-        exceptions.UnsupportedVersion.default_status,
-    }
+    # Another version is asked for in tus only.
+    others = {exceptions.UnsupportedVersion.default_status}
     assert own - others == told - {413}

@@ -79,8 +79,7 @@ def receive(call: Call, upload: Upload, checksum: ChecksumDemand | None) -> Uplo
     try:
         return engine.append_stream(upload, upload.offset, stop, call.body, exact=False)
     except ChunkSizeMismatch as error:
-        # A body without a length went on behind the end: what fits counts.
-        finish_if_all_is_there(call, call.find())
+        # A body without a length went on behind the end.
         raise TooLarge(stop or 0) from error
 
 
@@ -143,7 +142,12 @@ def _take(call: Call, upload: Upload, patch: Patch) -> Upload:
     if patch.checksum is None and patch.length is not None and upload.length is None:
         # Before the body: a length that was told survives a body that is cut.
         upload = engine.declare_length(upload, patch.length)
-    received = receive(call, upload, patch.checksum)
+    try:
+        received = receive(call, upload, patch.checksum)
+    except TooLarge:
+        # What fits counts.
+        finish_if_all_is_there(call, call.find())
+        raise
     if patch.length is not None and received.length is None:
         received = engine.declare_length(received, patch.length)
     call.subject = received

@@ -117,25 +117,29 @@ def receive_checked(
 
 def trailers_arrive(environ: Mapping[str, Any]) -> bool:
     """Does this server pass trailers of a chunked body on to the application?"""
-    reader = getattr(environ.get("wsgi.input"), "reader", None)
-    is_gunicorn = "gunicorn.socket" in environ and reader is not None
-    return is_gunicorn or hasattr(environ.get("wsgi.input"), "read_trailer_lines")
+    body = environ.get("wsgi.input")
+    if "gunicorn.socket" in environ:
+        return getattr(body, "reader", None) is not None
+    # cheroot's readers of other bodies have no trailers, and OPTIONS has no body.
+    return type(body).__module__.partition(".")[0] == "cheroot"
 
 
 def _from_trailer(environ: Mapping[str, Any]) -> Checksum:
-    for name, value in _trailers(environ):
+    for name, value in _trailers(environ["wsgi.input"]):
         if name.lower() == HEADER.lower():
             return Checksum.from_header(value.strip())
     raise MalformedHeader(HEADER, "", "was announced as a trailer and did not come")
 
 
-def _trailers(environ: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _trailers(body: Any) -> list[tuple[str, str]]:
     """The trailers of the body, which must have been read to its end."""
-    body = environ["wsgi.input"]
-    if hasattr(body, "read_trailer_lines"):
-        for line in body.read_trailer_lines():
-            name, _, value = line.decode("latin-1").partition(":")
-            yield name, value.strip()
-        return
-    message = getattr(body.reader, "req", None)
-    yield from getattr(message, "trailers", None) or ()
+    if not hasattr(body, "read_trailer_lines"):
+        message = getattr(getattr(body, "reader", None), "req", None)
+        return list(getattr(message, "trailers", None) or ())
+    try:
+        # All of them: what is left would be taken for the client's next request.
+        lines = [line.decode("latin-1") for line in body.read_trailer_lines()]
+    except (OSError, ValueError) as error:
+        raise MalformedHeader("Trailer", "", "the trailers have no end") from error
+    parts = [line.partition(":") for line in lines]
+    return [(name, value) for name, _, value in parts]

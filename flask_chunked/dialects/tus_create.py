@@ -63,8 +63,7 @@ def create(call: Call) -> Response:
     if not creation.with_body:
         upload = call.subject = call.host.engine.create(new)
     elif creation.checksum is None:
-        upload = call.subject = call.host.engine.create(new)
-        upload = receive(call, upload, None)
+        upload = _create_streamed(call, new)
     else:
         upload = _create_checked(call, creation, creation.checksum, new)
     call.subject = upload
@@ -126,6 +125,18 @@ def _check(call: Call, creation: Creation) -> None:
         raise ChunkBeyondLength(end)
 
 
+def _create_streamed(call: Call, new: NewUpload) -> Upload:
+    """A body that goes on behind the end makes no upload."""
+    engine = call.host.engine
+    upload = call.subject = engine.create(new)
+    try:
+        return receive(call, upload, None)
+    except TooLarge:
+        engine.abandon(upload)
+        call.subject = None
+        raise
+
+
 def _create_checked(
     call: Call, creation: Creation, checksum: ChecksumDemand, new: NewUpload
 ) -> Upload:
@@ -140,4 +151,5 @@ def _create_checked(
             return engine.append_whole(upload, 0, part.stage)
         except BaseException:
             engine.abandon(upload)
+            call.subject = None
             raise

@@ -170,7 +170,8 @@ class Concat:
             return cls(value, ())
         kind, separator, rest = value.partition(";")
         urls = tuple(url for url in rest.split(" ") if url)
-        if kind != "final" or not separator or not urls:
+        is_text = rest.isascii() and rest.isprintable()
+        if kind != "final" or not separator or not urls or not is_text:
             raise MalformedHeader(
                 "Upload-Concat", value, "must be 'partial' or 'final;' and URLs"
             )

@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import crowd
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.client import MIB, ClientError, Slice
-from benchmarks.dialects import content_range, put, put_hashed, tus, tus_at_once
+from benchmarks.dialects import Job, content_range, put, put_hashed, tus, tus_at_once
 from benchmarks.install import Unavailable, sink
 from benchmarks.large import check, upload
 from benchmarks.measure import Case, Column, Plan, Turn, measure
@@ -103,6 +104,24 @@ def test_sink_stores_what_was_sent(tmp_path: Path, mode: str) -> None:
     measured = measure(plan_of(case), repeat=2, directory=tmp_path)
     assert (measured.failed, measured.left_out) == ({}, {})
     assert len(measured.samples["sink"]) == 2
+
+
+def test_crowd_leaves_no_idle_connection_to_wait_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowd, "PATIENCE", 5)
+
+    def work(turn: Turn) -> dict[str, float]:
+        jobs = [Job(turn.source, "/", 4096, start=4096 * n) for n in range(10)]
+        # The loop serves one connection until its end, the others wait.
+        many_at_once = crowd.Crowd(turn.server.port, turn.source, 4)
+        seconds = many_at_once.run(put_hashed(job) for job in jobs)
+        return {"uploads": len(seconds)}
+
+    case = Case("crowd", hash_loop(), work)
+    measured = measure(plan_of(case), repeat=1, directory=tmp_path)
+    assert measured.failed == {}
+    assert measured.samples == {"crowd": [{"uploads": 10}]}
 
 
 def receiver(peer: str, *argv: str) -> Receiver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from datetime import timedelta
 from pathlib import Path
 
@@ -182,6 +183,22 @@ def test_rule_36_a_body_longer_than_the_length_creates_nothing(
 ) -> None:
     assert tus.post(b"abcd", Upload_Length="3").status_code == 413
     assert rows(tus_app) == []
+
+
+@pytest.mark.parametrize("more", [{}, {"Upload-Checksum": checksum("md5", b"abcd")}])
+def test_rule_36_a_body_without_a_length_that_does_not_fit_creates_nothing(
+    tus: Tus, tus_app: Flask, more: dict[str, str]
+) -> None:
+    response = tus.client.post(
+        BASE,
+        headers={**BYTES, "Upload-Length": "3", "Transfer-Encoding": "chunked", **more},
+        input_stream=io.BytesIO(b"abcd"),
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+    )
+    assert response.status_code == 413
+    assert "Upload-Expires" not in response.headers
+    assert rows(tus_app) == []
+    assert stored_files_of(tus_app.instance_path) == []
 
 
 def test_rule_37_a_checksum_counts_at_creation_too(tus: Tus, tus_app: Flask) -> None:

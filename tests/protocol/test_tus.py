@@ -169,6 +169,11 @@ BAD_CONCATS = [
     pytest.param("final /a", id="no-semicolon"),
     pytest.param("finals;/a", id="other-word"),
     pytest.param("final;" + MOST + " /a", id="too-many"),
+    pytest.param("final;/a?\xe4", id="latin-1-url"),
+    pytest.param("final;/a?\x00", id="nul-in-a-url"),
+    pytest.param("final;/a\t/b", id="tab-between-urls"),
+    pytest.param("final;/a\n", id="trailing-newline"),
+    pytest.param("final;/a\x7f", id="delete-in-a-url"),
 ]
 
 BAD_NUMBERS = [

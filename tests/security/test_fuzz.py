@@ -1,27 +1,26 @@
-"""Whatever a client sends: a documented status, JSON, and nothing left behind.
-
-Header values go into the environ as a server would put them there, so that also those
-are tried which a polite client refuses to send.
-"""
+"""Whatever a client sends: a documented status, JSON, and nothing left behind."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import string
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import pytest
-from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from werkzeug.test import run_wsgi_app
 
-from tests.apps import dispose, make_app, rows, stored_files
+from tests.security.world import (
+    CONTENT,
+    LATIN,
+    NUMBERS,
+    PATHS,
+    PRINTABLE,
+    World,
+    made,
+    one_line,
+    thorough,
+)
 
 #: Cases of the slow tier and of the fast one.
 CASES = int(os.environ.get("FUZZ_CASES", "10000"))
@@ -29,91 +28,28 @@ FAST_CASES = 250
 
 DOCUMENTED = {200, 204, 400, 403, 404, 405, 410, 411, 412, 413, 415, 416, 503, 507}
 
-CONTENT = b"abcdefghij"
 
+class ContentRangeWorld(World):
+    """An unfinished upload and a finished one."""
 
-class World:
-    """One app for all cases, with a few uploads that no case may spoil."""
-
-    def __init__(self, tmp: Path) -> None:
-        self.tmp = tmp
-        self.app: Flask = make_app(tmp, CHUNKED_UPLOAD_DOWNLOADS=True)
+    def fill(self) -> Mapping[str, str]:
         client = self.app.test_client()
-        ranged = {"Content-Range": "bytes 0-4/10"}
-        answer = client.put("/uploads/", data=CONTENT[:5], headers=ranged)
-        self.open: str = answer.get_json()["id"]
-        answer = client.put(
-            "/uploads/", data=CONTENT, headers={"Content-Range": "bytes 0-9/10"}
-        )
-        self.done: str = answer.get_json()["id"]
-        client.post(
-            f"/uploads/{self.done}",
-            data={"md5": "a925576942e94b2ef57a066101b48876"},
-        )
-
-    def call(
-        self, method: str, path: str, headers: dict[str, str], query: str, body: bytes
-    ) -> tuple[int, dict[str, str], bytes]:
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": method,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": path.encode().decode("latin-1"),
-            "QUERY_STRING": query,
-            "SERVER_NAME": "localhost",
-            "SERVER_PORT": "80",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(body),
-            "wsgi.errors": io.StringIO(),
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": True,
-            "wsgi.run_once": False,
-            "CONTENT_LENGTH": str(len(body)),
-        }
-        for name, value in headers.items():
-            key = name.upper().replace("-", "_")
-            plain = key in ("CONTENT_TYPE", "CONTENT_LENGTH")
-            environ[key if plain else f"HTTP_{key}"] = value
-        app_iter, status, answered = run_wsgi_app(self.app, environ, buffered=True)
-        return int(status[:3]), dict(answered), b"".join(app_iter)
-
-    def snapshot(self) -> dict[str, tuple[int, str]]:
-        return {str(r.id): (r.offset, r.status.value) for r in rows(self.app)}
+        ids: dict[str, str] = {}
+        for word, content in (("OPEN", CONTENT[:5]), ("DONE", CONTENT)):
+            ranged = {"Content-Range": f"bytes 0-{len(content) - 1}/10"}
+            answer = client.put("/uploads/", data=content, headers=ranged)
+            ids[word] = answer.get_json()["id"]
+        md5 = {"md5": "a925576942e94b2ef57a066101b48876"}
+        assert client.post(f"/uploads/{ids['DONE']}", data=md5).status_code == 200
+        return ids
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with tempfile.TemporaryDirectory() as name:
-        made = World(Path(name))
-        yield made
-        dispose(made.app)
+    with made(ContentRangeWorld) as here:
+        yield here
 
 
-LATIN = st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=60)
-NUMBERS = st.sampled_from(
-    [
-        "0",
-        "4",
-        "5",
-        "9",
-        "10",
-        "-1",
-        "+5",
-        "1e3",
-        "9" * 19,
-        "9" * 25,
-        "9" * 5000,
-        "\xb2",
-        " 5",
-        "5 ",
-        "0x5",
-        "",
-        "*",
-        str(2**63),
-        str(2**63 - 1),
-    ]
-)
 RANGES = st.one_of(
     LATIN,
     st.builds("bytes {}-{}/{}".format, NUMBERS, NUMBERS, NUMBERS),
@@ -177,7 +113,6 @@ BODIES = st.one_of(
         ]
     ),
 )
-PRINTABLE = st.text(string.printable, max_size=30)
 NAMES = st.sampled_from(
     [
         "Content-Disposition",
@@ -253,52 +188,16 @@ METHODS = st.sampled_from(
         "put",
     ]
 )
-IDS = st.sampled_from(
-    [
-        "OPEN",
-        "OPEN",
-        "DONE",
-        "NOT",
-        "..",
-        ".",
-        "%2e%2e",
-        "x" * 5000,
-        "a\x00b",
-        "\u202e",
-        "OPEN/",
-        "OPEN/file",
-        "DONE/file",
-        "OPEN/x",
-        "/OPEN",
-        "OPEN//",
-        "static",
-        "NOT ",
-        "{OPEN}",
-        "urn:uuid:OPEN",
-        "0x5",
-        "1",
-        "null",
-    ]
-)
-PATHS = st.one_of(
-    st.just("/uploads/"),
-    st.just("/uploads"),
-    IDS.map("/uploads/{}".format),
-    PRINTABLE.map(lambda text: "/uploads/" + text.replace("?", "")),
-)
 
 
 def headers_of(
     chunk: str | None, kind: str | None, others: dict[str, str]
 ) -> dict[str, str]:
-    found = {
-        name: value.replace("\n", "").replace("\r", "")
-        for name, value in others.items()
-    }
+    found = {name: one_line(value) for name, value in others.items()}
     if chunk is not None:
-        found["Content-Range"] = chunk.replace("\n", "").replace("\r", "")
+        found["Content-Range"] = one_line(chunk)
     if kind is not None:
-        found["Content-Type"] = kind.replace("\n", "").replace("\r", "")
+        found["Content-Type"] = one_line(kind)
     return found
 
 
@@ -310,8 +209,7 @@ def check(
     query: str,
     body: bytes,
 ) -> None:
-    path = path.replace("OPEN", world.open).replace("DONE", world.done)
-    path = path.replace("NOT", "00000000-0000-4000-8000-000000000000")
+    path = world.resolve(path)
     before = world.snapshot()
     status, answered, said = world.call(method, path, headers, query, body)
     assert status in DOCUMENTED, (status, said[:200])
@@ -328,33 +226,7 @@ def check(
     after = world.snapshot()
     if status >= 400:
         assert set(after) <= set(before)
-    repair(world, before, after)
-
-
-def repair(world: World, before: Any, after: Any) -> None:
-    """Remove what a lucky case made, and make again what it removed or moved."""
-    if before == after:
-        return
-    client = world.app.test_client()
-    for name in set(after) - {world.open, world.done}:
-        assert client.delete(f"/uploads/{name}").status_code == 204
-    if after.get(world.open) != (5, "uploading") or world.done not in after:
-        for name in (world.open, world.done):
-            client.delete(f"/uploads/{name}")
-        assert world.snapshot() == {}
-        assert stored_files(world.tmp) == []
-        fresh = World.__new__(World)
-        fresh.tmp, fresh.app = world.tmp, world.app
-        ranged = {"Content-Range": "bytes 0-4/10"}
-        answer = client.put("/uploads/", data=CONTENT[:5], headers=ranged)
-        world.open = answer.get_json()["id"]
-        ranged = {"Content-Range": "bytes 0-9/10"}
-        answer = client.put("/uploads/", data=CONTENT, headers=ranged)
-        world.done = answer.get_json()["id"]
-        client.post(
-            f"/uploads/{world.done}",
-            data={"md5": "a925576942e94b2ef57a066101b48876"},
-        )
+    world.repair(after)
 
 
 CASE = {
@@ -369,12 +241,7 @@ CASE = {
 
 
 def run(world: World, cases: int) -> None:
-    @settings(
-        max_examples=cases,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @thorough(cases)
     @given(**CASE)
     def case(
         method: str,
@@ -390,10 +257,7 @@ def run(world: World, cases: int) -> None:
         check(world, method, path, headers, query, body)
 
     case()
-    client = world.app.test_client()
-    assert client.get(f"/uploads/{world.open}").get_json()["offset"] == 5
-    left = [path for path in stored_files(world.tmp) if ".staging" in path.parts]
-    assert left == []
+    world.require_unspoilt()
 
 
 def test_nothing_that_is_sent_breaks_the_server(world: World) -> None:

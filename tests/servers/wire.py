@@ -17,6 +17,8 @@ class Wire:
         self._rest = b""
         #: The server said that the connection ends with its answer.
         self.is_last = False
+        #: Headers of the last answer, all in lower case.
+        self.fields: dict[str, str] = {}
 
     def __enter__(self) -> Wire:
         return self
@@ -58,6 +60,7 @@ class Wire:
             self._receive()
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        self.fields = {n.decode(): v.decode("latin-1") for n, v in fields.items()}
         self.is_last = fields.get(b"connection") == b"close"
         length = int(fields.get(b"content-length", b"0"))
         while len(self._rest) < length:
