@@ -220,10 +220,16 @@ def _parse_multipart(call: Call, form: Form, limits: PartLimits, stage: bool) ->
         raise _form_too_large(call) from error
     except (ValueError, LookupError) as error:
         raise MalformedBody("Malformed multipart/form-data body") from error
-    if sum(len(text) for text in fields.values()) > MAX_FIELDS_SIZE:
+    if _size_of(fields) > MAX_FIELDS_SIZE:
         raise _form_too_large(call)
     form.fields.update(fields.items())
     _keep_named(call, form, files)
+
+
+def _size_of(fields: MultiDict[str, str]) -> int:
+    """Bytes of all text fields; of all parts, where several share a name."""
+    # The parser has put U+FFFD in the place of what is no UTF-8.
+    return sum(len(text.encode()) for _, text in fields.items(multi=True))
 
 
 def _form_too_large(call: Call) -> MalformedBody:

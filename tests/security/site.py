@@ -44,8 +44,14 @@ class Site:
 
     def __init__(self, app: Flask) -> None:
         self.app = app
-        self.client = app.test_client()
+        self.client = app.test_client(use_cookies=False)
         self.root = Path(app.instance_path)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Remove whatever is there, and send the five bytes."""
+        for row in rows(self.app):
+            self.client.delete(f"/uploads/{row.id}")
         self.url = begin(self.client)
         self.before = self.picture()
 
