@@ -1,55 +1,31 @@
-"""Forms, declared types and header values made to trip a parser.
+"""Forms and declared types made to trip a parser.
 
-Rows 14, 15 and 24 of the security checklist, as the Content-Range dialect has them (its
+Rows 14 and 15 of the security checklist, as the Content-Range dialect has them (its
 metadata are the text fields of a form, and the query of a raw body). Covered elsewhere,
 and not repeated here: bad boundaries, a second file, a cut form and bad JSON in
 tests/dialects/test_content_range_bodies.py; columns that a client cannot send in
-tests/test_policy_schema.py (row 14); no file part in ..._errors.py (row 15); malformed
-numbers by codec in tests/protocol/, and over HTTP in ..._headers.py and
-test_bad_input.py (row 24). Upload-Metadata is tus's.
+tests/test_policy_schema.py (row 14); no file part in ..._errors.py (row 15).
+Upload-Metadata is tus's.
 """
 
 from __future__ import annotations
 
-import string
 import tempfile
-import time
-from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from werkzeug import formparser
-from werkzeug.test import TestResponse
 
 from flask_chunked.dialects.forms import MAX_FIELDS_SIZE
 from tests.apps import rows
 from tests.conftest import AppFactory
-from tests.dialects.wire import DATA, MD5, OCTETS, cut, md5, ready, state
-from tests.security.site import FORM, Site, form_of, shown
+from tests.dialects.wire import DATA, MD5, ready, state
+from tests.security.site import FIRST, FORM, HEAD, Site, form_of, send, shown
 
-FIRST = {"Content-Range": "bytes 0-4/10"}
-NEXT = {"Content-Range": "bytes 5-9/10"}
-HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"'
 MALFORMED = "Malformed multipart/form-data body"
 MISSING = "No chunk file was submitted"
 TOO_MUCH = "Form has more than 10 parts, or text fields of more than 65536 bytes"
 CUT = "Request body ended before its announced length"
-
-
-def send(site: Site, kind: str, body: bytes, **environ: Any) -> TestResponse:
-    """A form of these very bytes, as a first or next chunk or as a whole file."""
-    return site.client.open(
-        site.url if kind == "next" else "/uploads/",
-        method="POST" if kind == "whole" else "PUT",
-        headers={"whole": {}, "first": FIRST, "next": NEXT}[kind],
-        query_string={"md5": md5(DATA[:5])} if kind == "whole" else None,
-        environ_overrides={
-            **cut(body, announced=len(body)),
-            "CONTENT_TYPE": FORM,
-            **environ,
-        },
-    )
 
 
 KINDS = pytest.mark.parametrize("kind", ["first", "next", "whole"])
@@ -291,145 +267,3 @@ def test_row_15_file_goes_into_our_stage_and_into_no_other_file(
     assert state(answer) == (200, 1, 3_000_000)
     assert site.client.delete(answer.get_json()["url"]).status_code == 204
     assert site.picture() == site.before
-
-
-# -- row 24: parsers -------------------------------------------------------------------
-
-#: Characters of most values; a quadratic parser would need minutes for it.
-LONG = 100_000
-#: Seconds of this process that one request with such a value may take.
-ENOUGH = 1.0
-
-PATTERNS = {
-    "digits": "9" * LONG,
-    "spaces": "bytes " + " " * LONG + "0-4/10",
-    "quotes": 'a; filename="' + '\\"' * (LONG // 2),
-    "open quotes": 'a; filename="' * (LONG // 13),
-    "parameters": "a" + ";a=b" * (LONG // 4),
-    "semicolons": "a" + "; " * (LONG // 2),
-    "commas": "bytes=0-0" + ",1-1" * (LONG // 4),
-    "percents": "%" * LONG,
-    "dashes": "-" * LONG,
-    "stars": "*=" * (LONG // 2),
-    "brackets": "[" * LONG,
-    "ampersands": "&a" * (LONG // 2),
-    "latin-1 digits": "\xb2" * (LONG // 10),
-}
-
-HEADERS = [
-    "Content-Range",
-    "Content-Disposition",
-    "Content-Type",
-    "Content-Length",
-    "Content-Encoding",
-    "Transfer-Encoding",
-    "Range",
-    "If-Range",
-    "If-None-Match",
-    "If-Modified-Since",
-    "X-HTTP-Method-Override",
-    "Upload-Offset",
-    "Origin",
-    "Accept",
-]
-
-
-def quickly(ask: Callable[[], TestResponse]) -> TestResponse:
-    """The answer, which took no longer than reading its request once must."""
-    began = time.process_time()
-    answer = ask()
-    assert time.process_time() - began < ENOUGH
-    return answer
-
-
-def clean_up(site: Site) -> None:
-    """Remove what a value that was fit for its header has made."""
-    for row in rows(site.app):
-        if str(row.id) not in site.url:
-            assert site.client.delete(f"/uploads/{row.id}").status_code == 204
-    assert site.picture() == site.before
-
-
-@pytest.mark.parametrize("name", HEADERS)
-@pytest.mark.parametrize("method", ["PUT", "GET"])
-def test_row_24_header_of_100_kb_is_read_in_linear_time(
-    site: Site, method: str, name: str
-) -> None:
-    key = name.upper().replace("-", "_")
-    key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
-    for value in PATTERNS.values():
-        answer = quickly(
-            lambda value=value: site.client.open(  # type: ignore[misc]
-                site.url if method == "GET" else "/uploads/",
-                method=method,
-                data=None if method == "GET" else DATA[:5],
-                headers={} if method == "GET" else FIRST,
-                content_type=OCTETS,
-                environ_overrides={key: value},
-            )
-        )
-        assert answer.status_code < 500
-        if answer.status_code >= 400:
-            shown(answer, site.root)
-            assert len(answer.data) < 1000
-        clean_up(site)
-
-
-QUERIES = ["status", "page", "per_page", "cursor", "count", "filename", "md5"]
-
-
-@pytest.mark.parametrize("name", QUERIES)
-def test_row_24_query_of_100_kb_is_read_in_linear_time(site: Site, name: str) -> None:
-    for pattern in PATTERNS.values():
-        value = quote(pattern.replace(" ", "+"), safe=string.punctuation)
-        for method in ("GET", "PUT"):
-            answer = quickly(
-                lambda value=value, method=method: site.client.open(  # type: ignore[misc]
-                    "/uploads/",
-                    method=method,
-                    query_string=f"{name}={value}",
-                    data=None if method == "GET" else DATA[:5],
-                    headers={} if method == "GET" else FIRST,
-                    content_type=OCTETS,
-                )
-            )
-            assert answer.status_code in (200, 400)
-            if answer.status_code == 400:
-                shown(answer, site.root)
-                assert len(answer.data) < 1000
-        clean_up(site)
-
-
-BOMBS = {
-    "boundaries": b"--b\r\n" * 200_000,
-    "half boundaries": b"\r\n--" * 250_000,
-    "carriage returns": HEAD + b"\r\n\r\n" + b"\r" * 1_000_000,
-    "line feeds": HEAD + b"\r\n\r\n" + b"\n" * 1_000_000,
-    "line ends": HEAD + b"\r\n\r\n" + b"\r\n" * 500_000,
-    "headers": b"--b\r\n" + b"X-A: b\r\n" * 120_000,
-    "long header": b"--b\r\nX-A: " + b"a " * 500_000,
-    "preamble": b"\r\n" * 500_000,
-}
-
-
-@KINDS
-@pytest.mark.parametrize("name", BOMBS)
-def test_row_24_form_of_a_megabyte_is_read_in_linear_time(
-    site: Site, kind: str, name: str
-) -> None:
-    answer = quickly(lambda: send(site, kind, BOMBS[name]))
-    assert answer.status_code in (400, 413)
-    assert shown(answer, site.root)
-    assert site.picture() == site.before
-
-
-DIGITS = ["\u0665", "\uff15", "\u00b2", "\u2164", " 5", "+5", "5_0"]
-
-
-@pytest.mark.parametrize("digit", DIGITS, ids=ascii)
-@pytest.mark.parametrize("where", ["page", "per_page"])
-def test_row_24_numbers_of_a_query_are_ascii_digits(
-    site: Site, where: str, digit: str
-) -> None:
-    answer = site.client.get("/uploads/", query_string={where: digit})
-    site.refuses(answer, f"Query argument {where!r} must be a number from 1 to 100")
