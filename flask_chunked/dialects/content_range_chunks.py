@@ -28,6 +28,7 @@ from .forms import (
     FilePart,
     Form,
     PartLimits,
+    declared_type,
     raw_filename,
     receive_form,
     receive_raw,
@@ -111,17 +112,10 @@ def create_upload(call: Call, names: Names, length: int) -> Upload:
             filename=display_name(None if filename is None else str(filename)),
             length=length,
             dialect=DIALECT,
-            content_type=_plain(names.content_type),
+            content_type=declared_type(names.content_type),
             fields=values,
         )
     )
-
-
-def _plain(content_type: str | None) -> str | None:
-    """A declared type as its column takes it; nothing where it cannot be one."""
-    text = (content_type or "")[:255]
-    # RFC 9110, section 8.3.1: ASCII; some databases cannot store a NUL at all.
-    return text if text.isascii() and text.isprintable() and text else None
 
 
 def receive_raw_chunk(call: Call, upload: Upload | None, chunk: ContentRange) -> Upload:

@@ -10,6 +10,7 @@ Upload-Metadata is tus's.
 
 from __future__ import annotations
 
+import base64
 import tempfile
 from typing import Any
 
@@ -164,6 +165,24 @@ def test_row_14_declared_type_that_is_none_is_not_kept(site: Site, name: str) ->
     kept = {str(row.id): row.content_type for row in rows(site.app)}
     assert kept[raw.get_json()["id"]] is None
     assert site.client.delete(raw.get_json()["url"]).status_code == 204
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_row_14_type_in_the_metadata_of_tus_is_no_better(site: Site, name: str) -> None:
+    value = base64.b64encode(TYPES[name].encode()).decode()
+    answer = site.client.post(
+        "/uploads/",
+        headers={
+            "Tus-Resumable": "1.0.0",
+            "Upload-Length": "5",
+            "Upload-Metadata": f"filetype {value}",
+        },
+    )
+    assert answer.status_code == 201
+    url = answer.headers["Location"]
+    kept = {str(row.id): row.content_type for row in rows(site.app)}
+    assert kept[url.rpartition("/")[2]] is None
+    assert site.client.delete(url).status_code == 204
 
 
 def test_row_14_declared_type_is_cut_to_its_column(site: Site) -> None:
