@@ -29,6 +29,7 @@ from .forms import (
     FilePart,
     Form,
     PartLimits,
+    declared_type,
     raw_filename,
     receive_form,
     receive_raw,
@@ -112,7 +113,7 @@ def create_upload(call: Call, names: Names, length: int) -> Upload:
             filename=display_name(None if filename is None else str(filename)),
             length=length,
             dialect=DIALECT,
-            content_type=(names.content_type or "")[:255] or None,
+            content_type=declared_type(names.content_type),
             hash_name=host.checksum_in_passing,
             fields=values,
         )

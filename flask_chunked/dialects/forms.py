@@ -198,6 +198,13 @@ def raw_filename(request: Request) -> str | None:
     return None if disposition is None else from_disposition(disposition)
 
 
+def declared_type(content_type: str | None) -> str | None:
+    """A media type as its column takes it; nothing where it cannot be one."""
+    text = (content_type or "")[:255]
+    # RFC 9110, section 8.3.1: ASCII; some databases cannot store a NUL at all.
+    return text if text.isascii() and text.isprintable() and text else None
+
+
 def _file_names(call: Call) -> tuple[str, str]:
     # jQuery-File-Upload names its part "files[]", whatever the server calls it.
     return (call.host.field_name, "files[]")

@@ -48,7 +48,7 @@ class MultipartForm:
     :param new_file: called with filename and Content-Type of each file.
     :param max_parts: fields and files together.
     :param max_text: bytes of all fields together.
-    :ivar fields: what the text fields say; the last one of a name.
+    :ivar fields: what the text fields say; the first one of a name.
     :ivar file_names: the names of the parts with a file.
     """
 
@@ -140,7 +140,8 @@ class MultipartForm:
                 raise FormTooLarge
             pieces.append(data.data)
             more = data.more_data
-        self.fields[field.name] = b"".join(pieces).decode("utf-8", "replace")
+        text = b"".join(pieces).decode("utf-8", "replace")
+        self.fields.setdefault(field.name, text)
 
     def _take_file(self, file: File) -> None:
         self.file_names.append(file.name)

@@ -17,6 +17,7 @@ from ..protocol.tus import (
     require_defer_length,
 )
 from .base import Action, Call
+from .forms import declared_type
 from .tus_answers import created
 from .tus_append import finish_if_all_is_there, receive
 from .tus_checksum import ChecksumDemand, checksum_demand, receive_checked
@@ -93,7 +94,7 @@ def new_upload(
         filename=display_name(None if named is None else str(named)),
         length=length,
         dialect=DIALECT,
-        content_type=(content_type or "")[:255] or None,
+        content_type=declared_type(content_type),
         raw_metadata=metadata.to_header() or None,
         partial=concat is not None and not concat.is_final,
         concat=None if concat is None else concat.to_header(),

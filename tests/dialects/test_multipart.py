@@ -156,6 +156,11 @@ def test_what_is_no_form_is_refused(body: bytes) -> None:
             parse(body, sizes)
 
 
+def test_of_several_fields_of_a_name_the_first_counts() -> None:
+    body = field_part("a", "1") + field_part("a", "2") + END
+    assert parse(body, [50])[0] == {"a": "1"}
+
+
 def test_too_many_parts_are_too_large() -> None:
     body = field_part("a", "1") * 3 + END
     assert parse(body, [50], max_parts=3)[0] == {"a": "1"}

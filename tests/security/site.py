@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from flask_chunked.engine.records import Upload
 from tests.apps import registered, rows
-from tests.dialects.wire import DATA, begin
+from tests.dialects.wire import DATA, begin, cut, md5
 
 #: Keys of an error's JSON; ``detail`` is always there.
 KEYS = {"detail", "reason", "errors", "expected_offset", "provided_offset"}
@@ -29,6 +29,11 @@ INSIDE = re.compile(
 
 #: A multipart form with the boundary "b".
 FORM = "multipart/form-data; boundary=b"
+
+#: The first header of a form's file part.
+HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"'
+FIRST = {"Content-Range": "bytes 0-4/10"}
+NEXT = {"Content-Range": "bytes 5-9/10"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,14 @@ class Site:
 
     def __init__(self, app: Flask) -> None:
         self.app = app
-        self.client = app.test_client()
+        self.client = app.test_client(use_cookies=False)
         self.root = Path(app.instance_path)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Remove whatever is there, and send the five bytes."""
+        for row in rows(self.app):
+            self.client.delete(f"/uploads/{row.id}")
         self.url = begin(self.client)
         self.before = self.picture()
 
@@ -87,6 +98,21 @@ def form_of(filename: str, data: bytes = DATA[:5]) -> bytes:
     """A form whose file part has this name, as browsers write it (UTF-8, bare)."""
     head = f'Content-Disposition: form-data; name="file"; filename="{filename}"'
     return f"--b\r\n{head}\r\n\r\n".encode() + data + b"\r\n--b--\r\n"
+
+
+def send(site: Site, kind: str, body: bytes, **environ: Any) -> TestResponse:
+    """A form of these very bytes, as a first or next chunk or as a whole file."""
+    return site.client.open(
+        site.url if kind == "next" else "/uploads/",
+        method="POST" if kind == "whole" else "PUT",
+        headers={"whole": {}, "first": FIRST, "next": NEXT}[kind],
+        query_string={"md5": md5(DATA[:5])} if kind == "whole" else None,
+        environ_overrides={
+            **cut(body, announced=len(body)),
+            "CONTENT_TYPE": FORM,
+            **environ,
+        },
+    )
 
 
 @contextmanager

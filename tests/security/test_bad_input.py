@@ -6,7 +6,8 @@ tests/protocol/test_upload_id.py; one 404 for foreign, unknown and malformed ids
 by verb, in tests/test_ownership.py (row 3); malformed Content-Range headers in
 tests/dialects/test_content_range_headers.py, totals in ..._differences.py, bodies of
 another size in ..._errors.py and ..._raw.py (row 11). Row 8 is in test_bad_names.py;
-rows 14, 15 and 24 in test_bad_forms.py; 6, 7 and 30 in test_storage_safety.py.
+rows 14 and 15 in test_bad_forms.py, 24 in test_long_values.py, the others in
+test_storage_safety.py.
 """
 
 from __future__ import annotations
