@@ -111,6 +111,9 @@ def resume_if_idle(call: Call, final: Upload) -> Upload:
     if final.status is not Status.UPLOADING:
         return final
     members = _members(call, final)
+    if final.length is None and members.length is not None:
+        # Told as soon as it can be computed, whoever makes it or died over it.
+        final = engine.declare_length(final, members.length)
     return _go_on(call, final) if is_idle and members.are_complete else final
 
 

@@ -172,6 +172,35 @@ def test_members_that_complete_while_the_final_is_created_are_not_overlooked(
     assert tus.head(url).headers["Upload-Offset"] == "4"
 
 
+def test_rule_55_a_length_is_told_as_soon_as_it_can_be_computed(tus: Tus) -> None:
+    response = tus.post(Upload_Defer_Length="1", Upload_Concat="partial")
+    a, b = response.headers["Location"], tus.partial(b"abc")
+    url = tus.final(a, b).headers["Location"]
+    assert "Upload-Length" not in tus.head(url).headers
+    assert tus.patch(a, 0, b"d", Upload_Length="4").status_code == 204
+    assert tus.head(url).headers["Upload-Length"] == "7"
+    assert "Upload-Offset" not in tus.head(url).headers
+
+
+def test_rule_55_so_it_is_where_the_maker_died_at_once(
+    tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = tus.partial(b"abc")
+    engine = registered(tus_app).engine
+
+    def die(*_: object) -> Upload:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "assemble", die)
+        with pytest.raises(KeyboardInterrupt):
+            tus.final(a)
+    url = f"/uploads/{finals(tus_app)[0].id}"
+    assert tus.head(url).headers["Upload-Length"] == "3"
+    go_on_later(tus_app, monkeypatch)
+    assert tus.head(url).headers["Upload-Offset"] == "3"
+
+
 # -- what becomes of a final is not the business of its members ------------------------
 
 

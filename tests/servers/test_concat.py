@@ -98,6 +98,8 @@ def test_final_uploads_survive_their_makers(tmp_path: Path) -> None:
             server.kill_all()
             thread.join(60)
             server.start_again()
+            # The port is open before the workers are ready for the next one.
+            requests.options(server.url, timeout=30)
         made = finals(server)
         for upload_id in made:
             wait_until_made(server.url + upload_id, length)
