@@ -1,0 +1,264 @@
+"""The reader of a body: short reads, silence, cuts, time-outs, draining, hanging up.
+
+Its sources do what they are told here; those of the servers are in
+test_body_sources.py, and the servers themselves in tests/servers.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from flask import Flask, Response, request
+
+from flask_chunked.bodies import (
+    BLOCK_SIZE,
+    DRAIN_BYTES,
+    BodyReader,
+    open_body,
+)
+from flask_chunked.dialects.base import Call, Target
+from flask_chunked.exceptions import (
+    BodyInterrupted,
+    BodyTimeout,
+)
+
+CONTENT = bytes(range(256)) * 40
+
+
+class Told:
+    """A source that does what it is told: bytes, an error, or ``None`` for silence."""
+
+    def __init__(self, *script: bytes | BaseException | None) -> None:
+        self.script = list(script)
+        self.asked: list[int] = []
+        self.ends: list[str] = []
+
+    def receive(self, view: memoryview) -> int:
+        self.asked.append(len(view))
+        step = self.script.pop(0) if self.script else b""
+        if isinstance(step, BaseException):
+            raise step
+        assert step is not None, "nobody may wait for a silent client here"
+        taken, rest = step[: len(view)], step[len(view) :]
+        view[: len(taken)] = taken
+        if rest:
+            self.script.insert(0, rest)
+        return len(taken)
+
+    def wait(self, seconds: float) -> bool:
+        if self.script and self.script[0] is None:
+            self.script.pop(0)
+            return False
+        return True
+
+    def give_up(self) -> None:
+        self.ends.append("give up")
+
+    def hang_up(self) -> None:
+        self.ends.append("hang up")
+
+
+def everything(reader: BodyReader) -> bytes:
+    """The body as the engine reads it."""
+    found = b""
+    while not reader.ended:
+        block = bytes(reader.read())
+        found += block
+        if not block and not reader.ended:
+            reader.wait()
+    return found
+
+
+# -- the reader ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [10, None], ids=["announced", "chunked"])
+def test_short_reads_are_one_block(length: int | None) -> None:
+    reader = BodyReader(Told(b"0", b"123", b"456789"), length, 1)
+    assert bytes(reader.read()) == b"0123456789"
+    assert (reader.ended, reader.received, reader.is_spoilt) == (True, 10, False)
+    assert bytes(reader.read()) == b""
+
+
+def test_no_more_is_asked_for_than_was_announced() -> None:
+    source = Told(b"01", b"23456789 and the next request")
+    assert everything(BodyReader(source, 10, 1)) == b"0123456789"
+    assert source.asked == [10, 8]
+    assert source.script == [b" and the next request"]
+
+
+def test_block_is_never_larger_than_the_body_nor_than_a_block() -> None:
+    small, large = Told(b"0123456789"), Told(b"x" * (BLOCK_SIZE + 5))
+    BodyReader(small, 10, 1).read()
+    assert small.asked == [10]
+    reader = BodyReader(large, BLOCK_SIZE + 5, 1)
+    assert [len(reader.read()), len(reader.read())] == [BLOCK_SIZE, 5]
+    assert max(large.asked) == BLOCK_SIZE
+
+
+def test_silence_hands_over_what_is_there() -> None:
+    reader = BodyReader(Told(b"01234", None, b"56789"), 10, 1)
+    assert bytes(reader.read()) == b"01234"
+    assert not reader.ended
+    reader.wait()
+    assert bytes(reader.read()) == b"56789"
+
+
+def test_silence_beyond_the_timeout_gives_the_client_up_for_good() -> None:
+    source = Told(b"01234", None, None, b"56789")
+    reader = BodyReader(source, 10, 2.5)
+    assert bytes(reader.read()) == b"01234"
+    for ask in (reader.wait, reader.wait, reader.read):
+        with pytest.raises(BodyTimeout) as caught:
+            ask()
+        assert caught.value.seconds == 2.5
+    assert source.ends == ["give up"]
+    assert reader.is_spoilt
+
+
+ENDS = {
+    "end of file": b"",
+    "reset": ConnectionResetError(),
+    "broken pipe": BrokenPipeError(),
+    "value error": ValueError("Invalid chunk size"),
+    "end of file error": EOFError(),
+    "an error of the server's own": type("ChunkMissingTerminator", (IOError,), {})(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_cut_body_hands_over_what_came_and_is_an_error_then(
+    end: bytes | Exception,
+) -> None:
+    reader = BodyReader(Told(b"012", end), 10, 1)
+    assert bytes(reader.read()) == b"012"
+    for ask in (reader.read, reader.wait, reader.read):
+        with pytest.raises(BodyInterrupted):
+            ask()
+    assert (reader.ended, reader.received, reader.is_spoilt) == (False, 3, True)
+
+
+def test_chunked_body_that_breaks_is_no_end() -> None:
+    reader = BodyReader(Told(b"012", ValueError("Invalid chunk size")), None, 1)
+    assert bytes(reader.read()) == b"012"
+    with pytest.raises(BodyInterrupted):
+        reader.read()
+    assert not reader.ended
+
+
+def test_timeout_of_the_server_is_our_timeout() -> None:
+    source = Told(b"012", TimeoutError())
+    reader = BodyReader(source, 10, 1)
+    assert bytes(reader.read()) == b"012"
+    with pytest.raises(BodyTimeout):
+        reader.read()
+    assert source.ends == ["give up"]
+
+
+def test_exit_of_the_worker_is_not_taken_for_the_clients() -> None:
+    reader = BodyReader(Told(b"012", SystemExit(1)), 10, 1)
+    with pytest.raises(SystemExit):
+        reader.read()
+    assert reader.received == 3
+
+
+def test_read_file_waits_and_takes_what_comes() -> None:
+    reader = BodyReader(Told(b"012", b"3456", b"789"), 10, 1)
+    assert [reader.read_file(5) for _ in range(4)] == [b"012", b"3456", b"789", b""]
+
+
+def test_read_file_never_takes_more_than_a_block() -> None:
+    source = Told(b"x" * BLOCK_SIZE * 3)
+    reader = BodyReader(source, None, 1)
+    assert len(reader.read_file()) == BLOCK_SIZE
+    assert len(reader.read_file(10**9)) == BLOCK_SIZE
+    assert max(source.asked) == BLOCK_SIZE
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [((b"012", b""), BodyInterrupted), ((b"012", None), BodyTimeout)],
+    ids=["cut", "silent"],
+)
+def test_read_file_does_not_take_a_failure_for_the_end(
+    script: tuple[bytes | None, ...], error: type[Exception]
+) -> None:
+    reader = BodyReader(Told(*script), 10, 1)
+    assert reader.read_file() == b"012"
+    for _ in range(2):
+        with pytest.raises(error):
+            reader.read_file()
+
+
+def test_interrupt_spoils_what_is_unfinished_only() -> None:
+    open_one, ended = Told(b"0"), Told(b"0")
+    unfinished, finished = BodyReader(open_one, 2, 1), BodyReader(ended, 1, 1)
+    finished.read()
+    for reader in (unfinished, finished):
+        reader.interrupt()
+    assert (open_one.ends, unfinished.is_spoilt) == (["give up"], True)
+    assert (ended.ends, finished.is_spoilt) == ([], False)
+
+
+# -- what is left of a refused body ----------------------------------------------------
+
+
+def test_drain_reads_a_little_and_no_more() -> None:
+    source = Told(*[b"x" * BLOCK_SIZE] * 9)
+    reader = BodyReader(source, 9 * BLOCK_SIZE, 1)
+    reader.drain()
+    assert DRAIN_BYTES <= reader.received <= DRAIN_BYTES + BLOCK_SIZE
+    assert not reader.ended
+
+
+@pytest.mark.parametrize(
+    "script",
+    [(None,), (b"0", None, None, None), (b"",), (b"0", ConnectionResetError())],
+    ids=["silent", "silent later", "cut", "reset"],
+)
+def test_drain_neither_waits_nor_raises(script: tuple[Any, ...]) -> None:
+    source = Told(*script)
+    BodyReader(source, 10, 1).drain()
+    assert source.ends == []
+
+
+def test_drain_leaves_streams_alone_that_could_keep_it_waiting() -> None:
+    stream = io.BytesIO(b"0123456789")
+    open_body({"wsgi.input": stream, "CONTENT_LENGTH": "10"}, 1).drain()
+    assert stream.tell() == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "ends"),
+    [((b"0123456789",), []), ((b"012", b""), ["hang up"])],
+    ids=["whole", "cut"],
+)
+def test_connection_of_a_spoilt_body_is_closed_after_the_answer(
+    script: tuple[bytes, ...], ends: list[str]
+) -> None:
+    source = Told(*script)
+    reader = BodyReader(source, 10, 1)
+    reader.read()
+    if ends:
+        with pytest.raises(BodyInterrupted):
+            reader.read()
+    app = Flask("tests")
+    with app.test_request_context("/"):
+        host: Any = None
+        call = Call(request, "PUT", Target.COLLECTION, None, host, [], _body=reader)
+        response = Response()
+        call.hang_up_after(response)
+    assert source.ends == []
+    response.close()
+    assert source.ends == ends
+
+
+def test_connection_without_a_body_is_left_alone() -> None:
+    with Flask("tests").test_request_context("/"):
+        host: Any = None
+        call = Call(request, "GET", Target.COLLECTION, None, host, [])
+        response = Response()
+        call.hang_up_after(response)
+    response.close()

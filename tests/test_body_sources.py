@@ -1,0 +1,414 @@
+"""Where the bytes come from: gunicorn's and Werkzeug's objects, and plain streams.
+
+Over socket pairs, without a server; the servers themselves are in tests/servers.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from gunicorn.http.body import Body, LengthReader  # type: ignore[import-untyped]
+from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
+
+from flask_chunked import bodies
+from flask_chunked.bodies import (
+    BLOCK_SIZE,
+    SMALLEST_READ,
+    BodyReader,
+    body_length,
+    open_body,
+)
+from flask_chunked.exceptions import (
+    BodyInterrupted,
+    BodyTimeout,
+    LengthRequired,
+    MalformedHeader,
+)
+
+CONTENT = bytes(range(256)) * 40
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """The client's end of a connection, and the server's."""
+    client, server = socket.socketpair()
+    client.settimeout(5)
+    with client, server:
+        yield client, server
+
+
+def everything(reader: BodyReader) -> bytes:
+    """The body as the engine reads it."""
+    found = b""
+    while not reader.ended:
+        block = bytes(reader.read())
+        found += block
+        if not block and not reader.ended:
+            reader.wait()
+    return found
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Does the client see the end of the connection?"""
+    ready = select.select([client], [], [], 0)[0]
+    return bool(ready) and client.recv(1) == b""
+
+
+# -- gunicorn --------------------------------------------------------------------------
+
+
+def gunicorn(server: socket.socket, length: int, held: bytes = b"") -> dict[str, Any]:
+    """The environ of a request whose parser has read some of the body already."""
+    unreader = SocketUnreader(server)
+    unreader.unread(held)
+    body = Body(LengthReader(unreader, length))
+    return {
+        "SERVER_SOFTWARE": "gunicorn/tests",
+        "wsgi.input": body,
+        "gunicorn.socket": server,
+        "CONTENT_LENGTH": str(length),
+    }
+
+
+def left(environ: dict[str, Any]) -> tuple[int, bytes]:
+    """What gunicorn thinks is left of the body, and what it holds."""
+    reader = environ["wsgi.input"].reader
+    return reader.length, reader.unreader.buf.getvalue()
+
+
+@pytest.mark.parametrize("held", [0, 1, 100, len(CONTENT) - 1, len(CONTENT)])
+@pytest.mark.parametrize("peeked", [0, 1, 50])
+def test_gunicorn_gives_what_it_holds_then_what_comes(
+    pair: Pair, held: int, peeked: int
+) -> None:
+    client, server = pair
+    environ = gunicorn(server, len(CONTENT), CONTENT[:held])
+    client.sendall(CONTENT[held:] + b"GET / HTTP/1.1")
+    # Somebody (a before_request of the application) has looked at the beginning.
+    seen = environ["wsgi.input"].read(peeked)
+    environ["CONTENT_LENGTH"] = str(len(CONTENT) - len(seen))
+    assert seen + everything(open_body(environ, 5)) == CONTENT
+    # Keep-alive: nothing of the body is left, and nothing of the next request is gone.
+    still, holds = left(environ)
+    assert still == 0
+    pending = len(b"GET / HTTP/1.1") - len(holds)
+    assert holds + (server.recv(100) if pending else b"") == b"GET / HTTP/1.1"
+
+
+def test_gunicorn_holding_the_next_request_too_gives_the_body_only(pair: Pair) -> None:
+    environ = gunicorn(pair[1], 10, b"0123456789GET / HTTP/1.1")
+    assert everything(open_body(environ, 5)) == b"0123456789"
+    assert left(environ) == (0, b"GET / HTTP/1.1")
+
+
+def test_gunicorn_hands_over_at_once_what_has_come(pair: Pair) -> None:
+    client, server = pair
+    reader = open_body(gunicorn(server, 10, b"01"), 5)
+    client.sendall(b"234")
+    assert bytes(reader.read()) == b"01234"
+    assert not reader.ended
+
+
+@pytest.mark.parametrize("held", [b"", b"012"])
+def test_gunicorn_client_that_goes_away_is_no_end(pair: Pair, held: bytes) -> None:
+    client, server = pair
+    environ = gunicorn(server, 10, held)
+    client.shutdown(socket.SHUT_WR)
+    reader = open_body(environ, 5)
+    assert (bytes(reader.read()) if held else b"") == held
+    with pytest.raises(BodyInterrupted):
+        reader.read()
+    assert left(environ)[0] == 10 - len(held)
+
+
+def test_gunicorn_silent_client_is_read_no_more(pair: Pair) -> None:
+    client, server = pair
+    reader = open_body(gunicorn(server, 10, b"012"), 0.01)
+    assert bytes(reader.read()) == b"012"
+    with pytest.raises(BodyTimeout):
+        reader.wait()
+    # It may still read the answer, but what it sends now is for nobody.
+    server.sendall(b"answer")
+    assert client.recv(10) == b"answer"
+    assert server.recv(10) == b""
+    reader.hang_up()
+    assert is_closed(client)
+
+
+# -- Werkzeug --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def werkzeug(pair: Pair) -> Iterator[dict[str, Any]]:
+    """The environ of the development server's request."""
+    with pair[1].makefile("rb", -1) as stream:
+        yield {
+            "SERVER_SOFTWARE": "Werkzeug/tests",
+            "wsgi.input": stream,
+            "werkzeug.socket": pair[1],
+            "CONTENT_LENGTH": "10",
+        }
+
+
+@pytest.mark.parametrize("held", [0, 1, 9, 10])
+def test_werkzeug_gives_what_is_buffered_then_what_comes(
+    pair: Pair, werkzeug: dict[str, Any], held: int
+) -> None:
+    client, _ = pair
+    client.sendall(b"Head: x\r\n" + b"0123456789"[:held])
+    assert werkzeug["wsgi.input"].readline() == b"Head: x\r\n"
+    reader = open_body(werkzeug, 5)
+    # What is behind the headers is in the buffer, where poll() cannot see it.
+    assert bytes(reader.read()) == b"0123456789"[:held]
+    client.sendall(b"0123456789"[held:] + b"GET")
+    assert everything(reader) == b"0123456789"[held:]
+    assert werkzeug["wsgi.input"].read(3) == b"GET"
+
+
+def test_werkzeug_silent_client_is_given_up_and_the_socket_blocks_as_before(
+    pair: Pair, werkzeug: dict[str, Any]
+) -> None:
+    client, server = pair
+    client.sendall(b"012")
+    reader = open_body(werkzeug, 0.01)
+    assert bytes(reader.read()) == b"012"
+    assert server.getblocking()
+    with pytest.raises(BodyTimeout):
+        reader.wait()
+    reader.hang_up()
+    assert is_closed(client)
+
+
+def test_werkzeug_client_that_goes_away_is_no_end(
+    pair: Pair, werkzeug: dict[str, Any]
+) -> None:
+    pair[0].sendall(b"012")
+    pair[0].shutdown(socket.SHUT_WR)
+    reader = open_body(werkzeug, 5)
+    assert bytes(reader.read()) == b"012"
+    with pytest.raises(BodyInterrupted):
+        reader.read()
+
+
+@pytest.mark.parametrize("kind", ["gunicorn", "werkzeug"])
+def test_waiting_reader_is_let_go_from_another_thread(
+    pair: Pair, werkzeug: dict[str, Any], kind: str
+) -> None:
+    environ = werkzeug if kind == "werkzeug" else gunicorn(pair[1], 10)
+    reader = open_body(environ, 60)
+    errors: list[BaseException] = []
+
+    def receive() -> None:
+        try:
+            everything(reader)
+        except BodyInterrupted as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=receive, daemon=True)
+    thread.start()
+    reader.interrupt()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [type(error) for error in errors] == [BodyInterrupted]
+    assert reader.is_spoilt
+
+
+# -- streams ---------------------------------------------------------------------------
+
+
+class Slow:
+    """A stream, and the clock that its reads move on."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds = list(seconds)
+        self.now = 0.0
+        self.sizes: list[int] = []
+
+    def read(self, size: int) -> bytes:
+        self.sizes.append(size)
+        self.now += self.seconds.pop(0) if self.seconds else 0
+        return b"x" * size
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_stream_is_read_in_sizes_that_the_client_keeps_up_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = Slow(0, 0, 1, 0.04, 0)
+    monkeypatch.setattr(bodies, "time", stream)
+    length = SMALLEST_READ * (1 + 2 + 4 + 1 + 2) + 5
+    reader = open_body({"wsgi.input": stream, "CONTENT_LENGTH": str(length)}, 5)
+    assert len(everything(reader)) == length
+    sizes = [SMALLEST_READ * n for n in (1, 2, 4, 1, 2)]
+    assert stream.sizes == [*sizes, 5]
+
+
+def test_stream_of_a_fast_client_is_read_in_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = Slow()
+    monkeypatch.setattr(bodies, "time", stream)
+    environ = {"wsgi.input": stream, "CONTENT_LENGTH": str(20 * BLOCK_SIZE)}
+    everything(open_body(environ, 5))
+    assert max(stream.sizes) == BLOCK_SIZE
+    assert len(stream.sizes) < 20 + 10 + 10
+
+
+@pytest.mark.parametrize("environ", [{}, {"gunicorn.socket": 1}], ids=["any", "known"])
+def test_chunked_body_is_a_stream_until_it_ends(
+    pair: Pair, environ: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    if environ:
+        environ = {"gunicorn.socket": pair[1]}
+    environ |= {
+        "wsgi.input": io.BytesIO(CONTENT),
+        "wsgi.input_terminated": True,
+        "HTTP_TRANSFER_ENCODING": "chunked",
+    }
+    assert everything(open_body(environ, 7)) == CONTENT
+    # The server's socket is what can tell a silent client, and that is no surprise.
+    assert pair[1].gettimeout() == (7 if "gunicorn.socket" in environ else None)
+    assert caplog.records == []
+
+
+def test_stream_without_a_connection_is_let_go_without_one() -> None:
+    environ = {"wsgi.input": io.BytesIO(b"012"), "CONTENT_LENGTH": "10"}
+    reader = open_body(environ, 5)
+    reader.interrupt()
+    reader.hang_up()
+    assert reader.is_spoilt
+
+
+def test_stream_with_a_connection_is_shut_down(pair: Pair) -> None:
+    client, server = pair
+    environ = {
+        "wsgi.input": server.makefile("rb", 0),
+        "wsgi.input_terminated": True,
+        "HTTP_TRANSFER_ENCODING": "chunked",
+        "werkzeug.socket": server,
+    }
+    with environ["wsgi.input"]:  # type: ignore[attr-defined]
+        reader = open_body(environ, 0.01)
+        with pytest.raises(BodyTimeout):
+            reader.read()
+        server.sendall(b"answer")
+        assert client.recv(10) == b"answer"
+        reader.hang_up()
+        assert is_closed(client)
+
+
+# -- servers that changed --------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "_warned", set())
+
+
+CHANGED: dict[str, Any] = {
+    "no reader": io.BytesIO(CONTENT),
+    "no unreader": type("Body", (io.BytesIO,), {"reader": None})(CONTENT),
+}
+
+
+@pytest.mark.usefixtures("nobody_warned")
+@pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket"])
+@pytest.mark.parametrize("name", CHANGED)
+def test_server_whose_attributes_changed_is_read_by_its_stream_with_one_warning(
+    pair: Pair, caplog: pytest.LogCaptureFixture, name: str, key: str
+) -> None:
+    def send(software: str) -> bytes:
+        stream = CHANGED[name]
+        stream.seek(0)
+        environ = {
+            "SERVER_SOFTWARE": software,
+            "wsgi.input": stream,
+            key: pair[1],
+            "CONTENT_LENGTH": str(len(CONTENT)),
+        }
+        return everything(open_body(environ, 5))
+
+    with caplog.at_level(logging.WARNING, "flask_chunked"):
+        for software in ("changed/2", "changed/2", "changed/3", "changed/2"):
+            assert send(software) == CONTENT
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.partition(":")[0] for text in told] == [
+        "reading changed/2 by its stream",
+        "reading changed/3 by its stream",
+    ]
+
+
+@pytest.mark.usefixtures("nobody_warned")
+@pytest.mark.parametrize("kind", ["gunicorn", "werkzeug"])
+def test_tls_connection_is_read_by_its_stream(
+    pair: Pair, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    class SSLSocket:
+        """By this name the standard library's is known; poll() cannot see into it."""
+
+        def settimeout(self, seconds: float) -> None:
+            self.seconds = seconds
+
+    tls: Any = SSLSocket()
+    environ = gunicorn(pair[1], 10, b"0123456789")
+    if kind == "werkzeug":
+        environ["wsgi.input"] = io.BufferedReader(io.BytesIO(b"0123456789"))
+        del environ["gunicorn.socket"]
+    environ[f"{kind}.socket"] = tls
+    assert everything(open_body(environ, 9)) == b"0123456789"
+    assert tls.seconds == 9
+    assert "TLS" in caplog.text
+
+
+# -- lengths ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "length"),
+    [
+        ({}, 0),
+        ({"CONTENT_LENGTH": ""}, 0),
+        ({"CONTENT_LENGTH": "0"}, 0),
+        ({"CONTENT_LENGTH": "9" * 19}, int("9" * 19)),
+        ({"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}, None),
+    ],
+    ids=["none", "empty", "zero", "largest", "chunked"],
+)
+def test_length_of_a_body(environ: dict[str, Any], length: int | None) -> None:
+    assert body_length(environ) == length
+
+
+@pytest.mark.parametrize(
+    ("environ", "error"),
+    [
+        ({"CONTENT_LENGTH": "-1"}, MalformedHeader),
+        ({"CONTENT_LENGTH": "1" * 20}, MalformedHeader),
+        ({"CONTENT_LENGTH": "\u0661"}, MalformedHeader),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, LengthRequired),
+        (
+            {
+                "HTTP_TRANSFER_ENCODING": "chunked",
+                "wsgi.input_terminated": True,
+                "CONTENT_LENGTH": "5",
+            },
+            LengthRequired,
+        ),
+    ],
+    ids=["negative", "20 digits", "arabic", "swallowed", "both"],
+)
+def test_length_that_cannot_be_known_is_an_error(
+    environ: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        body_length(environ)
