@@ -6,7 +6,12 @@ test_body_sources.py, and the servers themselves in tests/servers.
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import select
+import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,6 +35,8 @@ CONTENT = bytes(range(256)) * 40
 class Told:
     """A source that does what it is told: bytes, an error, or ``None`` for silence."""
 
+    polls = True
+
     def __init__(self, *script: bytes | BaseException | None) -> None:
         self.script = list(script)
         self.asked: list[int] = []
@@ -52,6 +59,12 @@ class Told:
             self.script.pop(0)
             return False
         return True
+
+    def descriptor(self) -> int | None:
+        return None
+
+    def moved(self, count: int) -> None:
+        raise AssertionError("there is no descriptor")
 
     def give_up(self) -> None:
         self.ends.append("give up")
@@ -164,32 +177,172 @@ def test_exit_of_the_worker_is_not_taken_for_the_clients() -> None:
     assert reader.received == 3
 
 
-def test_read_file_waits_and_takes_what_comes() -> None:
+def read_into(reader: BodyReader, size: int) -> bytes:
+    buffer = bytearray(size)
+    return bytes(buffer[: reader.read_into(memoryview(buffer))])
+
+
+def test_read_into_takes_what_is_there() -> None:
     reader = BodyReader(Told(b"012", b"3456", b"789"), 10, 1)
-    assert [reader.read_file(5) for _ in range(4)] == [b"012", b"3456", b"789", b""]
+    assert [read_into(reader, 5) for _ in range(3)] == [b"01234", b"56789", b""]
 
 
-def test_read_file_never_takes_more_than_a_block() -> None:
-    source = Told(b"x" * BLOCK_SIZE * 3)
-    reader = BodyReader(source, None, 1)
-    assert len(reader.read_file()) == BLOCK_SIZE
-    assert len(reader.read_file(10**9)) == BLOCK_SIZE
-    assert max(source.asked) == BLOCK_SIZE
+def test_read_into_waits_for_the_client() -> None:
+    reader = BodyReader(Told(b"012", None, b"3456789"), 10, 1)
+    assert [read_into(reader, 20) for _ in range(3)] == [b"012", b"3456789", b""]
 
 
 @pytest.mark.parametrize(
     ("script", "error"),
-    [((b"012", b""), BodyInterrupted), ((b"012", None), BodyTimeout)],
+    [((b"012", b""), BodyInterrupted), ((b"012", None, None), BodyTimeout)],
     ids=["cut", "silent"],
 )
-def test_read_file_does_not_take_a_failure_for_the_end(
+def test_read_into_does_not_take_a_failure_for_the_end(
     script: tuple[bytes | None, ...], error: type[Exception]
 ) -> None:
     reader = BodyReader(Told(*script), 10, 1)
-    assert reader.read_file() == b"012"
+    assert read_into(reader, 20) == b"012"
     for _ in range(2):
         with pytest.raises(error):
-            reader.read_file()
+            read_into(reader, 20)
+
+
+def test_a_block_is_handed_over_in_time_however_slowly_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flask_chunked.bodies.FILL_SECONDS", -1)
+    reader = BodyReader(Told(b"0", b"1", b"2"), 3, 1)
+    assert [bytes(reader.read()) for _ in range(3)] == [b"0", b"1", b"2"]
+
+
+def test_what_is_ready_is_no_more_than_that() -> None:
+    source = Told(b"012", None, b"34", b"")
+    reader = BodyReader(source, 10, 1)
+    assert bytes(reader.read_ready()) == b"012"
+    assert bytes(reader.read_ready()) == b"34"
+    # The failure is told where bytes are waited for.
+    assert bytes(reader.read_ready()) == b""
+    with pytest.raises(BodyInterrupted):
+        reader.read()
+
+
+def test_nothing_is_ready_where_nobody_can_tell() -> None:
+    source = Told(b"012")
+    source.polls = False
+    assert bytes(BodyReader(source, 10, 1).read_ready()) == b""
+    assert source.script == [b"012"]
+
+
+def test_a_source_without_descriptor_does_not_pour() -> None:
+    assert BodyReader(Told(b"012"), 10, 1).pour(-1, 5) is None
+
+
+# -- pouring ---------------------------------------------------------------------------
+
+
+class Socket(Told):
+    """A source that is a real socket and nothing else."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
+        self._socket = connection
+        self.count = 0
+
+    def wait(self, seconds: float) -> bool:
+        return bool(select.select([self._socket], [], [], seconds)[0])
+
+    def descriptor(self) -> int | None:
+        return self._socket.fileno()
+
+    def moved(self, count: int) -> None:
+        self.count += count
+
+
+@pytest.fixture
+def connection() -> Iterator[tuple[socket.socket, Socket]]:
+    """A client's end of a TCP connection, and the server's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+        with client, server:
+            yield client, Socket(server)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    outlet, inlet = os.pipe()
+    yield outlet, inlet
+    os.close(outlet)
+    os.close(inlet)
+
+
+Connection = tuple[socket.socket, Socket]
+Pipe = tuple[int, int]
+
+
+def test_pouring_stops_where_the_body_ends(connection: Connection, pipe: Pipe) -> None:
+    client, source = connection
+    client.sendall(b"0123456789 and the next request")
+    reader = BodyReader(source, 10, 1)
+    assert reader.pour(pipe[1], 4) == 4
+    assert reader.pour(pipe[1], 100) == 6
+    assert os.read(pipe[0], 100) == b"0123456789"
+    assert (reader.ended, reader.received, source.count) == (True, 10, 10)
+
+
+def test_pouring_from_a_silent_client_is_nothing(
+    connection: Connection, pipe: Pipe
+) -> None:
+    assert BodyReader(connection[1], 10, 1).pour(pipe[1], 10) == 0
+
+
+def test_pouring_a_cut_body_is_told_by_the_next_read(
+    connection: Connection, pipe: Pipe
+) -> None:
+    client, source = connection
+    client.sendall(b"012")
+    client.shutdown(socket.SHUT_WR)
+    reader = BodyReader(source, 10, 1)
+    assert reader.pour(pipe[1], 10) == 3
+    assert reader.pour(pipe[1], 10) == 0
+    with pytest.raises(BodyInterrupted):
+        reader.read()
+    assert reader.pour(pipe[1], 10) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "poured", "is_spoilt"),
+    [
+        (BlockingIOError(), 0, False),
+        (OSError(errno.EINVAL, ""), None, False),
+        (ConnectionResetError(), 0, True),
+    ],
+    ids=["nothing there", "no such socket", "reset"],
+)
+def test_pouring_that_fails(
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    poured: int | None,
+    is_spoilt: bool,
+) -> None:
+    def fail(*arguments: object) -> int:
+        raise error
+
+    client, source = connection
+    client.sendall(b"012")
+    monkeypatch.setattr(os, "splice", fail)
+    reader = BodyReader(source, 10, 1)
+    assert reader.pour(-1, 10) == poured
+    assert reader.is_spoilt is is_spoilt
+
+
+def test_chunked_bodies_are_not_poured(connection: Connection) -> None:
+    connection[0].sendall(b"012")
+    assert BodyReader(connection[1], None, 1).pour(-1, 10) is None
+
+
+# -- the end of a body -----------------------------------------------------------------
 
 
 def test_interrupt_spoils_what_is_unfinished_only() -> None:

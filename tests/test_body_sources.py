@@ -17,14 +17,14 @@ import pytest
 from gunicorn.http.body import Body, LengthReader  # type: ignore[import-untyped]
 from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 
-from flask_chunked import bodies
+from flask_chunked import bodies, body_sources
 from flask_chunked.bodies import (
     BLOCK_SIZE,
-    SMALLEST_READ,
     BodyReader,
     body_length,
     open_body,
 )
+from flask_chunked.body_sources import SMALLEST_READ
 from flask_chunked.exceptions import (
     BodyInterrupted,
     BodyTimeout,
@@ -246,7 +246,7 @@ def test_stream_is_read_in_sizes_that_the_client_keeps_up_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stream = Slow(0, 0, 1, 0.04, 0)
-    monkeypatch.setattr(bodies, "time", stream)
+    monkeypatch.setattr(body_sources, "time", stream)
     length = SMALLEST_READ * (1 + 2 + 4 + 1 + 2) + 5
     reader = open_body({"wsgi.input": stream, "CONTENT_LENGTH": str(length)}, 5)
     assert len(everything(reader)) == length
@@ -258,7 +258,7 @@ def test_stream_of_a_fast_client_is_read_in_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stream = Slow()
-    monkeypatch.setattr(bodies, "time", stream)
+    monkeypatch.setattr(body_sources, "time", stream)
     environ = {"wsgi.input": stream, "CONTENT_LENGTH": str(20 * BLOCK_SIZE)}
     everything(open_body(environ, 5))
     assert max(stream.sizes) == BLOCK_SIZE
