@@ -10,7 +10,11 @@ from docutils import nodes
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.rst"
-PAGES = (README, *sorted((ROOT / "docs").glob("*.rst")))
+PAGES = (
+    README,
+    *sorted((ROOT / "docs").glob("*.rst")),
+    *sorted((ROOT / "examples").glob("*/*.rst")),
+)
 
 Table = list[list[str]]
 

@@ -20,7 +20,7 @@ import requests
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from examples import custom_model, quickstart
+from examples import custom_model, quickstart, uppy
 from examples.resume_with_requests import upload as resume
 from tests.apps import dispose
 from tests.exchange import md5
@@ -101,6 +101,42 @@ def test_custom_model_keeps_its_policy(app: Flask, tmp_path: Path) -> None:
     moved = Path(app.instance_path) / "library" / f"{answer['id']}.mp4"
     assert moved.read_bytes() == MP4
     assert client.delete(f"/videos/{answer['id']}").status_code == 403
+
+
+def test_uppy_page_is_served_with_the_files_of_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "dist"
+    directory.mkdir()
+    (directory / "uppy.min.mjs").write_text("export {}")
+    (directory / "uppy.min.css").write_text("")
+    monkeypatch.setenv("FLASK_SQLALCHEMY_DATABASE_URI", f"sqlite:///{tmp_path}/a.db")
+    monkeypatch.setenv("FLASK_UPPY_DIR", str(directory))
+    app = uppy.create_app()
+    client = app.test_client()
+    page = client.get("/")
+    assert page.status_code == 200
+    named = re.findall(r'"(/uppy/[^"]+)"', page.text)
+    assert sorted(named) == ["/uppy/uppy.min.css", "/uppy/uppy.min.mjs"]
+    for url in named:
+        with client.get(url) as answer:
+            assert answer.status_code == 200
+    with client.get("/uppy/uppy.min.mjs") as answer:
+        assert answer.mimetype == "text/javascript"
+    dispose(app)
+
+
+def test_uppy_page_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_SQLALCHEMY_DATABASE_URI", f"sqlite:///{tmp_path}/a.db")
+    monkeypatch.setenv("FLASK_UPPY_DIR", str(tmp_path / "nowhere"))
+    app = uppy.create_app()
+    answer = app.test_client().get("/")
+    assert answer.status_code == 503
+    assert "npm install" in answer.text
+    assert str(tmp_path / "nowhere") in answer.text
+    dispose(app)
 
 
 @pytest.fixture
