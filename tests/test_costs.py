@@ -1,0 +1,110 @@
+"""What a request costs in statements and commits: counts, which no machine changes.
+
+They are exact, so that a request that becomes dearer is noticed, and one that becomes
+cheaper is written down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event
+from werkzeug.test import TestResponse
+
+from tests.apps import registered
+
+CONTENT = b"0123456789"
+MD5 = hashlib.md5(CONTENT).hexdigest()
+TUS = {"Tus-Resumable": "1.0.0"}
+BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
+
+
+@dataclass
+class Cost:
+    """Statements without those that begin and end savepoints, and commits."""
+
+    statements: int = 0
+    commits: int = 0
+
+
+@contextmanager
+def counted(app: Flask) -> Iterator[Cost]:
+    """Count what the engine's own connections do."""
+    cost = Cost()
+    engine = registered(app).database.engine()
+
+    def count_statement(*arguments: object) -> None:
+        statement = str(arguments[2])
+        cost.statements += "SAVEPOINT" not in statement
+
+    def count_commit(connection: object) -> None:
+        cost.commits += 1
+
+    event.listen(engine, "before_cursor_execute", count_statement)
+    event.listen(engine, "commit", count_commit)
+    try:
+        yield cost
+    finally:
+        event.remove(engine, "before_cursor_execute", count_statement)
+        event.remove(engine, "commit", count_commit)
+
+
+@pytest.fixture
+def costs(app: Flask, client: FlaskClient) -> dict[str, tuple[int, int]]:
+    """Request -> statements and commits, after one of each has warmed up."""
+    found: dict[str, tuple[int, int]] = {}
+
+    def ask(name: str, method: str, url: str, **options: object) -> TestResponse:
+        with counted(app) as cost:
+            answer = client.open(url, method=method, **options)  # type: ignore[arg-type]
+        assert answer.status_code < 300, (name, answer.text)
+        found[name] = (cost.statements, cost.commits)
+        return answer
+
+    def put(name: str, url: str, start: int, stop: int) -> TestResponse:
+        headers = {"Content-Range": f"bytes {start}-{stop - 1}/10"}
+        return ask(name, "PUT", url, data=CONTENT[start:stop], headers=headers)
+
+    for _ in range(2):
+        url = put("put, creating", "/uploads/", 0, 4).get_json()["url"]
+        put("put", url, 4, 10)
+        ask("get", "GET", url)
+        ask("head", "HEAD", url)
+        ask("post, completing", "POST", url, data={"md5": MD5})
+        ask("delete", "DELETE", url)
+        headers = {**TUS, "Upload-Length": "10"}
+        url = ask("tus post", "POST", "/uploads/", headers=headers).headers["Location"]
+        for name, start, stop in (("tus patch", 0, 4), ("tus patch, last", 4, 10)):
+            headers = {**BYTES, "Upload-Offset": str(start)}
+            ask(name, "PATCH", url, data=CONTENT[start:stop], headers=headers)
+            ask("tus head", "HEAD", url, headers=TUS)
+        headers = {**BYTES, "Upload-Length": "10"}
+        ask("tus post with all", "POST", "/uploads/", data=CONTENT, headers=headers)
+    return found
+
+
+def test_requests_cost_what_they_did(costs: dict[str, tuple[int, int]]) -> None:
+    assert costs == {
+        # find, claim, fence, advance
+        "put": (4, 4),
+        # insert and read, claim, fence, advance
+        "put, creating": (5, 4),
+        "get": (1, 1),
+        "head": (2, 2),
+        # find, begin, complete
+        "post, completing": (3, 3),
+        # find, begin, remove
+        "delete": (3, 3),
+        "tus post": (2, 1),
+        "tus patch": (4, 4),
+        # ... begin, complete
+        "tus patch, last": (6, 6),
+        "tus head": (1, 1),
+        "tus post with all": (7, 6),
+    }
