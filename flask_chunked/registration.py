@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -87,7 +88,22 @@ class Registration:
             complete_ext=self.settings.complete_ext,
         )
         factory = self.settings.load_storage_class()
-        return factory(settings, **dict(self.blueprint.storage_options or {}))
+        storage = factory(settings, **dict(self.blueprint.storage_options or {}))
+        self._warn_if_public(storage.identity)
+        return storage
+
+    def _warn_if_public(self, identity: str) -> None:
+        """Files below the static folder are served to everybody, finished or not."""
+        kind, _, root = identity.partition(":")
+        static = self.app.static_folder
+        if kind != "local" or static is None:
+            return
+        if Path(root).resolve().is_relative_to(Path(static).resolve()):
+            logger.warning(
+                "uploads of %r lie below the application's static folder: everybody "
+                "may read them. Set CHUNKED_UPLOAD_PATH to another directory",
+                self.name,
+            )
 
     def instance(self, upload: Upload) -> Any:
         """The upload's model instance in the application's ``db.session``, fresh."""

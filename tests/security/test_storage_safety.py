@@ -18,12 +18,13 @@ from typing import Any, ClassVar
 import pytest
 from flask import Flask, got_request_exception
 from flask.testing import FlaskClient
+from flask_sqlalchemy import SQLAlchemy
 from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint
 from flask_chunked.engine.records import Upload
 from flask_chunked.maintenance import check
-from tests.apps import rows, stored_files
+from tests.apps import dispose, rows, stored_files
 from tests.conftest import AppFactory
 from tests.dialects.faults import database_failing
 from tests.dialects.wire import (
@@ -217,6 +218,27 @@ def test_row_07_only_the_server_may_read_whatever_the_umask(
     assert modes == {0o700}
     modes = {stat.S_IMODE(mode) for mode in found.values() if stat.S_ISREG(mode)}
     assert modes == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("below", "warns"),
+    [("static", True), ("static/a/b/%Y", True), ("link/a", True), ("statics", False)],
+)
+def test_row_07_uploads_in_the_static_folder_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, below: str, warns: bool
+) -> None:
+    (tmp_path / "static").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "static")
+    app = Flask("tests", instance_path=str(tmp_path), static_folder=tmp_path / "static")
+    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path}/app.db"
+    app.config["CHUNKED_UPLOAD_PATH"] = f"{tmp_path}/{below}"
+    SQLAlchemy(app)
+    app.register_blueprint(ChunkedUploadBlueprint("uploads", __name__))
+    told = [record.message for record in caplog.records]
+    assert [message[:35] for message in told] == (
+        ["uploads of 'uploads' lie below the "] if warns else []
+    )
+    dispose(app)
 
 
 # -- row 30: errors --------------------------------------------------------------------
