@@ -1,49 +1,8 @@
 // Drives the demo page in a real Chromium: node drive.mjs '{"scenario": ..., ...}'.
-// Prints a JSON object with what the scenario saw; everything else fails with a reason.
 
-import { createRequire } from "node:module";
 import { basename } from "node:path";
-import { pathToFileURL } from "node:url";
 
-const given = JSON.parse(process.argv[2]);
-const { chromium } = createRequire(pathToFileURL(`${given.playwright}/`))("./");
-
-const MIB = 2 ** 20;
-const ARGUMENTS = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-
-const problems = [];
-
-async function open(context) {
-  const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
-  page.on("pageerror", (error) => problems.push(`script: ${error}`));
-  page.on("console", (message) => {
-    if (/Content Security Policy|Refused to/.test(message.text())) problems.push(message.text());
-  });
-  await page.goto(given.url);
-  await page.waitForSelector("body[data-ready]");
-  return page;
-}
-
-async function throttle(page, bytesPerSecond) {
-  const session = await page.context().newCDPSession(page);
-  await session.send("Network.enable");
-  await session.send("Network.emulateNetworkConditions", {
-    offline: false,
-    latency: 0,
-    downloadThroughput: -1,
-    uploadThroughput: bytesPerSecond,
-  });
-}
+import { MIB, given, run, throttle } from "./chromium.mjs";
 
 const row = (page) => page.locator("#current > li").first();
 const button = (page, name) => row(page).getByRole("button", { name, exact: true });
@@ -97,7 +56,6 @@ const scenarios = {
       name: download.suggestedFilename(),
     };
   },
-
 
   async pause(page) {
     await throttle(page, 8 * MIB);
@@ -340,20 +298,4 @@ const scenarios = {
   },
 };
 
-function tooLate() {
-  return new Promise((_, reject) => {
-    setTimeout(() => reject(new Error("the scenario hangs")), 80_000).unref();
-  });
-}
-
-const browser = await chromium.launch({ executablePath: given.chromium, args: ARGUMENTS });
-try {
-  const page = await open(await browser.newContext({ acceptDownloads: true }));
-  const seen = await Promise.race([scenarios[given.scenario](page), tooLate()]);
-  console.log(JSON.stringify({ ...seen, problems }));
-} catch (error) {
-  console.error(String(error), problems);
-  process.exitCode = 1;
-} finally {
-  await browser.close();
-}
+await run(scenarios, "body[data-ready]");

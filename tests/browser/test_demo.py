@@ -7,60 +7,19 @@ the project, or ``PLAYWRIGHT_CORE_DIR``); skipped with a reason where one is mis
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import random
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parents[2]
+from tests.browser.chromium import Seen, drive, needs_chromium
+from tests.servers.gunicorn import serve
+
 MIB = 2**20
 
-#: What a scenario saw, as the driver prints it.
-Seen = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What drives the page."""
-
-    node: str
-    chromium: str
-    playwright: Path
-
-
-def _find_tools() -> Tools | str:
-    """The tools, or the reason why there are none."""
-    node = shutil.which("node")
-    if node is None:
-        return "node is not installed"
-    chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-    if not os.access(chromium, os.X_OK):
-        return f"there is no Chromium at {chromium} (CHROMIUM names another place)"
-    named = os.environ.get("PLAYWRIGHT_CORE_DIR")
-    playwright = Path(named or PROJECT / "node_modules" / "playwright-core")
-    if not (playwright / "package.json").exists():
-        return f"there is no playwright-core in {playwright}"
-    return Tools(node, chromium, playwright)
-
-
-TOOLS = _find_tools()
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(isinstance(TOOLS, str), reason=str(TOOLS)),
-]
+pytestmark = [pytest.mark.browser, needs_chromium]
 
 
 @dataclass(frozen=True)
@@ -72,23 +31,13 @@ class Demo:
 
     def drive(self, scenario: str, file: Path, other: Path | None = None) -> Seen:
         """Run a scenario of ``drive.mjs`` in a fresh browser."""
-        assert isinstance(TOOLS, Tools)
-        given = {
-            "scenario": scenario,
-            "url": self.url,
-            "file": str(file),
-            "other": str(other or file),
-            "playwright": str(TOOLS.playwright),
-            "chromium": TOOLS.chromium,
-        }
-        done = subprocess.run(
-            [TOOLS.node, str(Path(__file__).with_name("drive.mjs")), json.dumps(given)],
-            capture_output=True,
-            text=True,
-            timeout=120,
+        seen = drive(
+            "drive.mjs",
+            scenario,
+            url=self.url,
+            file=str(file),
+            other=str(other or file),
         )
-        assert done.returncode == 0, done.stderr
-        seen: Seen = json.loads(done.stdout)
         assert seen.pop("problems") == []
         return seen
 
@@ -110,66 +59,24 @@ def _md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(100):
-        assert server.poll() is None, "gunicorn ended"
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.1)
-    raise AssertionError("gunicorn does not answer")
-
-
-def _serve(instance: Path, log: Path, **environment: str) -> Iterator[Demo]:
-    port = _free_port()
-    command = [sys.executable, "-m", "gunicorn", "--workers=2", "--threads=8"]
-    command += ["--worker-class=gthread", f"--bind=127.0.0.1:{port}"]
-    command += ["examples.demo:create_app()"]
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command,
-            cwd=PROJECT,
-            env={
-                **os.environ,
-                **environment,
-                "INSTANCE": str(instance),
-                "HOME": str(log.parent),
-            },
-            stdout=output,
-            stderr=output,
-        )
-        try:
-            url = f"http://127.0.0.1:{port}/"
-            _wait_for(url, server)
-            yield Demo(url, instance)
-        finally:
-            server.terminate()
-            server.wait(timeout=40)
-    assert "Traceback" not in log.read_text()
+def _serve(tmp: Path, **environment: str) -> Iterator[Demo]:
+    instance = tmp / "instance"
+    environment |= {"INSTANCE": str(instance), "HOME": str(tmp)}
+    app = "examples.demo:create_app()"
+    with serve(tmp, app=app, environment=environment) as server:
+        yield Demo(f"{server.origin}/", instance)
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
     """A demo with nothing in it."""
-    yield from _serve(tmp_path / "instance", tmp_path / "gunicorn.log")
+    yield from _serve(tmp_path)
 
 
 @pytest.fixture
 def sha256_demo(tmp_path: Path) -> Iterator[Demo]:
     """A demo whose server asks for SHA-256."""
-    yield from _serve(
-        tmp_path / "instance",
-        tmp_path / "gunicorn.log",
-        FLASK_CHUNKED_UPLOAD_CHECKSUM="sha256",
-    )
+    yield from _serve(tmp_path, FLASK_CHUNKED_UPLOAD_CHECKSUM="sha256")
 
 
 MakeFile = Callable[..., Path]

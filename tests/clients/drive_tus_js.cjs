@@ -29,6 +29,7 @@ const scenarios = {
 
 const [input, options] = scenarios[scenario]()
 let errors = 0
+const methods = new Set()
 const upload = new tus.Upload(input, {
   endpoint,
   metadata: { filename: path.basename(file), filetype: 'application/octet-stream' },
@@ -37,10 +38,14 @@ const upload = new tus.Upload(input, {
     errors += 1
     return true
   },
+  onBeforeRequest: (request) => {
+    methods.add(request.getMethod())
+  },
   onChunkComplete: (_, accepted) => {
     if (scenario === 'retry') console.error(`accepted ${accepted}`)
   },
-  onSuccess: () => console.log(JSON.stringify({ url: upload.url, errors })),
+  onSuccess: () =>
+    console.log(JSON.stringify({ url: upload.url, errors, methods: [...methods] })),
   onError: (error) => {
     console.log(JSON.stringify({ error: String(error) }))
     process.exit(1)

@@ -8,14 +8,13 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.clients.server import Server, serve
 from tests.dialects.tus import BYTES, TUS
+from tests.servers.gunicorn import Server
 
 pytestmark = pytest.mark.slow
 
@@ -25,12 +24,6 @@ STEP = 20_000
 LENGTH = 3 * STEP
 #: Seconds in which a take-over must be answered while the client before is silent.
 PROMPT = 1.0
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(tmp_path_factory.mktemp("server")) as running:
-        yield running
 
 
 @dataclass

@@ -10,31 +10,44 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from flask import Flask
 
+from flask_chunked import ChunkedUploadBlueprint
 from tests.apps import make_app
 
 ROOT = Path(__file__).parents[2]
+TESTS_APP = "tests.servers.gunicorn:create_app()"
 
 
 def create_app() -> Flask:
     """The application that gunicorn serves; its directory is in the environment."""
-
     settings = json.loads(os.environ["SERVED_SETTINGS"])
-    return make_app(Path(os.environ["SERVED_TMP"]), **settings)
+    config = {key: value for key, value in settings.items() if key.isupper()}
+    attributes = {key: settings[key] for key in settings.keys() - config.keys()}
+    uploads = type("Uploads", (ChunkedUploadBlueprint,), attributes)
+    tmp = Path(os.environ["SERVED_TMP"])
+    return make_app(tmp, blueprint_class=uploads, **config)
 
 
 class Server:
     """One server with its workers: where it listens and where it keeps files.
 
     :param command: starts it; takes ``--bind HOST:PORT``.
+    :param settings: of the tests' application, as :func:`serve` takes them.
+    :param environment: variables over those of this process.
     """
 
-    def __init__(self, tmp: Path, command: list[str], settings: dict[str, object]):
+    def __init__(
+        self,
+        tmp: Path,
+        command: list[str],
+        settings: Mapping[str, object],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.tmp = tmp
         self.port = free_port()
         self._log = tmp / "gunicorn.log"
@@ -44,13 +57,19 @@ class Server:
             "SERVED_TMP": str(tmp),
             "SERVED_SETTINGS": json.dumps(settings),
             "PYTHONPATH": str(ROOT),
+            **(environment or {}),
         }
         self.start_again()
 
     @property
+    def origin(self) -> str:
+        """The server itself, without a slash."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
         """The collection of uploads."""
-        return f"http://127.0.0.1:{self.port}/uploads/"
+        return f"{self.origin}/uploads/"
 
     @property
     def log(self) -> str:
@@ -129,23 +148,35 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def gunicorn_command(worker_class: str = "gthread", *options: str) -> list[str]:
-    """Two workers of sixteen threads that serve the tests' application."""
+def gunicorn_command(
+    worker_class: str = "gthread", *options: str, app: str = TESTS_APP
+) -> list[str]:
+    """Two workers of sixteen threads that serve an application."""
     return [
-        *(sys.executable, "-m", "gunicorn", "tests.servers.gunicorn:create_app()"),
+        *(sys.executable, "-m", "gunicorn", app),
         *("--workers", "2", "--worker-class", worker_class, "--threads", "16"),
         *options,
     ]
 
 
 @contextmanager
-def serve(tmp: Path, *options: str, **settings: object) -> Iterator[Server]:
+def serve(
+    tmp: Path,
+    *options: str,
+    app: str = TESTS_APP,
+    environment: Mapping[str, str] | None = None,
+    **settings: object,
+) -> Iterator[Server]:
     """Serve for the length of the block.
 
     :param options: of gunicorn, over two workers of sixteen threads.
-    :param settings: keys of the application's configuration.
+    :param app: another application than the tests' own.
+    :param environment: variables over those of this process.
+    :param settings: of the tests' application: keys of its configuration and, in lower
+        case, attributes of its blueprint.
     """
-    server = Server(tmp, gunicorn_command("gthread", *options), settings)
+    command = gunicorn_command("gthread", *options, app=app)
+    server = Server(tmp, command, settings, environment)
     try:
         yield server
     finally:
