@@ -158,6 +158,13 @@ def splice_all(pipe: int, target: int, to: int, count: int) -> None:
         count -= moved
 
 
+def start_write_back(fd: int, start: int, count: int) -> None:
+    """Let the kernel begin to write these bytes to the medium; waits for nothing."""
+    # It starts the writing of dirty pages, and drops none that are not yet written.
+    with suppress(OSError, AttributeError):
+        os.posix_fadvise(fd, start, count, os.POSIX_FADV_DONTNEED)
+
+
 def _copy_range(source: int, target: int, start: int, to: int, count: int) -> int:
     """Bytes copied by the kernel; 0 where it cannot."""
     if sys.platform != "linux":
