@@ -20,7 +20,7 @@ def create_app() -> Flask:
     app.config.from_mapping(
         SQLALCHEMY_DATABASE_URI="sqlite:///uppy.db",
         CHUNKED_UPLOAD_ALLOW_ANONYMOUS=True,
-        CHUNKED_UPLOAD_DOWNLOADS=True,  # the finished files' names become links
+        CHUNKED_UPLOAD_DOWNLOADS=True,  # the pictures of finished files are links
         UPPY_DIR=str(HERE / "node_modules" / "uppy" / "dist"),
     )
     app.config.from_prefixed_env()  # FLASK_UPPY_DIR=/srv/node_modules/uppy/dist, ...
