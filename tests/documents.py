@@ -10,6 +10,7 @@ from docutils import nodes
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.rst"
+TUS = ROOT / "docs/tus.rst"
 PAGES = (
     README,
     *sorted((ROOT / "docs").glob("*.rst")),

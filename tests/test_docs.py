@@ -10,7 +10,17 @@ import pytest
 
 from flask_chunked import exceptions
 from flask_chunked.engine.states import TRANSITIONS, Event, Status
-from tests.documents import PAGES, ROOT, literals, parse, section, tables
+from tests.documents import (
+    PAGES,
+    README,
+    ROOT,
+    TUS,
+    code,
+    literals,
+    parse,
+    section,
+    tables,
+)
 from tests.test_layers import RANK
 
 ARCHITECTURE = ROOT / "docs/architecture.rst"
@@ -44,6 +54,25 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
         if re.fullmatch(r"(docs|examples|tests|\.ci)/[\w./-]+", text)
     }
     assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_readme_and_page_show_the_same_lines_for_browsers() -> None:
+    # The page's are run, by tests/clients/test_tus_js_client.py.
+    (shown,) = code(section(README, "tus"), "javascript")
+    assert [shown] == code(section(TUS, "tus-js-client"), "javascript")
+
+
+def test_lines_for_uppy_are_those_of_the_example() -> None:
+    (shown,) = code(section(TUS, "Uppy"), "javascript")
+    page = (ROOT / "examples/uppy/templates/uppy.html").read_text()
+    page = page.replace("{{ url_for('uploads.collection') }}", "/uploads/")
+    page = page.replace(
+        "{{ url_for('uppy', name='uppy.min.mjs') }}", "/uppy/uppy.min.mjs"
+    )
+    imports, tus = re.findall(r"import .*|\.use\(Tus, .*\)", shown)
+    assert imports in page and tus in page
+    plugins = re.findall(r"\.use\((\w+)", shown)
+    assert plugins == re.findall(r"\.use\((\w+)", page)
 
 
 def test_layers_are_told_in_their_order() -> None:

@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 from tests.clients.conftest import Source
+from tests.documents import TUS, code, section
 from tests.servers.gunicorn import Server, serve
 
 pytestmark = [
@@ -75,6 +77,20 @@ def test_tuspy_resumes_from_its_store(
     assert resumed.offset == MIB
     resumed.upload()
     assert stored(resumed.url) == source.sha256
+
+
+def test_lines_of_the_page_upload_with_tuspy(
+    server: Server, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tusclient")
+    (block,) = code(section(TUS, "tuspy"))
+    endpoint = "http://127.0.0.1:5000/uploads/"
+    assert endpoint in block
+    source.path.rename(tmp_path / "large.bin")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(block.replace(endpoint, server.url), names)
+    assert stored(names["uploader"].url) == source.sha256
 
 
 def test_tuspy_uploads_with_asyncio(server: Server, source: Source) -> None:

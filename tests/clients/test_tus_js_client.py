@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from tests.clients.conftest import Source
+from tests.documents import TUS, code, section
 from tests.servers.gunicorn import Server
 
 MODULE = os.environ.get("TUS_JS_CLIENT_DIR", "")
@@ -69,6 +70,34 @@ def test_tus_js_client_uploads(server: Server, source: Source, scenario: str) ->
     head = check(answer["url"], source)
     parts = head.headers.get("Upload-Concat", "").removeprefix("final;").split()
     assert len(parts) == (4 if scenario == "parallel" else 0)
+
+
+#: Stands before the lines of the page: a browser's ``File``, and no import by name.
+PRELUDE = """
+import {{ createRequire }} from "node:module";
+import {{ readFileSync }} from "node:fs";
+const tus = createRequire("{module}/")("./");
+const content = readFileSync("{path}");
+const file = Object.assign(content, {{ name: "a.bin", type: "application/x-test" }});
+"""
+
+
+def test_lines_of_the_page_upload(
+    server: Server, source: Source, tmp_path: Path
+) -> None:
+    (block,) = code(section(TUS, "tus-js-client"), "javascript")
+    script = tmp_path / "page.mjs"
+    start = PRELUDE.format(module=Path(MODULE).resolve(), path=source.path)
+    line = 'import * as tus from "tus-js-client";\n'
+    assert line in block and '"/uploads/"' in block
+    lines = block.replace(line, "").replace('"/uploads/"', f'"{server.url}"')
+    script.write_text(start + lines)
+    done = subprocess.run(
+        ["node", str(script)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    head = check(done.stdout.removeprefix("stored as ").strip(), source)
+    assert "filename YS5iaW4=" in head.headers["Upload-Metadata"]
 
 
 def test_tus_js_client_goes_on_after_workers_are_killed(
