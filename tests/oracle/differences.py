@@ -154,13 +154,8 @@ DIFFERENCES: Mapping[str, list[Difference]] = {
             FINE,
         ),
     ],
-    "405 in words of our own": [
-        Difference(
-            "patch",
-            "detail",
-            'Method "PATCH" not allowed.',
-            "Method 'PATCH' is not allowed here",
-        ),
+    "PATCH is of tus, whose version it must name": [
+        _answer("patch", (405, 'Method "PATCH" not allowed.'), (412, None)),
     ],
     "OPTIONS has an Allow header and no description of Django's": [
         _answer("options", FINE, (204, None)),
