@@ -18,7 +18,7 @@ from .exceptions import BodyInterrupted, BodyTimeout, LengthRequired, MalformedH
 logger = logging.getLogger("flask_chunked")
 
 #: Bytes of one block, the most that a reader holds.
-BLOCK_SIZE = 2**20
+BLOCK_SIZE = 256 * 2**10
 #: Seconds without a byte after which a client counts as silent.
 PATIENCE = 0.05
 #: Seconds in which a block is filled, however slowly the client goes on.

@@ -15,7 +15,7 @@ import time
 from typing import Any, Protocol
 
 #: The most bytes that one read asks for.
-LARGEST_READ = 2**20
+LARGEST_READ = 256 * 2**10
 #: Reads of servers without a socket start with so many bytes and adapt.
 SMALLEST_READ = 16 * 2**10
 #: A read that takes longer, in seconds, waited for the client.

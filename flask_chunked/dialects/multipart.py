@@ -23,9 +23,9 @@ from werkzeug.sansio.multipart import (
 from ..exceptions import MalformedBody
 
 #: Bytes read and scanned at once.
-BUFFER_SIZE = 2**20
+BUFFER_SIZE = 256 * 2**10
 #: Bytes that headers and fields may take before a part's end is seen.
-MEMORY_SIZE = 4 * BUFFER_SIZE
+MEMORY_SIZE = 4 * 2**20
 
 ReadInto = Callable[[memoryview], int]
 

@@ -22,7 +22,7 @@ from .base import Call
 from .forms import FilePart, PartLimits
 
 HEADER = "Upload-Checksum"
-READ_SIZE = 2**20
+READ_SIZE = 256 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
