@@ -28,6 +28,9 @@ class Statements:
         its_fence = c.fence == bindparam("its_fence", type_=c.fence.type)
         its_offset = c.offset == bindparam("its_offset", type_=c.offset.type)
         moment = c.last_activity_at.type
+        # A length that was deferred may have been declared while the bytes came.
+        new_offset = bindparam("new_offset", type_=c.offset.type)
+        within = or_(c.length.is_(None), c.length >= new_offset)
         self.select = select(*c).where(self._id)
         self.holds = select(c.fence).where(
             self._id, its_fence, its_offset, self._is_open
@@ -39,7 +42,7 @@ class Statements:
             "last_activity_at",
             "storage_state",
             "hash_state",
-        ).where(its_fence, its_offset, self._is_open)
+        ).where(its_fence, its_offset, self._is_open, within)
         self.declare_length = self._set("length").where(
             self._is_open,
             c.length.is_(None),

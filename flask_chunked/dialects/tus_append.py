@@ -55,32 +55,42 @@ def append(call: Call) -> Response:
     return _answer(call, received)
 
 
-def receive(call: Call, upload: Upload, checksum: ChecksumDemand | None) -> Upload:
+def receive(call: Call, upload: Upload) -> Upload:
     """The request's body behind the upload's offset, whatever is left of it.
 
-    :raises TooLarge: more than fits; what fits is kept, unless it was to be checked.
-    :raises ChecksumMismatch: the body is not what the client took the digest of.
+    :raises TooLarge: more than fits; what fits is kept.
     """
-    engine = call.host.engine
     stop = upload.length
     if stop is None:
         stop = call.host.max_bytes()
-    if checksum is not None:
-        room = None if stop is None else stop - upload.offset
-        digest = engine.file_digest(upload)
-        with receive_checked(call, checksum, room, digest) as part:
-            if not part.size or part.stage is None:
-                return upload
-            return engine.append_whole(
-                upload, upload.offset, part.stage, part.file_digest
-            )
     if call.announced_length() == 0:
         return upload
     try:
-        return engine.append_stream(upload, upload.offset, stop, call.body, exact=False)
+        return call.host.engine.append_stream(
+            upload, upload.offset, stop, call.body, exact=False
+        )
     except ChunkSizeMismatch as error:
         # A body without a length went on behind the end.
         raise TooLarge(stop or 0) from error
+
+
+def _receive_checked(
+    call: Call, upload: Upload, length: int | None, checksum: ChecksumDemand
+) -> Upload:
+    """The same for a body with a digest: all of it or nothing, a new length too.
+
+    :raises TooLarge: more than fits.
+    :raises ChecksumMismatch: the body is not what the client took the digest of.
+    """
+    engine = call.host.engine
+    stop = call.host.max_bytes() if length is None else length
+    digest = engine.file_digest(upload)
+    with receive_checked(call, checksum, stop, upload.offset, digest) as part:
+        if length is not None and upload.length is None:
+            upload = engine.declare_length(upload, length)
+        if not part.size or part.stage is None:
+            return upload
+        return engine.append_whole(upload, upload.offset, part.stage, part.file_digest)
 
 
 def finish_if_all_is_there(call: Call, upload: Upload) -> Upload:
@@ -139,17 +149,18 @@ def _take(call: Call, upload: Upload, patch: Patch) -> Upload:
     if upload.status is not Status.UPLOADING:
         # A repeat after a lost answer; a body would have been refused above.
         return finish_if_all_is_there(call, upload)
-    if patch.checksum is None and patch.length is not None and upload.length is None:
-        # Before the body: a length that was told survives a body that is cut.
-        upload = engine.declare_length(upload, patch.length)
-    try:
-        received = receive(call, upload, patch.checksum)
-    except TooLarge:
-        # What fits counts.
-        finish_if_all_is_there(call, call.find())
-        raise
-    if patch.length is not None and received.length is None:
-        received = engine.declare_length(received, patch.length)
+    if patch.checksum is not None:
+        received = _receive_checked(call, upload, patch.length, patch.checksum)
+    else:
+        if patch.length is not None and upload.length is None:
+            # Before the body: a length that was told survives a body that is cut.
+            upload = engine.declare_length(upload, patch.length)
+        try:
+            received = receive(call, upload)
+        except TooLarge:
+            # What fits counts.
+            finish_if_all_is_there(call, call.find())
+            raise
     call.subject = received
     return finish_if_all_is_there(call, received)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.hashing import FileDigest
-from ..exceptions import ChecksumMismatch, MalformedHeader
+from ..exceptions import ChecksumMismatch, MalformedHeader, TooLarge
 from ..protocol.tus import CHECKSUM_SIZES, Checksum
 from .base import Call
 from .forms import FilePart, PartLimits
@@ -88,12 +88,14 @@ def checksum_demand(call: Call) -> ChecksumDemand | None:
 def receive_checked(
     call: Call,
     demand: ChecksumDemand,
-    room: int | None,
+    stop: int | None,
+    offset: int = 0,
     file_digest: FileDigest | None = None,
 ) -> Iterator[FilePart]:
     """The request's body, staged and found right.
 
-    :param room: the most bytes that fit; ``None``: no limit.
+    :param stop: where the upload must end at the latest; ``None``: no limit.
+    :param offset: where the body goes to.
     :param file_digest: of the whole file, to be gone on with.
     :raises ChecksumMismatch: it is not what the client took the digest of.
     :raises TooLarge: more than fits.
@@ -101,18 +103,27 @@ def receive_checked(
     """
     stage = call.host.engine.storage.stage()
     with stage:
+        room = None if stop is None else stop - offset
         part = FilePart(stage, PartLimits(refuse_above=room), file_digest)
         digests = Digests(demand.algorithms)
         buffer = memoryview(bytearray(READ_SIZE))
         while count := call.body.read_into(buffer):
             digests.update(buffer[:count])
-            part.write(buffer[:count])
+            _write(part, buffer[:count], stop)
         expected = [] if demand.header is None else [demand.header]
         if demand.in_trailer:
             expected.append(_from_trailer(call.request.environ))
         if not all(digests.matches(checksum) for checksum in expected):
             raise ChecksumMismatch()
         yield part
+
+
+def _write(part: FilePart, block: memoryview, stop: int | None) -> None:
+    try:
+        part.write(block)
+    except TooLarge as error:
+        # The limit is the file's, not what was left of it.
+        raise TooLarge(stop or 0) from error
 
 
 def trailers_arrive(environ: Mapping[str, Any]) -> bool:

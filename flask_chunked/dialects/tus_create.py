@@ -131,7 +131,7 @@ def _create_streamed(call: Call, new: NewUpload) -> Upload:
     engine = call.host.engine
     upload = call.subject = engine.create(new)
     try:
-        return receive(call, upload, None)
+        return receive(call, upload)
     except TooLarge:
         engine.abandon(upload)
         call.subject = None
@@ -143,8 +143,8 @@ def _create_checked(
 ) -> Upload:
     """A body that is not right makes no upload."""
     engine = call.host.engine
-    room = call.host.max_bytes() if creation.length is None else creation.length
-    with receive_checked(call, checksum, room) as part:
+    stop = call.host.max_bytes() if creation.length is None else creation.length
+    with receive_checked(call, checksum, stop) as part:
         upload = call.subject = engine.create(new)
         if not part.size or part.stage is None:
             return upload

@@ -36,7 +36,10 @@ class Repository(Protocol):
         """Is the upload still open, with this fence and this offset?"""
 
     def advance(self, step: Step) -> bool:
-        """Move the offset by compare-and-set; ``False``: somebody else is there."""
+        """Move the offset by compare-and-set.
+
+        ``False``: somebody else is there, or declared a length that this goes beyond.
+        """
 
     def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
         """Store the length of an open upload that has none yet and fits into it."""

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from tests.apps import rows
 from tests.conftest import AppFactory
-from tests.dialects.tus import BASE, BYTES, TUS, Tus
+from tests.dialects.tus import BASE, BYTES, CHUNKED, TUS, Tus
 
 UNKNOWN = BASE + "00000000-0000-4000-8000-000000000000"
 
@@ -309,6 +309,6 @@ def chunked_patch(client: FlaskClient, url: str, offset: int, body: bytes) -> in
             "Transfer-Encoding": "chunked",
         },
         input_stream=io.BytesIO(body),
-        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+        environ_overrides=CHUNKED,
     )
     return response.status_code

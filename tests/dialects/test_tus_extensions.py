@@ -13,7 +13,7 @@ from flask import Flask
 from flask_chunked.protocol.tus import CHECKSUM_SIZES
 from tests.apps import registered, rows, stored_files
 from tests.conftest import AppFactory
-from tests.dialects.tus import BASE, BYTES, TUS, Tus, checksum, metadata
+from tests.dialects.tus import BASE, BYTES, CHUNKED, TUS, Tus, checksum, metadata
 
 # -- creation --------------------------------------------------------------------------
 
@@ -149,6 +149,34 @@ def test_rule_32_a_length_sticks_unless_its_checksum_failed(tus: Tus) -> None:
     assert tus.head(url).headers["Upload-Defer-Length"] == "1"
 
 
+def test_rule_32_a_checked_body_keeps_to_the_length_that_it_brings(
+    tus: Tus, tus_app: Flask
+) -> None:
+    url = deferred(tus)
+    tus.patch(url, 0, b"abcde")
+    right = checksum("sha1", b"fghijk")
+    headers = {
+        **BYTES,
+        "Upload-Offset": "5",
+        "Upload-Length": "10",
+        "Upload-Checksum": right,
+        "Transfer-Encoding": "chunked",
+    }
+    response = tus.client.patch(
+        url,
+        headers=headers,
+        input_stream=io.BytesIO(b"fghijk"),
+        environ_overrides=CHUNKED,
+    )
+    assert response.status_code == 413
+    assert "(10 bytes)" in response.text
+    (row,) = rows(tus_app)
+    assert (row.offset, row.length) == (5, None)
+    told = {"Upload_Length": "11", "Upload_Checksum": right}
+    assert tus.patch(url, 5, b"fghijk", **told).status_code == 204
+    assert tus.content(url) == b"abcdefghijk"
+
+
 def test_rule_33_a_deferred_upload_is_capped_by_the_limit(
     app_factory: AppFactory,
 ) -> None:
@@ -193,7 +221,7 @@ def test_rule_36_a_body_without_a_length_that_does_not_fit_creates_nothing(
         BASE,
         headers={**BYTES, "Upload-Length": "3", "Transfer-Encoding": "chunked", **more},
         input_stream=io.BytesIO(b"abcd"),
-        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+        environ_overrides=CHUNKED,
     )
     assert response.status_code == 413
     assert "Upload-Expires" not in response.headers

@@ -243,3 +243,22 @@ def test_a_final_of_deferred_members_has_the_limit_too(
     assert tus.head(url).status_code == 413
     go_on_later(app, monkeypatch)
     assert tus.head(url).status_code == 413
+
+
+def test_a_length_that_a_rival_declared_is_never_passed(
+    tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = tus.post(Upload_Defer_Length="1").headers["Location"]
+    repository = registered(tus_app).engine.repository
+    holds = repository.holds
+
+    def beside(upload_id: Any, fence: int, offset: int) -> bool:
+        monkeypatch.setattr(repository, "holds", holds)
+        repository.declare_length(upload_id, 2)
+        return holds(upload_id, fence, offset)
+
+    monkeypatch.setattr(repository, "holds", beside)
+    assert tus.patch(url, 0, b"abc").status_code == 409
+    assert tus.offset(url) == 0
+    assert tus.patch(url, 0, b"ab").status_code == 204
+    assert tus.content(url) == b"ab"

@@ -12,6 +12,8 @@ from werkzeug.test import TestResponse
 BASE = "/uploads/"
 TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
+#: Environ of a body that does not announce its length.
+CHUNKED = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
 
 
 def metadata(**pairs: str) -> str:

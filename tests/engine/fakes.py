@@ -102,6 +102,9 @@ class MemoryRepository:
         with self._lock:
             if not self.holds(step.upload_id, step.fence, step.old_offset):
                 return False
+            length = self.rows[step.upload_id].length
+            if length is not None and step.offset > length:
+                return False
             self.rows[step.upload_id] = replace(
                 self.rows[step.upload_id],
                 offset=step.offset,

@@ -11,6 +11,7 @@ from flask_chunked.exceptions import (
     Incomplete,
     LengthBelowOffset,
     LengthChanged,
+    Superseded,
     UnknownUpload,
     UploadExpired,
 )
@@ -53,6 +54,19 @@ def test_declaring_supersedes_nobody(bench: Bench) -> None:
     reader = ScriptedReader(b"abc", lambda: bench.engine.declare_length(upload, 6))
     after = bench.engine.append_stream(upload, 0, None, reader, exact=False)
     assert (after.offset, after.length, reader.interrupts) == (3, 6, 0)
+
+
+def test_no_bytes_count_behind_a_length_that_was_declared_meanwhile(
+    bench: Bench,
+) -> None:
+    upload = bench.create(None)
+    reader = ScriptedReader(b"abc", lambda: bench.engine.declare_length(upload, 2))
+    with pytest.raises(Superseded):
+        bench.engine.append_stream(upload, 0, None, reader, exact=False)
+    assert (bench.row(upload).offset, bench.row(upload).length) == (0, 2)
+    after = bench.engine.append_stream(upload, 0, 2, ScriptedReader(b"ab"))
+    assert bench.engine.complete(after, None).upload.is_complete
+    assert bench.stored(upload) == b"ab"
 
 
 def test_an_empty_file_of_deferred_length_completes(bench: Bench) -> None:
