@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,26 @@ from flask.testing import FlaskClient
 from flask_sqlalchemy import SQLAlchemy
 
 from tests.apps import dispose, make_app
+from tests.figures import SEED
 
 AppFactory = Callable[..., Flask]
 NewApp = Callable[..., Flask]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--seed``, for all tests that draw."""
+    parser.addoption(
+        "--seed", type=int, help="repeat a run of the fault suite with its seed"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Also for processes that tests start."""
+    seed = config.getoption("--seed")
+    if seed is not None:
+        os.environ[SEED] = str(seed)
+        config.option.hypothesis_seed = str(seed)
 
 
 @pytest.fixture

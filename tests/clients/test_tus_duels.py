@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.dialects.tus import BYTES, TUS
+from tests.figures import figure
 from tests.servers.gunicorn import Server
 
 pytestmark = pytest.mark.slow
 
-DUELS = int(os.environ.get("TUS_DUELS", "500"))
+DUELS = figure("TUS_DUELS", 500, 10_000)
 CLIENTS = 4
 STEP = 20_000
 LENGTH = 3 * STEP

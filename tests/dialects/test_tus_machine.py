@@ -7,7 +7,6 @@ the order, the server says what the model says and stores what the model holds.
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -33,10 +32,11 @@ from werkzeug.test import TestResponse
 from flask_chunked.exceptions import DatabaseUnavailable
 from tests.apps import dispose, make_app, registered
 from tests.dialects.tus import BYTES, Tus, checksum
+from tests.figures import figure
 
 #: Runs and steps of the slow tier, and of the fast one.
-RUNS = int(os.environ.get("MACHINE_RUNS", "300"))
-STEPS = int(os.environ.get("MACHINE_STEPS", "40"))
+RUNS = figure("MACHINE_RUNS", 300, 5_000)
+STEPS = figure("MACHINE_STEPS", 40, 100)
 FAST_RUNS, FAST_STEPS = 12, 25
 
 BODIES = st.binary(max_size=40)

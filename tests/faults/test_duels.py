@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
+from tests.figures import figure, run_seed
+
 from .herd import run_driver
 
 #: Duels of the slow tier, half of them between threads and half between processes.
-DUELS = int(os.environ.get("FAULTS_DUELS", "500"))
+DUELS = figure("FAULTS_DUELS", 500, 10_000)
 #: Duels of the sample in the fast tier.
 SAMPLE = 20
-#: Of a run that is to be repeated; else each run draws and prints its own.
-SEED = os.environ.get("FAULTS_SEED")
 
 
 @pytest.mark.parametrize("arena", ["threads", "processes"])
@@ -26,13 +25,13 @@ SEED = os.environ.get("FAULTS_SEED")
     ],
 )
 def test_one_client_wins_each_byte(tmp_path: Path, arena: str, duels: int) -> None:
-    seed = () if SEED is None else ("--seed", SEED)
     run_driver(
         "tests.faults.duels",
         tmp_path,
         arena,
         "--duels",
         duels,
-        *seed,
+        "--seed",
+        run_seed(),
         timeout=60 + duels,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import random
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from werkzeug.test import TestResponse
 from flask_chunked.engine.states import Status
 from tests.apps import dispose
 from tests.exchange import PREFIX, finish, id_of, post_whole, put_form, put_raw
+from tests.figures import figure, run_seed
 
 from .broken_calls import Calls, Failure, short_calls
 from .ground import Ground, append_staged
@@ -27,8 +27,8 @@ from .herd import run_driver
 from .invariants import Known, broken, broken_at_rest, descriptors
 
 #: Rounds on a disk that is really full, and on a file that may not grow.
-FULL_DISKS = int(os.environ.get("FAULTS_FULL_DISKS", "100"))
-FILE_LIMITS = int(os.environ.get("FAULTS_FILE_LIMITS", "50"))
+FULL_DISKS = figure("FAULTS_FULL_DISKS", 100, 1_000)
+FILE_LIMITS = figure("FAULTS_FILE_LIMITS", 50, 500)
 #: Calls that fail in the sample of the fast tier, for each request.
 SAMPLE = 3
 
@@ -295,7 +295,15 @@ def test_full_disk_refuses_and_goes_on_when_there_is_space(
     if not may_mount():
         pytest.skip("unshare -rm may not mount a tmpfs here")
     count = max(1, FULL_DISKS // share)
-    run_driver("tests.faults.small_disk", tmp_path, what, count, timeout=300)
+    run_driver(
+        "tests.faults.small_disk",
+        tmp_path,
+        what,
+        count,
+        "--seed",
+        run_seed(),
+        timeout=300,
+    )
 
 
 @rounds
@@ -303,4 +311,12 @@ def test_file_limit_refuses_and_goes_on_when_it_is_raised(
     tmp_path: Path, share: int
 ) -> None:
     count = max(1, FILE_LIMITS // share)
-    run_driver("tests.faults.small_disk", tmp_path, "limit", count, timeout=300)
+    run_driver(
+        "tests.faults.small_disk",
+        tmp_path,
+        "limit",
+        count,
+        "--seed",
+        run_seed(),
+        timeout=300,
+    )

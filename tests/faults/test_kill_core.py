@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
+from tests.figures import figure, run_seed
+
 from .herd import run_driver
 
 #: Kills of the slow tier, half of them with syncs and half without.
-KILLS = int(os.environ.get("FAULTS_KILLS", "2000"))
+KILLS = figure("FAULTS_KILLS", 2_000, 20_000)
 #: Kills of the sample in the fast tier.
 SAMPLE = 25
-#: Of a run that is to be repeated; else each run draws and prints its own.
-SEED = os.environ.get("FAULTS_SEED")
 
 
 def kill(directory: Path, kills: int, *flags: str) -> None:
-    seed = () if SEED is None else ("--seed", SEED)
     run_driver(
         "tests.faults.kill_core",
         directory,
         "--kills",
         kills,
-        *seed,
+        "--seed",
+        run_seed(),
         *flags,
         timeout=60 + kills,
     )

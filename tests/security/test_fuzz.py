@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.figures import figure
 from tests.security.world import (
     CONTENT,
     LATIN,
@@ -23,7 +23,7 @@ from tests.security.world import (
 )
 
 #: Cases of the slow tier and of the fast one.
-CASES = int(os.environ.get("FUZZ_CASES", "10000"))
+CASES = figure("FUZZ_CASES", 10_000, 500_000)
 FAST_CASES = 250
 
 #: 206 and 304 are of the content, for those who have a part of it, or all.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Mapping
 
@@ -13,11 +12,12 @@ from hypothesis import given
 from flask_chunked.exceptions import MalformedHeader
 from flask_chunked.protocol import tus
 from tests.dialects.tus import TUS, Tus, metadata
+from tests.figures import figure
 from tests.security.tus_requests import Request, requests
 from tests.security.world import CONTENT, World, made, thorough
 
 #: Cases of the slow tier and of the fast one.
-CASES = int(os.environ.get("FUZZ_CASES", "10000"))
+CASES = figure("FUZZ_CASES", 10_000, 500_000)
 FAST_CASES = 250
 
 REFUSALS = {400, 403, 404, 405, 409, 410, 411, 412, 413, 415, 416, 460, 503}

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.figures import figure, run_seed
 from tests.servers.gunicorn import Server, serve
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("HTTP_KILLS", "200"))
-TREES = int(os.environ.get("HTTP_TREE_KILLS", "10"))
+KILLS = figure("HTTP_KILLS", 200, 2_000)
+TREES = figure("HTTP_TREE_KILLS", 20, 200)
 CLIENTS = 4
-SEED = int(os.environ.get("HTTP_KILL_SEED", "20261123"))
 #: Seconds that one upload may take, kills included.
 PATIENCE = 60.0
 KIB = 1024
@@ -136,9 +136,9 @@ def check(server: Server, uploaders: list[Uploader]) -> None:
         assert hashlib.sha256(content).hexdigest() == digest
 
 
-def start(endpoint: str) -> tuple[list[Uploader], list[threading.Thread]]:
+def start(endpoint: str, seed: int) -> tuple[list[Uploader], list[threading.Thread]]:
     stop = threading.Event()
-    uploaders = [Uploader(endpoint, SEED + i, stop) for i in range(CLIENTS)]
+    uploaders = [Uploader(endpoint, seed + i, stop) for i in range(CLIENTS)]
     threads = [threading.Thread(target=uploader.run) for uploader in uploaders]
     for thread in threads:
         thread.start()
@@ -152,10 +152,10 @@ def finish(uploaders: list[Uploader], threads: list[threading.Thread]) -> None:
 
 
 def test_workers_are_killed_while_clients_upload(tmp_path: Path) -> None:
-    print(f"seed {SEED}")
-    chance = random.Random(SEED)
+    seed = run_seed()
+    chance = random.Random(seed)
     with serve(tmp_path, "--preload") as server:
-        uploaders, threads = start(server.url)
+        uploaders, threads = start(server.url, seed)
         killed = 0
         while killed < KILLS and any(thread.is_alive() for thread in threads):
             time.sleep(chance.uniform(0.02, 0.2))
@@ -170,9 +170,10 @@ def test_workers_are_killed_while_clients_upload(tmp_path: Path) -> None:
 
 
 def test_the_whole_server_is_killed_while_clients_upload(tmp_path: Path) -> None:
-    chance = random.Random(SEED)
+    seed = run_seed()
+    chance = random.Random(seed)
     with serve(tmp_path, "--preload") as server:
-        uploaders, threads = start(server.url)
+        uploaders, threads = start(server.url, seed)
         for _ in range(TREES):
             time.sleep(chance.uniform(0.3, 1.0))
             server.kill_all()

@@ -1,0 +1,31 @@
+"""How often the fault suite does what: the tier's figure, the seed of a run.
+
+``FAULT_TIER=release`` takes the figures of a release instead of those of a change;
+a variable of the figure's own name takes any other number. ``pytest --seed N`` repeats
+a run: without it each one draws a seed and prints it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+#: Set by ``--seed``; workers of xdist inherit it.
+SEED = "FAULT_SEED"
+RELEASE = os.environ.get("FAULT_TIER", "").lower() == "release"
+
+
+def figure(name: str, change: int, release: int) -> int:
+    """The figure of this tier, unless the environment names another.
+
+    :param name: of the variable that overrides it.
+    """
+    return int(os.environ.get(name, release if RELEASE else change))
+
+
+def run_seed() -> int:
+    """The seed that was asked for, or a drawn one; printed, so that it can be asked."""
+    asked = os.environ.get(SEED)
+    seed = random.SystemRandom().getrandbits(32) if asked is None else int(asked)
+    print(f"seed {seed}", flush=True)
+    return seed
