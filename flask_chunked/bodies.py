@@ -13,7 +13,13 @@ import time
 from typing import Any
 
 from .body_sources import BufferedSource, GunicornSource, Source, StreamSource
-from .exceptions import BodyInterrupted, BodyTimeout, LengthRequired, MalformedHeader
+from .exceptions import (
+    BodyInterrupted,
+    BodyTimeout,
+    BodyTooSlow,
+    LengthRequired,
+    MalformedHeader,
+)
 
 logger = logging.getLogger("flask_chunked")
 
@@ -31,17 +37,49 @@ DRAIN_BYTES = 2**20
 DRAIN_SECONDS = 1.0
 
 
+class Pace:
+    """Is a client fast enough? Only the time spent waiting for it counts.
+
+    :param least: bytes per second.
+    :param window: seconds of waiting after which an average is judged.
+    """
+
+    def __init__(self, least: int, window: float) -> None:
+        self.least = least
+        self._window = window
+        self._waited = 0.0
+        self._came = 0
+
+    def is_too_slow(self, waited: float, came: int) -> bool:
+        """Note what came for so many seconds of waiting."""
+        self._waited += waited
+        self._came += came
+        if self._waited < self._window:
+            return False
+        is_slow = self._came < self.least * self._waited
+        self._waited, self._came = 0.0, 0
+        return is_slow
+
+
 class BodyReader:
     """The body of one request, in blocks of one reused buffer.
 
     :param length: Content-Length in bytes; ``None``: the server ends the body itself.
     :param timeout: seconds of silence after which the client is given up.
+    :param min_rate: bytes per second below which it is given up too; ``None``: none.
     """
 
-    def __init__(self, source: Source, length: int | None, timeout: float) -> None:
+    def __init__(
+        self,
+        source: Source,
+        length: int | None,
+        timeout: float,
+        min_rate: int | None = None,
+    ) -> None:
         self._source = source
         self._length = length
         self._timeout = timeout
+        self._pace = None if min_rate is None else Pace(min_rate, timeout)
         self._buffer: memoryview | None = None
         self._failure: BodyInterrupted | BodyTimeout | None = None
         self._is_interrupted = False
@@ -66,7 +104,9 @@ class BodyReader:
         socket_fd = self._source.descriptor()
         if socket_fd is None or self._length is None or self._failure is not None:
             return None
+        began = time.monotonic()
         if not self._source.wait(PROMPTNESS):
+            self._note_pace(began, 0)
             return 0
         try:
             moved = os.splice(socket_fd, pipe, min(count, self._length - self.received))
@@ -79,6 +119,7 @@ class BodyReader:
             return 0
         self._source.moved(moved)
         self._account(moved)
+        self._note_pace(began, moved)
         return moved
 
     def _block(self, patience: float, until: float) -> memoryview:
@@ -89,13 +130,15 @@ class BodyReader:
     def _fill(self, view: memoryview, patience: float, until: float) -> int:
         """Fill the view until it is full, the client silent or the time up."""
         filled = 0
-        while filled < len(view) and not self.ended:
-            if not self._source.wait(patience):
-                break
-            if not self._receive(view[filled:]):
+        now = time.monotonic()
+        while filled < len(view) and not self.ended and self._failure is None:
+            began = now
+            came = self._source.wait(patience) and self._receive(view[filled:])
+            now = self._note_pace(began, self._last if came else 0)
+            if not came:
                 break
             filled += self._last
-            if time.monotonic() > until:
+            if now > until:
                 break
         if not filled and self._failure is not None:
             raise self._failure
@@ -105,9 +148,12 @@ class BodyReader:
         """Wait for the client; see the engine's ``Reader`` port."""
         if self._failure is not None:
             raise self._failure
+        began = time.monotonic()
         if not self._source.wait(self._timeout):
-            self._time_out()
-            raise BodyTimeout(self._timeout)
+            self._time_out(BodyTimeout(self._timeout))
+        self._note_pace(began, 0)
+        if self._failure is not None:
+            raise self._failure
 
     def read_into(self, view: memoryview) -> int:
         """Fill some of a view, waiting for the client; 0 is the end of the body.
@@ -156,9 +202,19 @@ class BodyReader:
         except (BodyInterrupted, BodyTimeout):
             return
 
-    def _time_out(self) -> None:
-        self._failure = BodyTimeout(self._timeout)
+    def _time_out(self, failure: BodyTimeout) -> None:
+        self._failure = failure
         self._source.give_up()
+
+    def _note_pace(self, began: float, came: int) -> float:
+        """Judge what came since then; the time now."""
+        now = time.monotonic()
+        pace = self._pace
+        if pace is None or self.ended or self._failure is not None:
+            return now
+        if pace.is_too_slow(now - began, came):
+            self._time_out(BodyTooSlow(self._timeout, pace.least))
+        return now
 
     def _block_size(self) -> int:
         return BLOCK_SIZE if self._length is None else min(BLOCK_SIZE, self._length)
@@ -170,7 +226,7 @@ class BodyReader:
         try:
             self._last = self._source.receive(view)
         except TimeoutError:
-            self._time_out()
+            self._time_out(BodyTimeout(self._timeout))
             return False
         # Servers tell a lost client, and chunks that are none, in errors of their own;
         # all mean the same, and what arrived before is kept.
@@ -211,13 +267,16 @@ def body_length(environ: dict[str, Any]) -> int | None:
     return int(text)
 
 
-def open_body(environ: dict[str, Any], timeout: float) -> BodyReader:
+def open_body(
+    environ: dict[str, Any], timeout: float, min_rate: int | None = None
+) -> BodyReader:
     """The reader of a request's body, by what the server shows in its environ.
 
     :param timeout: seconds of silence after which the client is given up.
+    :param min_rate: bytes per second below which it is given up too; ``None``: none.
     """
     length = body_length(environ)
-    return BodyReader(_source(environ, length, timeout), length, timeout)
+    return BodyReader(_source(environ, length, timeout), length, timeout, min_rate)
 
 
 _warned: set[str] = set()

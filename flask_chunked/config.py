@@ -193,6 +193,25 @@ SETTINGS: tuple[Setting, ...] = (
         "arrived is kept.",
     ),
     Setting(
+        key="CHUNKED_UPLOAD_MIN_RATE",
+        default=None,
+        parse=optional(parse_size),
+        attribute="min_rate",
+        unit="bytes per second",
+        doc="Slowest client that is put up with: a body that brings less, on average "
+        "over each read timeout spent waiting for it, is given up and what arrived is "
+        "kept (None: any pace).",
+    ),
+    Setting(
+        key="CHUNKED_UPLOAD_MAX_LIFETIME",
+        default=None,
+        parse=optional(parse_expiration),
+        attribute="max_lifetime",
+        unit="timedelta or seconds",
+        doc="Time after its creation at which an unfinished upload expires, however "
+        "active it is (None: never).",
+    ),
+    Setting(
         key="CHUNKED_UPLOAD_SQLITE_WAL",
         default=True,
         parse=parse_boolean,
@@ -210,6 +229,8 @@ class Settings:
     :param expiration_delta: ``None``: unfinished uploads never expire.
     :param max_bytes: largest file in bytes; ``None``: no limit.
     :param read_timeout: seconds.
+    :param min_rate: bytes per second; ``None``: any pace.
+    :param max_lifetime: ``None``: only idle uploads expire.
     :param storage_class: class, factory or dotted path; ``None``: local disk.
     """
 
@@ -227,6 +248,8 @@ class Settings:
     downloads: bool
     cors_origins: tuple[str, ...]
     read_timeout: float
+    min_rate: int | None
+    max_lifetime: timedelta | None
     sqlite_wal: bool
 
     @classmethod

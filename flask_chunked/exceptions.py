@@ -341,12 +341,24 @@ class BodyTimeout(ChunkedUploadError):
     code = "body_timeout"
     default_status = 503
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, detail: str | None = None) -> None:
         self.seconds = seconds
+        silent = f"No data received for {seconds:g} seconds; what arrived is kept"
+        super().__init__(silent if detail is None else detail, retry_after=1)
+
+
+class BodyTooSlow(BodyTimeout):
+    """The body came slower than the least rate (bytes per second)."""
+
+    code = "body_too_slow"
+
+    def __init__(self, seconds: float, rate: int) -> None:
         super().__init__(
-            f"No data received for {seconds:g} seconds; what arrived before is kept",
-            retry_after=1,
+            seconds,
+            f"Less than {rate} bytes per second received for {seconds:g} seconds; "
+            "what arrived is kept",
         )
+        self.rate = rate
 
 
 # -- what stands behind ------------------------------------------------------------

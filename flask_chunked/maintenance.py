@@ -111,11 +111,11 @@ def expiring(
 ) -> Iterator[Upload]:
     """:func:`delete_expired` one by one: each goes when the next is asked for."""
     for here in _all(blueprint):
-        for upload, before in here.engine.expirable(expired_too=not keep_records):
+        for upload, cutoff in here.engine.expirable(expired_too=not keep_records):
             if dry_run:
                 yield upload
                 continue
-            gone = here.engine.expire(upload, before, keep_record=keep_records)
+            gone = here.engine.expire(upload, cutoff, keep_record=keep_records)
             if gone is not None:
                 yield gone
 
@@ -126,10 +126,10 @@ def expire_upload(upload_id: UUID, *, keep_record: bool = False) -> Upload | Non
     :raises UnknownUpload: there is none.
     """
     here, upload = find(upload_id)
-    before = here.engine.expiry_limit()
-    if before is None:
+    cutoff = here.engine.expiry.cutoff()
+    if cutoff is None:
         return None
-    return here.engine.expire(upload, before, keep_record=keep_record)
+    return here.engine.expire(upload, cutoff, keep_record=keep_record)
 
 
 def deliver_pending(

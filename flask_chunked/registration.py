@@ -71,6 +71,7 @@ class Registration:
             storage=self.storage,
             policy=RegisteredPolicy(self),
             expiration=settings.expiration_delta,
+            lifetime=settings.max_lifetime,
         )
 
     @property

@@ -17,7 +17,9 @@ from sqlalchemy import (
     Select,
     and_,
     delete,
+    false,
     func,
+    not_,
     or_,
     select,
 )
@@ -26,7 +28,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
 from .database import Database
-from .engine.records import Step, Upload
+from .engine.records import Cutoff, Step, Upload
 from .engine.states import Event, Status, sources
 from .rows import RowMapper
 from .statements import Statements, values_of
@@ -42,14 +44,14 @@ class Page:
     :param after: (creation time, id) of the last row of the page before, or ``None``.
     :param skip: rows to skip; for page numbers.
     :param statuses: the states wanted.
-    :param active_since: hide unfinished uploads idle since before; ``None``: all.
+    :param cutoff: hide unfinished uploads that are as old; ``None``: all.
     """
 
     statuses: tuple[Status, ...]
     limit: int
     after: tuple[datetime, UUID] | None = None
     skip: int = 0
-    active_since: datetime | None = None
+    cutoff: Cutoff | None = None
 
 
 class SQLRepository:
@@ -179,9 +181,14 @@ class SQLRepository:
         """To terminating: nobody appends, completes or sees it any more."""
         return self._transition(upload_id, Event.TERMINATE)
 
-    def begin_expiry(self, upload_id: UUID, before: datetime) -> Upload | None:
-        """To expired, if it is unfinished and still idle since ``before``."""
-        return self._transition(upload_id, Event.EXPIRE, before=before)
+    def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
+        """To expired, if it is unfinished and still too old."""
+        return self._transition(
+            upload_id,
+            Event.EXPIRE,
+            idle_since=cutoff.idle_since,
+            created_before=cutoff.created_before,
+        )
 
     def remove(self, upload_id: UUID) -> None:
         """Delete the row."""
@@ -189,13 +196,13 @@ class SQLRepository:
         with self._database.transaction() as connection:
             connection.execute(statement)
 
-    def expirable(self, before: datetime, expired_too: bool) -> Iterator[Upload]:
-        """Unfinished uploads idle since ``before``; expired ones on request."""
+    def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
+        """Unfinished uploads that are too old; expired ones on request."""
         c = self._table.c
-        idle = and_(
-            c.status.in_(values_of(sources(Event.EXPIRE))), c.last_activity_at <= before
+        old = and_(
+            c.status.in_(values_of(sources(Event.EXPIRE))), self._is_beyond(cutoff)
         )
-        wanted = or_(idle, c.status == Status.EXPIRED.value) if expired_too else idle
+        wanted = or_(old, c.status == Status.EXPIRED.value) if expired_too else old
         return self.matching(wanted)
 
     def claim_delivery(
@@ -327,9 +334,18 @@ class SQLRepository:
     def _filtered(self, query: Select[Any], page: Page) -> Select[Any]:
         c = self._table.c
         query = query.where(c.status.in_(values_of(page.statuses)))
-        if page.active_since is None:
+        if page.cutoff is None:
             return query
         live = or_(
-            c.status != Status.UPLOADING.value, c.last_activity_at > page.active_since
+            c.status != Status.UPLOADING.value, not_(self._is_beyond(page.cutoff))
         )
         return query.where(live)
+
+    def _is_beyond(self, cutoff: Cutoff) -> ColumnElement[bool]:
+        c = self._table.c
+        found = []
+        if cutoff.idle_since is not None:
+            found.append(c.last_activity_at <= cutoff.idle_since)
+        if cutoff.created_before is not None:
+            found.append(c.created_at <= cutoff.created_before)
+        return or_(false(), *found)

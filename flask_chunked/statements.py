@@ -15,8 +15,9 @@ from .engine.states import Event, Status, sources, target
 
 
 class Statements:
-    """Parameters: ``upload_id``, ``its_fence``, ``its_offset``, ``before``, ``stale``
-    in conditions; ``new_`` and a column's name for its new value.
+    """Parameters: ``upload_id``, ``its_fence``, ``its_offset``, ``idle_since``,
+    ``created_before``, ``stale`` in conditions; ``new_`` and a column's name for its
+    new value.
     """
 
     def __init__(self, table: Table) -> None:
@@ -63,7 +64,11 @@ class Statements:
                 ),
             )
         )
-        idle = c.last_activity_at <= bindparam("before", type_=moment)
+        # A limit that there is not is NULL, and nothing is as old as that.
+        old = or_(
+            c.last_activity_at <= bindparam("idle_since", type_=moment),
+            c.created_at <= bindparam("created_before", type_=moment),
+        )
         #: One UPDATE for each row of the engine's transition table.
         self.transitions = {
             Event.APPEND: self._move(Event.APPEND, its_offset),
@@ -87,7 +92,7 @@ class Statements:
                 ),
             ).values(attempts=0),
             Event.TERMINATE: self._move(Event.TERMINATE),
-            Event.EXPIRE: self._move(Event.EXPIRE, idle),
+            Event.EXPIRE: self._move(Event.EXPIRE, old),
         }
 
     def returning(self, statement: Update) -> Any:

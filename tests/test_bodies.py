@@ -11,7 +11,7 @@ import io
 import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ from flask_chunked.dialects.base import Call, Target
 from flask_chunked.exceptions import (
     BodyInterrupted,
     BodyTimeout,
+    BodyTooSlow,
 )
 
 CONTENT = bytes(range(256)) * 40
@@ -73,6 +74,18 @@ class Told:
         self.ends.append("hang up")
 
 
+def ticking(monkeypatch: pytest.MonkeyPatch, step: float) -> Callable[[], float]:
+    """Time that goes on by so many seconds with every look at the clock."""
+    now = [0.0]
+
+    def tick() -> float:
+        now[0] += step
+        return now[0]
+
+    monkeypatch.setattr("flask_chunked.bodies.time.monotonic", tick)
+    return lambda: now[0]
+
+
 def everything(reader: BodyReader) -> bytes:
     """The body as the engine reads it."""
     found = b""
@@ -117,6 +130,39 @@ def test_silence_hands_over_what_is_there() -> None:
     assert not reader.ended
     reader.wait()
     assert bytes(reader.read()) == b"56789"
+
+
+def test_a_client_below_the_least_rate_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = ticking(monkeypatch, 0.5)
+    source = Told(*[b"0", None] * 40)
+    reader = BodyReader(source, 10_000, 10, min_rate=2)
+    received = b""
+    with pytest.raises(BodyTooSlow) as caught:
+        while True:
+            received += bytes(reader.read())
+    assert "2 bytes per second" in caught.value.detail
+    assert (caught.value.seconds, caught.value.status) == (10, 503)
+    assert received == b"0" * reader.received
+    assert source.ends == ["give up"]
+    assert 10 <= clock() < 30
+
+
+def test_a_client_at_the_least_rate_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticking(monkeypatch, 0.5)
+    reader = BodyReader(Told(*[b"01234567", None] * 40), 320, 10, min_rate=2)
+    assert len(everything(reader)) == 320
+
+
+def test_the_rate_of_a_body_that_is_all_here_is_of_no_interest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticking(monkeypatch, 20)
+    reader = BodyReader(Told(b"0"), 1, 10, min_rate=2)
+    assert bytes(reader.read()) == b"0"
 
 
 def test_silence_beyond_the_timeout_gives_the_client_up_for_good() -> None:

@@ -190,6 +190,8 @@ def test_defaults() -> None:
         durable=True,
         downloads=False,
         read_timeout=30.0,
+        min_rate=None,
+        max_lifetime=None,
         cors_origins=(),
         sqlite_wal=True,
     )
@@ -280,7 +282,7 @@ def test_environment_arrives_through_flask(monkeypatch: pytest.MonkeyPatch) -> N
     ("key", "nearest"),
     [
         ("CHUNKED_UPLOAD_USER_RESTRICED", "CHUNKED_UPLOAD_USER_RESTRICTED"),
-        ("CHUNKED_UPLOAD_MAX_SIZE", "CHUNKED_UPLOAD_MAX_BYTES"),
+        ("CHUNKED_UPLOAD_MAXBYTES", "CHUNKED_UPLOAD_MAX_BYTES"),
         ("CHUNKED_UPLOAD_max_bytes", "CHUNKED_UPLOAD_MAX_BYTES"),
         ("CHUNKED_UPLOAD_EXPIRATION", "CHUNKED_UPLOAD_EXPIRATION_DELTA"),
         ("CHUNKED_UPLOAD_TIMEOUT", "CHUNKED_UPLOAD_READ_TIMEOUT"),

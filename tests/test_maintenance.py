@@ -203,6 +203,25 @@ def test_upload_whose_time_is_over_takes_nothing_more(app: Flask) -> None:
     assert rows(app) == before
 
 
+def test_a_lifetime_ends_for_an_active_upload(app_factory: AppFactory) -> None:
+    app = app_factory(
+        CHUNKED_UPLOAD_MAX_LIFETIME="2d", CHUNKED_UPLOAD_USER_RESTRICTED=False
+    )
+    client = app.test_client()
+    old, young = begin(client, b"abc", 6), begin(client, b"abc", 6)
+    done = begin(client, b"abc", 3)
+    finish(client, done, b"abc")
+    long_ago = datetime.now(timezone.utc) - timedelta(days=2, seconds=1)
+    for url in (old, done):
+        set_row(app, id_of(url), created_at=long_ago)
+    listed = client.get("/uploads/").get_json()
+    assert [one["id"] for one in listed] == [str(id_of(young))]
+    assert put_raw(client, b"def", start=3, url=old).status_code == 410
+    assert put_raw(client, b"def", start=3, url=young).status_code == 200
+    assert [gone.id for gone in expired(app)] == [id_of(old)]
+    assert {row.id for row in rows(app)} == {id_of(young), id_of(done)}
+
+
 # -- races -----------------------------------------------------------------------------
 
 

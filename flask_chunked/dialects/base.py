@@ -170,7 +170,8 @@ class Call:
 
     def open_body(self) -> BodyReader:
         """A reader of the body, as the server at hand wants it read."""
-        return open_body(self.request.environ, self.host.settings.read_timeout)
+        settings = self.host.settings
+        return open_body(self.request.environ, settings.read_timeout, settings.min_rate)
 
     def drain(self) -> None:
         """Read a little of what a refused request still sends."""

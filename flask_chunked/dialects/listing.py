@@ -57,15 +57,12 @@ def _page(call: Call) -> Page:
     size = _number(call, "per_page", DEFAULT_SIZE, MAX_SIZE)
     number = _number(call, "page", 1, MAX_PAGE)
     cursor = args.get("cursor")
-    expiration = call.host.settings.expiration_delta
     return Page(
         statuses=_STATUSES[chosen],
         limit=size,
         after=None if cursor is None else _parse_cursor(cursor),
         skip=(number - 1) * size,
-        active_since=(
-            None if expiration is None else call.host.engine.clock() - expiration
-        ),
+        cutoff=call.host.engine.expiry.cutoff(),
     )
 
 

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from ..exceptions import (
     AlreadyComplete,
+    BodyInterrupted,
     ChunkedUploadError,
     ChunkSizeMismatch,
     LengthBelowOffset,
@@ -26,11 +27,12 @@ from ..exceptions import (
 from ..storage.base import Stage, Storage
 from .completion import Completer, stored_digest
 from .concatenation import Members, load_members
+from .expiry import Expiry
 from .hashing import FileDigest, resume
 from .intake import Intake
 from .ports import Policy, Reader, Repository
 from .receiving import Receiving
-from .records import Completion, Expected, NewUpload, Upload
+from .records import Completion, Cutoff, Expected, NewUpload, Upload
 from .states import Status
 
 
@@ -44,6 +46,7 @@ class Engine:
 
     :param expiration: how long an unfinished upload lives after its last committed
         byte; ``None``: for ever.
+    :param lifetime: how long it lives in all; ``None``: for ever.
     """
 
     def __init__(
@@ -54,37 +57,30 @@ class Engine:
         storage: Storage,
         policy: Policy,
         expiration: timedelta | None,
+        lifetime: timedelta | None = None,
         clock: Callable[[], datetime] = utcnow,
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
         self.repository = repository
         self.storage = storage
         self.clock = clock
+        self.expiry = Expiry(expiration, lifetime, lambda: self.clock())
         self._blueprint = blueprint
         self._policy = policy
-        self._expiration = expiration
         self._new_id = new_id
         self._completer = Completer(repository, storage, policy, clock, new_id)
         self._receiving = Receiving()
 
-    # -- what holds of an upload ---------------------------------------------------
-
     def expires_at(self, upload: Upload) -> datetime | None:
         """When time gives the upload up; ``None``: never."""
-        if self._expiration is None or upload.status is not Status.UPLOADING:
-            return None
-        return upload.last_activity_at + self._expiration
+        return self.expiry.expires_at(upload)
 
     def require_live(self, upload: Upload) -> None:
         """Refuse an upload that time gave up.
 
         :raises UploadExpired: it is unfinished and too old, or was expired already.
         """
-        expires_at = self.expires_at(upload)
-        if upload.status is Status.EXPIRED:
-            raise UploadExpired()
-        if expires_at is not None and expires_at <= self.clock():
-            raise UploadExpired()
+        self.expiry.require_live(upload)
 
     # -- create and append ---------------------------------------------------------
 
@@ -312,11 +308,11 @@ class Engine:
         self._policy.announce("terminated", gone)
 
     def expire(
-        self, upload: Upload, before: datetime, *, keep_record: bool
+        self, upload: Upload, cutoff: Cutoff, *, keep_record: bool
     ) -> Upload | None:
-        """Give one upload up if it is still unfinished and idle since ``before``."""
+        """Give one upload up if it is still unfinished and still too old."""
         fresh = upload.status is not Status.EXPIRED
-        gone = self.repository.begin_expiry(upload.id, before) if fresh else upload
+        gone = self.repository.begin_expiry(upload.id, cutoff) if fresh else upload
         if gone is None:
             return None
         self._remove(gone, keep_record=keep_record)
@@ -324,17 +320,13 @@ class Engine:
             self._policy.announce("expired", gone)
         return gone
 
-    def expirable(self, *, expired_too: bool) -> Iterator[tuple[Upload, datetime]]:
-        """Uploads that time gave up, each with the moment that decides."""
-        before = self.expiry_limit()
-        if before is None:
+    def expirable(self, *, expired_too: bool) -> Iterator[tuple[Upload, Cutoff]]:
+        """Uploads that time gave up, each with the moments that decide."""
+        cutoff = self.expiry.cutoff()
+        if cutoff is None:
             return
-        for upload in self.repository.expirable(before, expired_too):
-            yield upload, before
-
-    def expiry_limit(self) -> datetime | None:
-        """Uploads idle since before this are given up; ``None``: none ever is."""
-        return None if self._expiration is None else self.clock() - self._expiration
+        for upload in self.repository.expirable(cutoff, expired_too):
+            yield upload, cutoff
 
     def cut_tail(self, upload: Upload) -> bool:
         """Remove the bytes beyond the offset; ``False``: somebody is writing them."""
@@ -392,7 +384,7 @@ class Engine:
         except ChunkedUploadError as error:
             if intake.refused:
                 self._give_up(claimed)
-            elif isinstance(error, Superseded | StorageError):
+            elif isinstance(error, Superseded | StorageError | BodyInterrupted):
                 self._explain(claimed, error)
             raise
         finally:
@@ -415,7 +407,8 @@ class Engine:
         """
         row = self.repository.get(claimed.id)
         if row is not None and row.status not in (Status.TERMINATING, Status.EXPIRED):
-            if isinstance(error, StorageError) and row.fence != claimed.fence:
+            # Its body may have been cut, or its file closed, to let it go.
+            if not isinstance(error, Superseded) and row.fence != claimed.fence:
                 raise Superseded(row.offset, claimed.offset) from error
             return
         self._delete_bytes(claimed)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from .records import Step, Upload
+from .records import Cutoff, Step, Upload
 
 
 class Repository(Protocol):
@@ -73,14 +73,14 @@ class Repository(Protocol):
     def begin_termination(self, upload_id: UUID) -> Upload | None:
         """Any state -> terminating, fence bumped."""
 
-    def begin_expiry(self, upload_id: UUID, before: datetime) -> Upload | None:
-        """Unfinished and without activity since ``before`` -> expired."""
+    def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
+        """Unfinished and too old -> expired."""
 
     def remove(self, upload_id: UUID) -> None:
         """Delete the row; nothing there is success."""
 
-    def expirable(self, before: datetime, expired_too: bool) -> Iterator[Upload]:
-        """Unfinished rows without activity since ``before`` (and expired ones)."""
+    def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
+        """Unfinished rows that are too old (and expired ones)."""
 
     def claim_delivery(
         self, upload_id: UUID, at: datetime, stale: datetime

@@ -67,6 +67,18 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class Cutoff:
+    """Which unfinished uploads time gives up; aware UTC, ``None``: no such limit.
+
+    :param idle_since: those without activity since then.
+    :param created_before: those that are as old as this, however active.
+    """
+
+    idle_since: datetime | None
+    created_before: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewUpload:
     """What a dialect knows about an upload that is to be created.
 

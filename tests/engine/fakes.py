@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from flask_chunked.engine.engine import Engine
-from flask_chunked.engine.records import NewUpload, Step, Upload
+from flask_chunked.engine.records import Cutoff, NewUpload, Step, Upload
 from flask_chunked.engine.states import Event, Status, sources, target
 from flask_chunked.exceptions import BodyInterrupted, DatabaseUnavailable
 from flask_chunked.storage.base import StorageSettings
@@ -169,21 +169,19 @@ class MemoryRepository:
         self._enter("begin_termination")
         return self._move(upload_id, Event.TERMINATE)
 
-    def begin_expiry(self, upload_id: UUID, before: datetime) -> Upload | None:
+    def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
         self._enter("begin_expiry")
-        return self._move(
-            upload_id, Event.EXPIRE, lambda row: row.last_activity_at <= before
-        )
+        return self._move(upload_id, Event.EXPIRE, lambda row: _is_beyond(row, cutoff))
 
     def remove(self, upload_id: UUID) -> None:
         self._enter("remove")
         self.rows.pop(upload_id, None)
 
-    def expirable(self, before: datetime, expired_too: bool) -> Iterator[Upload]:
+    def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
         for row in list(self.rows.values()):
-            idle = row.last_activity_at <= before
+            old = _is_beyond(row, cutoff)
             unfinished = row.status in sources(Event.EXPIRE)
-            if (unfinished and idle) or (expired_too and row.status is Status.EXPIRED):
+            if (unfinished and old) or (expired_too and row.status is Status.EXPIRED):
                 yield row
 
     def claim_delivery(
@@ -209,6 +207,12 @@ class MemoryRepository:
             pending = row.event_id is not None and row.delivered_at is None
             if pending and started is not None and started <= before:
                 yield row
+
+
+def _is_beyond(row: Upload, cutoff: Cutoff) -> bool:
+    idle = cutoff.idle_since is not None and row.last_activity_at <= cutoff.idle_since
+    old = cutoff.created_before is not None and row.created_at <= cutoff.created_before
+    return idle or old
 
 
 class RecordingPolicy:
@@ -315,6 +319,7 @@ class Bench:
     policy: RecordingPolicy = field(default_factory=RecordingPolicy)
     clock: Clock = field(default_factory=Clock)
     expiration: timedelta | None = timedelta(days=1)
+    lifetime: timedelta | None = None
 
     def __post_init__(self) -> None:
         self.storage = MemoryStorage(StorageSettings(base="/nowhere"))
@@ -324,6 +329,7 @@ class Bench:
             storage=self.storage,
             policy=self.policy,
             expiration=self.expiration,
+            lifetime=self.lifetime,
             clock=self.clock,
         )
 
@@ -360,6 +366,11 @@ class Bench:
         assert blob is not None
         with self.storage.open(blob) as reader:
             return reader.read(2**20)
+
+
+def idle_since(bench: Bench) -> Cutoff:
+    """Whoever is idle by now."""
+    return Cutoff(bench.clock(), None)
 
 
 def cut() -> BodyInterrupted:

@@ -20,7 +20,7 @@ from flask_chunked.exceptions import (
     UploadExpired,
 )
 from flask_chunked.storage.base import Stage
-from tests.engine.fakes import Bench, ScriptedReader, cut
+from tests.engine.fakes import Bench, ScriptedReader, cut, idle_since
 
 
 def stage_of(bench: Bench, content: bytes) -> Stage:
@@ -194,11 +194,31 @@ def test_a_writer_whose_upload_was_removed_leaves_no_bytes(bench: Bench) -> None
     assert list(bench.storage.stored()) == []
 
 
+@pytest.mark.parametrize("sent", [b"", b"abc"], ids=["silent", "begun"])
+def test_a_writer_that_is_let_go_is_told_who_came(bench: Bench, sent: bytes) -> None:
+    upload = bench.create(10)
+    reader = ScriptedReader(
+        sent, None, lambda: bench.engine.take_over(upload), BodyInterrupted()
+    )
+    with pytest.raises(Superseded) as caught:
+        bench.engine.append_stream(upload, 0, 10, reader)
+    assert (caught.value.expected, caught.value.provided) == (len(sent), 0)
+
+
+def test_a_silent_writer_whose_upload_is_terminated_is_told_so(bench: Bench) -> None:
+    upload = bench.create(10)
+    reader = ScriptedReader(
+        None, lambda: bench.engine.terminate(upload), BodyInterrupted()
+    )
+    with pytest.raises(UnknownUpload):
+        bench.engine.append_stream(upload, 0, 10, reader)
+
+
 def test_a_writer_whose_upload_expired_is_told_so(bench: Bench) -> None:
     upload = bench.create(10)
 
     def expire() -> None:
-        bench.engine.expire(upload, bench.clock(), keep_record=True)
+        bench.engine.expire(upload, idle_since(bench), keep_record=True)
 
     reader = ScriptedReader(expire, b"def")
     with pytest.raises(UploadExpired):

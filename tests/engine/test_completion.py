@@ -23,7 +23,7 @@ from flask_chunked.exceptions import (
     UnknownUpload,
     UploadExpired,
 )
-from tests.engine.fakes import Bench, ScriptedReader
+from tests.engine.fakes import Bench, ScriptedReader, idle_since
 
 CONTENT = b"0123456789"
 
@@ -92,7 +92,7 @@ def test_missing_bytes_are_told(bench: Bench, length: int | None) -> None:
 
 def test_an_upload_that_is_being_finished_does_not_expire(bench: Bench) -> None:
     upload = bench.filled()
-    limit = bench.clock()
+    limit = idle_since(bench)
     bench.clock.advance(seconds=1)
     bench.repository.failing = {"complete"}
     with pytest.raises(DatabaseUnavailable):
@@ -236,7 +236,7 @@ def test_an_upload_removed_during_completion_is_told(
 
     def begin_then_lose(upload_id: object, at: object) -> Upload | None:
         begun = begin(upload.id, bench.clock())
-        bench.engine.expire(bench.row(upload), bench.clock(), keep_record=keep)
+        bench.engine.expire(bench.row(upload), idle_since(bench), keep_record=keep)
         return begun
 
     bench.repository.begin_completion = begin_then_lose  # type: ignore[method-assign]
@@ -362,6 +362,36 @@ def test_expiry_removes_bytes_and_maybe_the_record(bench: Bench, keep: bool) -> 
             bench.engine.expire(candidate, before, keep_record=False)
         assert bench.repository.rows == {}
         assert bench.policy.seen("expired") == [10]
+
+
+def test_a_lifetime_ends_however_active_the_upload_is() -> None:
+    bench = Bench(lifetime=timedelta(hours=30))
+    upload = bench.create(10)
+    for _ in range(2):
+        bench.clock.advance(hours=14)
+        upload = bench.engine.append_stream(
+            upload, upload.offset, None, ScriptedReader(b"ab"), exact=False
+        )
+    assert bench.engine.expires_at(upload) == upload.created_at + timedelta(hours=30)
+    assert list(bench.engine.expirable(expired_too=True)) == []
+    bench.clock.advance(hours=2)
+    with pytest.raises(UploadExpired):
+        bench.engine.require_live(upload)
+    ((candidate, cutoff),) = bench.engine.expirable(expired_too=True)
+    assert bench.engine.expire(candidate, cutoff, keep_record=False)
+    assert bench.repository.rows == {}
+
+
+def test_a_lifetime_alone_lets_idle_uploads_be() -> None:
+    bench = Bench(expiration=None, lifetime=timedelta(days=3))
+    upload = bench.create(10)
+    bench.clock.advance(days=2)
+    bench.engine.require_live(upload)
+    assert list(bench.engine.expirable(expired_too=True)) == []
+    bench.clock.advance(days=1)
+    assert [found.id for found, _ in bench.engine.expirable(expired_too=True)] == [
+        upload.id
+    ]
 
 
 def test_an_upload_that_came_alive_is_not_expired(bench: Bench) -> None:

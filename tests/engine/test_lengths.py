@@ -15,7 +15,7 @@ from flask_chunked.exceptions import (
     UnknownUpload,
     UploadExpired,
 )
-from tests.engine.fakes import Bench, ScriptedReader, cut
+from tests.engine.fakes import Bench, ScriptedReader, cut, idle_since
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_the_length_of_a_removed_upload_is_unknown(bench: Bench) -> None:
 
 def test_the_length_of_an_expired_upload_is_not_declared(bench: Bench) -> None:
     upload = bench.create(None)
-    bench.engine.expire(upload, bench.clock(), keep_record=True)
+    bench.engine.expire(upload, idle_since(bench), keep_record=True)
     with pytest.raises(UploadExpired):
         bench.engine.declare_length(upload, 3)
 

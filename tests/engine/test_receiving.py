@@ -15,6 +15,7 @@ from flask_chunked.exceptions import (
     BodyInterrupted,
     ChunkedUploadError,
     OffsetMismatch,
+    Superseded,
     UnknownUpload,
 )
 from tests.engine.fakes import Bench, ScriptedReader
@@ -99,11 +100,10 @@ def terminate(bench: Bench, upload: Upload) -> None:
 @pytest.mark.parametrize(
     ("newer", "error"),
     [
-        # What it had received was committed before it waited: nothing is lost, and
-        # its body ended like any that is cut.
-        (take_over, BodyInterrupted),
-        (append, BodyInterrupted),
-        (terminate, BodyInterrupted),
+        # What it had received was committed before it waited: nothing is lost.
+        (take_over, Superseded),
+        (append, Superseded),
+        (terminate, UnknownUpload),
     ],
 )
 def test_a_newer_request_frees_the_thread_of_a_silent_client(
