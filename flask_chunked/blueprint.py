@@ -40,6 +40,8 @@ OVERRIDES = {
     "downloads": "downloads",
     "allow_anonymous": "allow_anonymous",
     "max_bytes": "max_bytes",
+    "max_open_uploads": "max_open_uploads",
+    "max_total_bytes": "max_total_bytes",
 }
 
 
@@ -71,6 +73,10 @@ class ChunkedUploadBlueprint(Blueprint):
     absolute_location: bool = False
     #: The largest file in bytes; ``None``: ``CHUNKED_UPLOAD_MAX_BYTES``.
     max_bytes: int | str | None = None
+    #: Unfinished uploads of one owner; ``None``: ``..._MAX_OPEN_UPLOADS``.
+    max_open_uploads: int | str | None = None
+    #: Bytes of these in all; ``None``: ``..._MAX_TOTAL_BYTES``.
+    max_total_bytes: int | str | None = None
     #: Storage class, factory or dotted path; ``None``: ``..._STORAGE_CLASS``.
     storage_class: type[Storage] | Callable[..., Storage] | str | None = None
     #: Keyword arguments of the storage class.
@@ -142,6 +148,14 @@ class ChunkedUploadBlueprint(Blueprint):
     def get_max_bytes(self) -> int | None:
         """The largest file for this caller in bytes; ``None``: no limit."""
         return self.registration.settings.max_bytes
+
+    def get_max_open_uploads(self) -> int | None:
+        """How many unfinished uploads this caller may have; ``None``: no limit."""
+        return self.registration.settings.max_open_uploads
+
+    def get_max_total_bytes(self) -> int | None:
+        """How many bytes these may have in all, as declared; ``None``: no limit."""
+        return self.registration.settings.max_total_bytes
 
     def get_query(self) -> Select[Any]:
         """The uploads that this blueprint serves; narrow it, never widen it.

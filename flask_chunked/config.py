@@ -18,6 +18,7 @@ from .config_values import (
     optional,
     parse_boolean,
     parse_checksum,
+    parse_count,
     parse_expiration,
     parse_extension,
     parse_origins,
@@ -193,6 +194,24 @@ SETTINGS: tuple[Setting, ...] = (
         "arrived is kept.",
     ),
     Setting(
+        key="CHUNKED_UPLOAD_MAX_OPEN_UPLOADS",
+        default=None,
+        parse=optional(parse_count),
+        attribute="max_open_uploads",
+        unit="uploads",
+        doc="Unfinished uploads that one owner may have; more are refused with 429 "
+        "(None: no limit).",
+    ),
+    Setting(
+        key="CHUNKED_UPLOAD_MAX_TOTAL_BYTES",
+        default=None,
+        parse=optional(parse_size),
+        attribute="max_total_bytes",
+        unit="bytes",
+        doc="Bytes that one owner's unfinished uploads may have in all, as declared; "
+        "more are refused with 413 (None: no limit).",
+    ),
+    Setting(
         key="CHUNKED_UPLOAD_MIN_RATE",
         default=None,
         parse=optional(parse_size),
@@ -229,6 +248,8 @@ class Settings:
     :param expiration_delta: ``None``: unfinished uploads never expire.
     :param max_bytes: largest file in bytes; ``None``: no limit.
     :param read_timeout: seconds.
+    :param max_open_uploads: of one owner; ``None``: no limit.
+    :param max_total_bytes: of these; ``None``: no limit.
     :param min_rate: bytes per second; ``None``: any pace.
     :param max_lifetime: ``None``: only idle uploads expire.
     :param storage_class: class, factory or dotted path; ``None``: local disk.
@@ -248,6 +269,8 @@ class Settings:
     downloads: bool
     cors_origins: tuple[str, ...]
     read_timeout: float
+    max_open_uploads: int | None
+    max_total_bytes: int | None
     min_rate: int | None
     max_lifetime: timedelta | None
     sqlite_wal: bool

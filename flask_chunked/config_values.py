@@ -111,6 +111,16 @@ def parse_origins(value: object) -> tuple[str, ...]:
     return tuple(found)
 
 
+def parse_count(value: object) -> int:
+    """A whole number above 0."""
+    text = _text(value)
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 9:
+        text = int(text)
+    if isinstance(text, int) and not isinstance(text, bool) and 0 < text < 10**9:
+        return text
+    raise ValueError("a whole number above 0 and below 1000000000")
+
+
 def parse_size(value: object) -> int:
     """Bytes, above 0."""
     size = 0

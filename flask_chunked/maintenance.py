@@ -38,8 +38,9 @@ class Finding:
 
     :param kind: orphan (bytes without a row), stage (left by a request that died),
         missing (a row without its bytes), tail (bytes beyond the offset), leftover
-        (bytes of an upload that was given up), half-terminated.
-    :param subject: id of the upload or storage key.
+        (bytes of an upload that was given up), half-terminated, quota (an owner's
+        does not say what the uploads say).
+    :param subject: id of the upload, storage key, or owner.
     :param size: bytes concerned.
     """
 
@@ -57,7 +58,10 @@ def create_tables(app: Flask) -> None:
     """
     with app.app_context():
         for here in registrations(app).values():
-            here.database.create_tables([here.table])
+            tables = [here.table]
+            if here.quotas is not None:
+                tables.append(here.quotas.table)
+            here.database.create_tables(tables)
 
 
 def find(upload_id: UUID) -> tuple[Registration, Upload]:
@@ -156,6 +160,7 @@ def check(*, repair: bool = False, blueprint: str | None = None) -> list[Finding
     found: list[Finding] = []
     for here in _all(blueprint):
         found += _check_rows(here, repair)
+        found += _check_quotas(here, repair)
         if here.storage.identity not in seen:
             seen.add(here.storage.identity)
             found += _check_stored(here, repair)
@@ -213,6 +218,15 @@ def _check_row(here: Registration, upload: Upload, repair: bool) -> Finding | No
     if size is not None and size > upload.offset:
         return _check_tail(here, upload, size, repair)
     return None
+
+
+def _check_quotas(here: Registration, repair: bool) -> Iterator[Finding]:
+    for drift in here.repository.drifts():
+        if repair:
+            owner = here.coerce_owner(drift.owner) if drift.owner else None
+            here.repository.recount(owner)
+        subject = drift.owner or "(no owner)"
+        yield Finding(here.name, "quota", subject, abs(drift.size), repair)
 
 
 def _terminate(here: Registration, upload: Upload) -> None:

@@ -95,6 +95,7 @@ class ChunkedUploadMixin:
     delivery_started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     storage_state: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    reserved: Mapped[int | None] = mapped_column(BigInteger)
 
     @property
     def is_complete(self) -> bool:

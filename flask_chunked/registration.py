@@ -13,12 +13,14 @@ from sqlalchemy import BigInteger, Select, Table, false, inspect, or_
 from .config import Settings
 from .database import Database
 from .engine.engine import Engine
-from .engine.records import Upload
+from .engine.records import Quota, Upload
 from .exceptions import (
     ConfigurationError,
+    LengthUndeclared,
     UnknownUpload,
 )
 from .models import default_model
+from .quotas import QuotaBook
 from .repository import SQLRepository
 from .sessions import SessionGuard
 from .signals import BY_EVENT
@@ -63,7 +65,10 @@ class Registration:
         self.database = Database(
             db, bind_key, durable=settings.durable, wal=settings.sqlite_wal
         )
-        self.repository = SQLRepository(self.database, model, name, self.user_field)
+        self.quotas = self._make_quotas()
+        self.repository = SQLRepository(
+            self.database, model, name, self.user_field, self.quotas
+        )
         self.storage = self._make_storage()
         self.engine = Engine(
             blueprint=name,
@@ -79,6 +84,15 @@ class Registration:
         """The model's table."""
         table: Table = self.model.__table__
         return table
+
+    def _make_quotas(self) -> QuotaBook | None:
+        """Where owners are counted, if anything limits them."""
+        settings = self.settings
+        limited = (settings.max_open_uploads, settings.max_total_bytes) != (None, None)
+        hooks = ("get_max_open_uploads", "get_max_total_bytes")
+        if not limited and not any(map(self.blueprint.overrides, hooks)):
+            return None
+        return QuotaBook(self.table, self.user_column, self.name, settings.max_bytes)
 
     def _make_storage(self) -> Storage:
         settings = StorageSettings(
@@ -166,6 +180,19 @@ class RegisteredPolicy:
     def delivers(self) -> bool:
         """Is ``deliver`` overridden?"""
         return self._overrides("deliver")
+
+    def quota(self, length: int | None) -> Quota | None:
+        """The caller's limits, and what an upload of this length counts."""
+        if self._registration.quotas is None:
+            return None
+        most = self._blueprint.get_max_open_uploads()
+        most_bytes = self._blueprint.get_max_total_bytes()
+        if most is None and most_bytes is None:
+            return None
+        reserve = self._blueprint.get_max_bytes() if length is None else length
+        if reserve is None and most_bytes is not None:
+            raise LengthUndeclared()
+        return Quota(most, most_bytes, reserve or 0)
 
     def validate(self, upload: Upload) -> None:
         """Before the first byte, with a snapshot."""

@@ -1,4 +1,4 @@
-"""Claims, compare-and-set and queries on the rows of uploads.
+"""Claims and compare-and-set on the rows of uploads.
 
 SQLAlchemy Core in short transactions; the ORM only for creation, so that the
 application's columns, events and validators work.
@@ -6,84 +6,78 @@ application's columns, events and validators work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     Connection,
-    Select,
-    and_,
     delete,
-    false,
-    func,
-    not_,
-    or_,
-    select,
 )
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
-from sqlalchemy.sql import ColumnElement
 
 from .database import Database
-from .engine.records import Cutoff, Step, Upload
-from .engine.states import Event, Status, sources
+from .engine.records import Cutoff, Quota, Step, Upload
+from .engine.states import Event
+from .exceptions import DatabaseUnavailable
+from .queries import Queries
+from .quotas import Drift, QuotaBook
 from .rows import RowMapper
-from .statements import Statements, values_of
-
-#: Rows fetched at once by the loops of the maintenance commands.
-BATCH = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of a listing.
-
-    :param after: (creation time, id) of the last row of the page before, or ``None``.
-    :param skip: rows to skip; for page numbers.
-    :param statuses: the states wanted.
-    :param cutoff: hide unfinished uploads that are as old; ``None``: all.
-    """
-
-    statuses: tuple[Status, ...]
-    limit: int
-    after: tuple[datetime, UUID] | None = None
-    skip: int = 0
-    cutoff: Cutoff | None = None
-
-
-class SQLRepository:
+class SQLRepository(Queries):
     """The repository on one model's table.
 
     :param blueprint: name under which this repository's uploads are registered.
     :param user_field: the model's attribute that holds the owner.
+    :param quotas: where owners' unfinished uploads are counted, if they are.
     """
 
     def __init__(
-        self, database: Database, model: type[Any], blueprint: str, user_field: str
+        self,
+        database: Database,
+        model: type[Any],
+        blueprint: str,
+        user_field: str,
+        quotas: QuotaBook | None = None,
     ) -> None:
-        self._database = database
-        self._blueprint = blueprint
-        self._rows = RowMapper(model, user_field)
-        self._table = self._rows.table
-        self._statements = Statements(self._table)
+        super().__init__(database, RowMapper(model, user_field), blueprint)
+        self._quotas = quotas
 
     # -- the port of the engine ----------------------------------------------------
 
-    def create(self, draft: Upload, fields: Mapping[str, object]) -> Upload:
+    def create(
+        self, draft: Upload, fields: Mapping[str, object], quota: Quota | None = None
+    ) -> Upload:
         """Insert the draft's row through the ORM, in a session of ours."""
+        created = self._insert(draft, fields, quota)
+        if created is None:
+            self._begin_to_count(draft.user)
+            created = self._insert(draft, fields, quota)
+        if created is None:  # pragma: no cover - somebody emptied the table between
+            raise DatabaseUnavailable()
+        return created
+
+    def _insert(
+        self, draft: Upload, fields: Mapping[str, object], quota: Quota | None
+    ) -> Upload | None:
+        """The new row; ``None``: its owner is not counted yet."""
         instance = self._rows.instance(draft, fields)
         try:
-            with (
-                self._database.transaction() as connection,
-                Session(
+            with self._database.transaction() as connection:
+                if quota is not None and not self._counted.take(
+                    connection, draft.user, quota
+                ):
+                    return None
+                with Session(
                     connection, join_transaction_mode="create_savepoint"
-                ) as session,
-            ):
-                session.add(instance)
-                session.commit()
+                ) as session:
+                    session.add(instance)
+                    session.commit()
                 row = self._select(connection, draft.id)
         except (StatementError, OverflowError) as error:
             # Also what a column's type or the driver cannot take, a huge integer say.
@@ -95,10 +89,25 @@ class SQLRepository:
             raise RuntimeError("the new upload's row is not there")
         return row
 
-    def get(self, upload_id: UUID) -> Upload | None:
-        """The row, in whatever state."""
+    @property
+    def _counted(self) -> QuotaBook:
+        if self._quotas is None:  # pragma: no cover - who limits makes the table
+            raise RuntimeError("there is no table of quotas")
+        return self._quotas
+
+    def _begin_to_count(self, owner: object) -> None:
+        # Somebody else may have begun a moment ago.
+        with suppress(IntegrityError), self._database.transaction() as connection:
+            self._counted.open(connection, owner)
+
+    def require_room(self, owner: object, quota: Quota) -> None:
+        """Would there be room now?"""
         with self._database.transaction() as connection:
-            return self._select(connection, upload_id)
+            is_counted = self._counted.require_room(connection, owner, quota)
+        if not is_counted:
+            self._begin_to_count(owner)
+            with self._database.transaction() as connection:
+                self._counted.require_room(connection, owner, quota)
 
     def claim(self, upload_id: UUID, start: int) -> Upload | None:
         """Bump the fence where the upload is open and stands at ``start``."""
@@ -135,17 +144,13 @@ class SQLRepository:
     def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
         """Store the length, if there is none and no more bytes than that."""
         statement = self._statements.declare_length
-        return self._update(upload_id, statement, {"new_length": length})
-
-    def waiting_finals(self, upload_id: UUID) -> Iterator[Upload]:
-        """Open uploads whose concatenation names this one."""
-        c = self._table.c
-        return self.matching(
-            and_(
-                c.status == Status.UPLOADING.value,
-                c.concat.like(f"final;%{upload_id}%"),
-            )
-        )
+        with self._database.transaction() as connection:
+            row = self._change(connection, upload_id, statement, {"new_length": length})
+            if row is None or row.reserved is None:
+                return row
+            if self._quotas is not None:
+                self._quotas.resize(connection, row, length)
+            return self._reserve(connection, row, length)
 
     def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
         """To completing, where all bytes are there."""
@@ -167,7 +172,7 @@ class SQLRepository:
         delivered: bool = False,
     ) -> Upload | None:
         """To complete; digest and completion event in the same transaction."""
-        return self._transition(
+        return self._end(
             upload_id,
             Event.COMPLETE,
             new_digest=digest,
@@ -179,11 +184,11 @@ class SQLRepository:
 
     def begin_termination(self, upload_id: UUID) -> Upload | None:
         """To terminating: nobody appends, completes or sees it any more."""
-        return self._transition(upload_id, Event.TERMINATE)
+        return self._end(upload_id, Event.TERMINATE)
 
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
         """To expired, if it is unfinished and still too old."""
-        return self._transition(
+        return self._end(
             upload_id,
             Event.EXPIRE,
             idle_since=cutoff.idle_since,
@@ -195,15 +200,6 @@ class SQLRepository:
         statement = delete(self._table).where(self._table.c.id == upload_id)
         with self._database.transaction() as connection:
             connection.execute(statement)
-
-    def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
-        """Unfinished uploads that are too old; expired ones on request."""
-        c = self._table.c
-        old = and_(
-            c.status.in_(values_of(sources(Event.EXPIRE))), self._is_beyond(cutoff)
-        )
-        wanted = or_(old, c.status == Status.EXPIRED.value) if expired_too else old
-        return self.matching(wanted)
 
     def claim_delivery(
         self, upload_id: UUID, at: datetime, stale: datetime
@@ -217,87 +213,23 @@ class SQLRepository:
         values = {"new_delivered_at": at}
         self._update(upload_id, self._statements.mark_delivered, values)
 
-    def undelivered(self, before: datetime) -> Iterator[Upload]:
-        """Complete uploads whose event is pending since ``before``."""
-        c = self._table.c
-        started = func.coalesce(c.delivery_started_at, c.completed_at)
-        return self.matching(
-            and_(
-                c.status == Status.COMPLETE.value,
-                c.event_id.is_not(None),
-                c.delivered_at.is_(None),
-                started <= before,
-            )
-        )
-
-    # -- queries of the blueprint and of maintenance ---------------------------------
+    # -- for the blueprint and maintenance -------------------------------------------
 
     def forget_file(self, upload_id: UUID) -> None:
         """The file was moved away; the record stays without it."""
         self._update(upload_id, self._statements.forget_file, {})
 
-    def find(self, query: Select[Any], upload_id: UUID) -> Upload | None:
-        """The row, where the application's query lets the caller see it."""
-        c = self._table.c
-        statement = self._columns_of(query).where(
-            c.id == upload_id, c.status != Status.TERMINATING.value
-        )
+    def drifts(self) -> list[Drift]:
+        """Owners whose quota does not say what their uploads say."""
+        if self._quotas is None:
+            return []
         with self._database.transaction() as connection:
-            row = connection.execute(statement).first()
-        return None if row is None else self._rows.to_upload(row)
+            return list(self._quotas.drifts(connection))
 
-    def page(self, query: Select[Any], page: Page) -> list[Upload]:
-        """A page of the query's rows, oldest first."""
-        c = self._table.c
-        statement = self._columns_of(self._filtered(query, page))
-        if page.after is not None:
-            created_at, upload_id = page.after
-            statement = statement.where(
-                or_(
-                    c.created_at > created_at,
-                    and_(c.created_at == created_at, c.id > upload_id),
-                )
-            )
-        statement = statement.order_by(c.created_at, c.id)
-        statement = statement.limit(page.limit).offset(page.skip)
+    def recount(self, owner: object) -> None:
+        """Set an owner's quota to what the uploads say."""
         with self._database.transaction() as connection:
-            return [self._rows.to_upload(row) for row in connection.execute(statement)]
-
-    def count(self, query: Select[Any], page: Page) -> int:
-        """How many rows the query has on all pages."""
-        filtered = self._columns_of(self._filtered(query, page)).subquery()
-        with self._database.transaction() as connection:
-            statement = select(func.count()).select_from(filtered)
-            return int(connection.execute(statement).scalar_one())
-
-    def matching(
-        self, condition: ColumnElement[bool] | None = None
-    ) -> Iterator[Upload]:
-        """All rows of this blueprint that match, in batches; safe against changes."""
-        c = self._table.c
-        last: UUID | None = None
-        while True:
-            statement = select(*c).where(c.blueprint == self._blueprint)
-            if condition is not None:
-                statement = statement.where(condition)
-            if last is not None:
-                statement = statement.where(c.id > last)
-            statement = statement.order_by(c.id).limit(BATCH)
-            with self._database.transaction() as connection:
-                rows = [
-                    self._rows.to_upload(row) for row in connection.execute(statement)
-                ]
-            yield from rows
-            if len(rows) < BATCH:
-                return
-            last = rows[-1].id
-
-    def known_keys(self, keys: list[str]) -> set[str]:
-        """Which of the storage keys some row of the table has, whatever blueprint."""
-        c = self._table.c
-        statement = select(c.storage_key).where(c.storage_key.in_(keys))
-        with self._database.transaction() as connection:
-            return {row.storage_key for row in connection.execute(statement)}
+            self._counted.recount(connection, owner)
 
     # -- inside --------------------------------------------------------------------
 
@@ -308,44 +240,46 @@ class SQLRepository:
         statement = self._statements.transitions[happening]
         return self._update(upload_id, statement, values)
 
+    def _end(
+        self, upload_id: UUID, happening: Event, **values: object
+    ) -> Upload | None:
+        """A transition behind which an upload counts no more for its owner."""
+        statement = self._statements.transitions[happening]
+        with self._database.transaction() as connection:
+            row = self._change(connection, upload_id, statement, values)
+            if row is None or row.reserved is None:
+                return row
+            if self._quotas is not None:
+                self._quotas.give_back(connection, row)
+            return self._reserve(connection, row, None)
+
+    def _reserve(
+        self, connection: Connection, row: Upload, reserved: int | None
+    ) -> Upload:
+        values = {"upload_id": row.id, "new_reserved": reserved}
+        connection.execute(self._statements.reserve, values)
+        return replace(row, reserved=reserved)
+
     def _update(
         self, upload_id: UUID, statement: Any, values: Mapping[str, object]
     ) -> Upload | None:
-        values = {"upload_id": upload_id, **values}
         with self._database.transaction() as connection:
-            if connection.dialect.update_returning:
-                changed = connection.execute(
-                    self._statements.returning(statement), values
-                ).first()
-                return None if changed is None else self._rows.to_upload(changed)
-            # UPDATE first, SELECT second: the row is locked by then.
-            if connection.execute(statement, values).rowcount != 1:
-                return None
-            return self._select(connection, upload_id)
+            return self._change(connection, upload_id, statement, values)
 
-    def _select(self, connection: Connection, upload_id: UUID) -> Upload | None:
-        values = {"upload_id": upload_id}
-        row = connection.execute(self._statements.select, values).first()
-        return None if row is None else self._rows.to_upload(row)
-
-    def _columns_of(self, query: Select[Any]) -> Select[Any]:
-        return query.with_only_columns(*self._table.c, maintain_column_froms=True)
-
-    def _filtered(self, query: Select[Any], page: Page) -> Select[Any]:
-        c = self._table.c
-        query = query.where(c.status.in_(values_of(page.statuses)))
-        if page.cutoff is None:
-            return query
-        live = or_(
-            c.status != Status.UPLOADING.value, not_(self._is_beyond(page.cutoff))
-        )
-        return query.where(live)
-
-    def _is_beyond(self, cutoff: Cutoff) -> ColumnElement[bool]:
-        c = self._table.c
-        found = []
-        if cutoff.idle_since is not None:
-            found.append(c.last_activity_at <= cutoff.idle_since)
-        if cutoff.created_before is not None:
-            found.append(c.created_at <= cutoff.created_before)
-        return or_(false(), *found)
+    def _change(
+        self,
+        connection: Connection,
+        upload_id: UUID,
+        statement: Any,
+        values: Mapping[str, object],
+    ) -> Upload | None:
+        values = {"upload_id": upload_id, **values}
+        if connection.dialect.update_returning:
+            changed = connection.execute(
+                self._statements.returning(statement), values
+            ).first()
+            return None if changed is None else self._rows.to_upload(changed)
+        # UPDATE first, SELECT second: the row is locked by then.
+        if connection.execute(statement, values).rowcount != 1:
+            return None
+        return self._select(connection, upload_id)

@@ -25,8 +25,8 @@ from .exceptions import (
     OwnerRequired,
     UnknownUpload,
 )
+from .queries import Page
 from .registration import Registration
-from .repository import Page
 
 
 @dataclass

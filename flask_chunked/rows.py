@@ -29,7 +29,7 @@ class RowMapper:
             attribute.key: attribute.columns[0].name
             for attribute in inspect(model).column_attrs
         }
-        self._user_column = columns[user_field]
+        self.user_column = columns[user_field]
         #: Attribute -> column of what the application added to the mixin.
         self._own_columns = {
             name: column
@@ -43,7 +43,7 @@ class RowMapper:
         """What the client is told about a row that the database refused."""
         reason = str(getattr(error, "orig", error)).partition("\n")[0]
         names = [name for name, column in self._own_columns.items() if column in reason]
-        if not names and self._user_column in reason:
+        if not names and self.user_column in reason:
             return OwnerRequired()
         return InvalidFields(
             {name: ["Missing or not allowed."] for name in names or ["fields"]}
@@ -80,7 +80,7 @@ class RowMapper:
     def to_upload(self, row: Row[Any]) -> Upload:
         """The snapshot of a row with all columns of the table."""
         values = dict(row._mapping)
-        owner = values.get(self._user_column)
+        owner = values.get(self.user_column)
         core = {name: values[name] for name in CORE_COLUMNS if name != "user"}
         core["status"] = Status(core["status"])
         extra = {name: values[column] for name, column in self._own_columns.items()}

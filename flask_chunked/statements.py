@@ -49,6 +49,7 @@ class Statements:
             c.length.is_(None),
             c.offset <= bindparam("new_length", type_=c.length.type),
         )
+        self.reserve = self._set("reserved")
         self.forget_file = self._set().values(storage_key=None, storage_state=None)
         self.mark_delivered = self._set("delivered_at")
         self.claim_delivery = (

@@ -146,7 +146,7 @@ def test_a_client_below_the_least_rate_is_given_up(
     assert (caught.value.seconds, caught.value.status) == (10, 503)
     assert received == b"0" * reader.received
     assert source.ends == ["give up"]
-    assert 10 <= clock() < 30
+    assert 10 <= clock() <= 30
 
 
 def test_a_client_at_the_least_rate_is_not_given_up(

@@ -190,6 +190,8 @@ def test_defaults() -> None:
         durable=True,
         downloads=False,
         read_timeout=30.0,
+        max_open_uploads=None,
+        max_total_bytes=None,
         min_rate=None,
         max_lifetime=None,
         cors_origins=(),

@@ -201,7 +201,7 @@ def test_blueprint_that_is_not_registered_says_so(new_app: NewApp) -> None:
     [
         ("CHUNKED_UPLOAD_MAX_BYTE", "CHUNKED_UPLOAD_MAX_BYTES"),
         ("CHUNKED_UPLOAD_USER_RESTRICED", "CHUNKED_UPLOAD_USER_RESTRICTED"),
-        ("CHUNKED_UPLOAD_MAX_OPEN_UPLOADS", "CHUNKED_UPLOAD_"),
+        ("CHUNKED_UPLOAD_QUOTA", "CHUNKED_UPLOAD_"),
     ],
 )
 def test_unknown_key_names_the_nearest(new_app: NewApp, key: str, nearest: str) -> None:

@@ -19,7 +19,7 @@ from ..config import Settings
 from ..engine.engine import Engine
 from ..engine.records import Upload
 from ..exceptions import ChunkedUploadError
-from ..repository import Page
+from ..queries import Page
 
 
 class Target(Enum):

@@ -134,7 +134,7 @@ class ContentRangeDialect(Dialect):
             return self._post_chunk(call, None)
         fields_only = call.request.mimetype in ("", *FIELD_TYPES)
         if not fields_only and "upload_id" not in call.request.args:
-            require_creator(call)
+            require_creator(call, 0)
         limit = call.host.max_bytes()
         with self._whole_body(call, limit) as form:
             named = form.fields.get("upload_id")
@@ -152,7 +152,7 @@ class ContentRangeDialect(Dialect):
         if part is None or part.stage is None:
             raise ChunkMissing()
         expected = self._expected(call, form.fields)
-        require_creator(call)
+        require_creator(call, part.size)
         upload = create_upload(call, Names.of_form(form, part), part.size)
         try:
             host.authorize(Action.COMPLETE, upload)

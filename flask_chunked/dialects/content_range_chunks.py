@@ -80,14 +80,17 @@ def required_range(call: Call) -> ContentRange:
     return chunk
 
 
-def require_creator(call: Call) -> None:
+def require_creator(call: Call, length: int) -> None:
     """May the caller create an upload? Asked before a body is read.
 
+    :param length: bytes of the upload, as far as they are known.
     :raises OwnerRequired: nobody knows who asks.
     :raises NotAuthorized: the policy says no.
+    :raises TooManyUploads, QuotaExceeded: the caller's quota has no room.
     """
-    call.host.require_owner()
+    owner = call.host.require_owner()
     call.host.authorize(Action.CREATE)
+    call.host.engine.require_room(owner, length)
 
 
 def named_upload(call: Call, text: str) -> Upload:
@@ -156,7 +159,7 @@ def receive_form_chunk(
     if not undecided:
         _check_position(call, upload, chunk)
     elif chunk.start == 0:
-        require_creator(call)
+        require_creator(call, chunk.length)
     is_repeat = upload is not None and upload.offset != chunk.start
     # Which upload it is for is only known with the form's last field, perhaps.
     digest = None if undecided and chunk.start else _file_digest(call, upload)
@@ -179,7 +182,7 @@ def receive_form_chunk(
 def _check_position(call: Call, upload: Upload | None, chunk: ContentRange) -> None:
     """Refuse before the body is read what cannot be taken; a repeat may pass."""
     if upload is None:
-        require_creator(call)
+        require_creator(call, chunk.length)
         if chunk.start != 0:
             raise OffsetMismatch(expected=0, provided=chunk.start)
         return

@@ -15,7 +15,7 @@ from flask import Response, jsonify
 from ..engine.records import Upload
 from ..engine.states import Status
 from ..exceptions import InvalidQuery
-from ..repository import Page
+from ..queries import Page
 from .base import Action, Call
 
 #: Rows of a page, where the caller does not say.

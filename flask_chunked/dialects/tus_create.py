@@ -144,6 +144,7 @@ def _create_checked(
     """A body that is not right makes no upload."""
     engine = call.host.engine
     stop = call.host.max_bytes() if creation.length is None else creation.length
+    engine.require_room(new.user, new.length)
     with receive_checked(call, checksum, stop) as part:
         upload = call.subject = engine.create(new)
         if not part.size or part.stage is None:

@@ -27,6 +27,7 @@ from ..exceptions import (
 from ..storage.base import Stage, Storage
 from .completion import Completer, stored_digest
 from .concatenation import Members, load_members
+from .creation import Creator
 from .expiry import Expiry
 from .hashing import FileDigest, resume
 from .intake import Intake
@@ -65,9 +66,16 @@ class Engine:
         self.storage = storage
         self.clock = clock
         self.expiry = Expiry(expiration, lifetime, lambda: self.clock())
-        self._blueprint = blueprint
         self._policy = policy
-        self._new_id = new_id
+        self._creator = Creator(
+            blueprint,
+            repository,
+            storage,
+            policy,
+            new_id,
+            clock=lambda: self.clock(),
+            make_room=self._make_room,
+        )
         self._completer = Completer(repository, storage, policy, clock, new_id)
         self._receiving = Receiving()
 
@@ -88,35 +96,16 @@ class Engine:
         """Make the upload's row; no file appears before the first byte.
 
         :raises InvalidFields: the model refuses a value.
+        :raises TooManyUploads, QuotaExceeded: the owner's quota has no room.
         """
-        now = self.clock()
-        upload_id = self._new_id()
-        draft = Upload(
-            id=upload_id,
-            blueprint=self._blueprint,
-            user=new.user,
-            filename=new.filename,
-            offset=0,
-            length=new.length,
-            status=Status.UPLOADING,
-            fence=0,
-            created_at=now,
-            last_activity_at=now,
-            dialect=new.dialect,
-            storage_key=self.storage.new_key(upload_id, now),
-            partial=new.partial,
-            concat=new.concat,
-            hash_name=new.hash_name,
-            raw_metadata=new.raw_metadata,
-            content_type=new.content_type,
-            extra=dict(new.fields),
-        )
-        self._policy.validate(draft)
-        if new.length == 0 and self._policy.inspects:
-            self._policy.inspect(draft, b"")
-        upload = self.repository.create(draft, new.fields)
-        self._policy.announce("created", upload)
-        return upload
+        return self._creator.create(new)
+
+    def require_room(self, owner: object, length: int | None) -> None:
+        """Refuse before the body what :meth:`create` would refuse behind it.
+
+        :raises TooManyUploads, QuotaExceeded: the owner's quota has no room.
+        """
+        self._creator.require_room(owner, length)
 
     def append_stream(
         self,
@@ -327,6 +316,15 @@ class Engine:
             return
         for upload in self.repository.expirable(cutoff, expired_too):
             yield upload, cutoff
+
+    def _make_room(self, owner: object) -> bool:
+        """Remove what of an owner's is only waiting to expire; ``False``: nothing."""
+        cutoff = self.expiry.cutoff()
+        if cutoff is None:
+            return False
+        old = list(self.repository.expirable_of(owner, cutoff))
+        gone = [self.expire(upload, cutoff, keep_record=False) for upload in old]
+        return any(gone)
 
     def cut_tail(self, upload: Upload) -> bool:
         """Remove the bytes beyond the offset; ``False``: somebody is writing them."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from .records import Cutoff, Step, Upload
+from .records import Cutoff, Quota, Step, Upload
 
 
 class Repository(Protocol):
@@ -17,10 +17,19 @@ class Repository(Protocol):
     database does not answer; nothing is half-done then.
     """
 
-    def create(self, draft: Upload, fields: Mapping[str, object]) -> Upload:
-        """Insert the draft's row.
+    def create(
+        self, draft: Upload, fields: Mapping[str, object], quota: Quota | None
+    ) -> Upload:
+        """Insert the draft's row, and count it where there is a quota.
 
         :raises InvalidFields: a column of the model refuses its value.
+        :raises TooManyUploads, QuotaExceeded: the quota has no room.
+        """
+
+    def require_room(self, owner: object, quota: Quota) -> None:
+        """Would there be room now?
+
+        :raises TooManyUploads, QuotaExceeded: there is none.
         """
 
     def get(self, upload_id: UUID) -> Upload | None:
@@ -81,6 +90,9 @@ class Repository(Protocol):
 
     def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
         """Unfinished rows that are too old (and expired ones)."""
+
+    def expirable_of(self, owner: object, cutoff: Cutoff) -> Iterator[Upload]:
+        """Unfinished rows of one owner that are too old."""
 
     def claim_delivery(
         self, upload_id: UUID, at: datetime, stale: datetime
@@ -143,6 +155,12 @@ class Policy(Protocol):
     @property
     def delivers(self) -> bool:
         """Does :meth:`deliver` do anything? Its claim costs two transactions."""
+
+    def quota(self, length: int | None) -> Quota | None:
+        """What holds for the caller's next upload; ``None``: nothing does.
+
+        :raises LengthUndeclared: a length must be told, where bytes are limited.
+        """
 
     def validate(self, upload: Upload) -> None:
         """Before the first byte."""

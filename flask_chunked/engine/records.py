@@ -15,6 +15,8 @@ from .states import Status
 class Upload:
     """A frozen snapshot of an upload's row. Sizes in bytes, times aware UTC.
 
+    ``reserved`` is what its owner's quota counts for it, ``None``: nothing.
+
     Columns of the application's own model are in ``extra`` and readable as attributes.
     """
 
@@ -45,6 +47,7 @@ class Upload:
     delivery_started_at: datetime | None = None
     attempts: int = 0
     storage_state: State | None = None
+    reserved: int | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> object:
@@ -97,6 +100,20 @@ class NewUpload:
     concat: str | None = None
     hash_name: str | None = None
     fields: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Limits on what one owner has unfinished; ``None``: no such limit.
+
+    :param max_uploads: how many uploads.
+    :param max_bytes: how many bytes they may have in all, as declared.
+    :param reserve: bytes that the upload in question counts.
+    """
+
+    max_uploads: int | None
+    max_bytes: int | None
+    reserve: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,10 @@ TRANSITIONS: Mapping[tuple[Status, Event], Status] = MappingProxyType(
 )
 
 
+#: As the database stores them: not all bytes are there, checked and announced.
+UNFINISHED = (Status.UPLOADING.value, Status.COMPLETING.value)
+
+
 def sources(event: Event) -> tuple[Status, ...]:
     """The states in which the event may happen."""
     return tuple(status for status, happens in TRANSITIONS if happens is event)

@@ -11,9 +11,9 @@ from typing import Any
 from uuid import UUID
 
 from flask_chunked.engine.engine import Engine
-from flask_chunked.engine.records import Cutoff, NewUpload, Step, Upload
+from flask_chunked.engine.records import Cutoff, NewUpload, Quota, Step, Upload
 from flask_chunked.engine.states import Event, Status, sources, target
-from flask_chunked.exceptions import BodyInterrupted, DatabaseUnavailable
+from flask_chunked.exceptions import BodyInterrupted, DatabaseUnavailable, TooManyUploads
 from flask_chunked.storage.base import StorageSettings
 from flask_chunked.storage.memory import MemoryStorage
 
@@ -51,10 +51,20 @@ class MemoryRepository:
         if name in self.failing:
             raise DatabaseUnavailable()
 
-    def create(self, draft: Upload, fields: Mapping[str, object]) -> Upload:
+    def create(
+        self, draft: Upload, fields: Mapping[str, object], quota: Quota | None
+    ) -> Upload:
         self._enter("create")
+        if quota is not None:
+            self.require_room(draft.user, quota)
         self.rows[draft.id] = draft
         return draft
+
+    def require_room(self, owner: object, quota: Quota) -> None:
+        mine = [row for row in self.rows.values() if row.reserved is not None]
+        mine = [row for row in mine if row.user == owner]
+        if quota.max_uploads is not None and len(mine) >= quota.max_uploads:
+            raise TooManyUploads(quota.max_uploads)
 
     def get(self, upload_id: UUID) -> Upload | None:
         self._enter("get")
@@ -184,6 +194,11 @@ class MemoryRepository:
             if (unfinished and old) or (expired_too and row.status is Status.EXPIRED):
                 yield row
 
+    def expirable_of(self, owner: object, cutoff: Cutoff) -> Iterator[Upload]:
+        for row in self.expirable(cutoff, expired_too=False):
+            if row.user == owner:
+                yield row
+
     def claim_delivery(
         self, upload_id: UUID, at: datetime, stale: datetime
     ) -> Upload | None:
@@ -221,11 +236,13 @@ class RecordingPolicy:
     :ivar refusals: hook -> the error that it raises.
     :ivar inspects: is its ``inspect`` of interest?
     :ivar delivers: is its ``deliver``?
+    :ivar limits: on every owner.
     """
 
     def __init__(self) -> None:
         self.inspects = True
         self.delivers = True
+        self.limits: Quota | None = None
         self.calls: list[tuple[str, object]] = []
         self.refusals: dict[str, BaseException] = {}
 
@@ -236,6 +253,9 @@ class RecordingPolicy:
 
     def seen(self, hook: str) -> list[object]:
         return [seen for name, seen in self.calls if name == hook]
+
+    def quota(self, length: int | None) -> Quota | None:
+        return self.limits and replace(self.limits, reserve=length or 0)
 
     def validate(self, upload: Upload) -> None:
         self._asked("validate", upload.filename)

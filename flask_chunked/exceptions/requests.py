@@ -1,50 +1,8 @@
-"""Every error of the package: a stable code, a status hint and the evidence.
-
-Knows nothing of HTTP bodies: how an error reads on the wire is a dialect's affair.
-"""
+"""What the request says, and how it comes."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-
-class ChunkedUploadError(Exception):
-    """Base of all refusals. Policy hooks raise it (or a subclass) to refuse.
-
-    :param detail: what was wrong and what was expected; shown to the client.
-    :param status: HTTP status to answer with, where the class's own does not fit.
-    :param retry_after: seconds after which the client may try again.
-    """
-
-    code: ClassVar[str] = "rejected"
-    default_status: ClassVar[int] = 400
-    default_detail: ClassVar[str] = "Upload was rejected"
-
-    def __init__(
-        self,
-        detail: str | None = None,
-        *,
-        status: int | None = None,
-        retry_after: int | None = None,
-    ) -> None:
-        self.detail = self.default_detail if detail is None else detail
-        self.status = self.default_status if status is None else status
-        self.retry_after = retry_after
-        super().__init__(self.detail)
-
-
-class ConfigurationError(ValueError):
-    """A ``CHUNKED_UPLOAD_*`` key, a policy attribute or a model that cannot work.
-
-    Raised at start-up and never sent to a client.
-    """
-
-
-class MissingTableError(RuntimeError):
-    """The database has no table for a model; the message names the table."""
-
-
-# -- what the request says ---------------------------------------------------------
+from .base import ChunkedUploadError
 
 
 class MalformedHeader(ChunkedUploadError):
@@ -162,6 +120,42 @@ class TooLarge(ChunkedUploadError):
         super().__init__(f"Size of file exceeds the limit ({limit} bytes)")
 
 
+class TooManyUploads(ChunkedUploadError):
+    """The owner has as many unfinished uploads as are allowed."""
+
+    code = "too_many_uploads"
+    default_status = 429
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(
+            f"You have {most} unfinished uploads, the most that are allowed; "
+            "finish or delete one first"
+        )
+
+
+class QuotaExceeded(ChunkedUploadError):
+    """The owner's unfinished uploads would have more bytes than are allowed."""
+
+    code = "quota_exceeded"
+    default_status = 413
+
+    def __init__(self, most: int, left: int) -> None:
+        self.most = most
+        self.left = left
+        super().__init__(
+            f"Your unfinished uploads may have {most} bytes in all, of which {left} "
+            "are left; finish or delete one first"
+        )
+
+
+class LengthUndeclared(ChunkedUploadError):
+    """The length cannot be deferred: nobody could say what the quota has to hold."""
+
+    code = "length_undeclared"
+    default_detail = "The length of the upload must be declared when it is created"
+
+
 class LengthRequired(ChunkedUploadError):
     """The server does not pass on a body whose length the client did not tell."""
 
@@ -226,108 +220,6 @@ class MethodNotAllowed(ChunkedUploadError):
         super().__init__(f"Method {method[:40]!r} is not allowed here")
 
 
-# -- the upload and who asks -------------------------------------------------------
-
-
-class UnknownUpload(ChunkedUploadError):
-    """No such upload for this caller: unknown, malformed and foreign ids alike."""
-
-    code = "unknown_upload"
-    default_status = 404
-    default_detail = "Not found."
-
-
-class UploadExpired(ChunkedUploadError):
-    """Time gave the unfinished upload up."""
-
-    code = "upload_expired"
-    default_status = 410
-    default_detail = "Upload has expired"
-
-
-class OwnerRequired(ChunkedUploadError):
-    """Creating needs an owner and the caller has none."""
-
-    code = "owner_required"
-    default_detail = "Upload requires user authentication but user cannot be determined"
-
-
-class NotAuthorized(ChunkedUploadError):
-    """``authorize`` refused the action."""
-
-    code = "not_authorized"
-    default_status = 403
-    default_detail = "You do not have permission to perform this action."
-
-
-# -- where the upload stands -------------------------------------------------------
-
-
-class OffsetMismatch(ChunkedUploadError):
-    """The chunk does not start where the upload stands (bytes)."""
-
-    code = "offset_mismatch"
-    default_detail = "Offsets do not match"
-
-    def __init__(self, expected: int, provided: int) -> None:
-        self.expected = expected
-        self.provided = provided
-        super().__init__()
-
-
-class Superseded(OffsetMismatch):
-    """A newer request took the upload over while this one was sending."""
-
-    code = "superseded"
-
-
-class AlreadyComplete(ChunkedUploadError):
-    """A finished upload takes no more bytes."""
-
-    code = "already_complete"
-    default_detail = 'Upload has already been marked as "complete"'
-
-
-class FinalUpload(ChunkedUploadError):
-    """A final upload is made from partial ones and takes no bytes itself."""
-
-    code = "final_upload"
-    default_status = 403
-    default_detail = "A final upload takes no bytes; append to its partial uploads"
-
-
-class Incomplete(ChunkedUploadError):
-    """Completion was asked before all bytes were there."""
-
-    code = "incomplete"
-
-    def __init__(self, offset: int, length: int | None) -> None:
-        self.offset = offset
-        self.length = length
-        total = "an unknown number of" if length is None else str(length)
-        super().__init__(f"Upload is incomplete: {offset} of {total} bytes received")
-
-
-class ChecksumRequired(ChunkedUploadError):
-    """Completion needs the digest of the whole file."""
-
-    code = "checksum_required"
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        super().__init__(f"Checksum of type '{name}' is required")
-
-
-class ChecksumMismatch(ChunkedUploadError):
-    """The bytes stored are not those that the client took the digest of."""
-
-    code = "checksum_mismatch"
-    default_detail = "checksum does not match"
-
-
-# -- the client's connection -------------------------------------------------------
-
-
 class BodyInterrupted(ChunkedUploadError):
     """The client went away before the announced end of its body."""
 
@@ -359,62 +251,3 @@ class BodyTooSlow(BodyTimeout):
             "what arrived is kept",
         )
         self.rate = rate
-
-
-# -- what stands behind ------------------------------------------------------------
-
-
-class StorageError(ChunkedUploadError):
-    """The storage failed; what was acknowledged before is untouched."""
-
-    code = "storage_error"
-    default_status = 503
-    default_detail = "Storage is not available"
-
-    def __init__(self, detail: str | None = None, *, retry_after: int = 5) -> None:
-        super().__init__(detail, retry_after=retry_after)
-
-
-class StorageFull(StorageError):
-    """No space, no quota or no larger file on the storage."""
-
-    code = "storage_full"
-    default_status = 507
-    default_detail = "Not enough space to store the upload"
-
-
-class StorageBusy(StorageError):
-    """Another writer held the bytes for too long."""
-
-    code = "storage_busy"
-    default_detail = "Upload is being written by another request"
-
-    def __init__(self) -> None:
-        super().__init__(retry_after=1)
-
-
-class BytesMissing(StorageError):
-    """The storage has fewer bytes than were committed: they were removed outside."""
-
-    code = "bytes_missing"
-    default_status = 410
-    default_detail = "Stored bytes of the upload are missing"
-
-
-class NotLocal(StorageError):
-    """The storage has no path on this machine for the bytes."""
-
-    code = "not_local"
-    default_status = 500
-    default_detail = "This storage has no local paths; use open() instead"
-
-
-class DatabaseUnavailable(ChunkedUploadError):
-    """The database did not answer; the request may be repeated as it is."""
-
-    code = "database_unavailable"
-    default_status = 503
-    default_detail = "Database is not available"
-
-    def __init__(self) -> None:
-        super().__init__(retry_after=2)

@@ -1,0 +1,61 @@
+"""What stands behind: storage and database."""
+
+from __future__ import annotations
+
+from .base import ChunkedUploadError
+
+
+class StorageError(ChunkedUploadError):
+    """The storage failed; what was acknowledged before is untouched."""
+
+    code = "storage_error"
+    default_status = 503
+    default_detail = "Storage is not available"
+
+    def __init__(self, detail: str | None = None, *, retry_after: int = 5) -> None:
+        super().__init__(detail, retry_after=retry_after)
+
+
+class StorageFull(StorageError):
+    """No space, no quota or no larger file on the storage."""
+
+    code = "storage_full"
+    default_status = 507
+    default_detail = "Not enough space to store the upload"
+
+
+class StorageBusy(StorageError):
+    """Another writer held the bytes for too long."""
+
+    code = "storage_busy"
+    default_detail = "Upload is being written by another request"
+
+    def __init__(self) -> None:
+        super().__init__(retry_after=1)
+
+
+class BytesMissing(StorageError):
+    """The storage has fewer bytes than were committed: they were removed outside."""
+
+    code = "bytes_missing"
+    default_status = 410
+    default_detail = "Stored bytes of the upload are missing"
+
+
+class NotLocal(StorageError):
+    """The storage has no path on this machine for the bytes."""
+
+    code = "not_local"
+    default_status = 500
+    default_detail = "This storage has no local paths; use open() instead"
+
+
+class DatabaseUnavailable(ChunkedUploadError):
+    """The database did not answer; the request may be repeated as it is."""
+
+    code = "database_unavailable"
+    default_status = 503
+    default_detail = "Database is not available"
+
+    def __init__(self) -> None:
+        super().__init__(retry_after=2)

@@ -1,0 +1,98 @@
+"""Who asks, for which upload, and where that stands."""
+
+from __future__ import annotations
+
+from .base import ChunkedUploadError
+
+
+class UnknownUpload(ChunkedUploadError):
+    """No such upload for this caller: unknown, malformed and foreign ids alike."""
+
+    code = "unknown_upload"
+    default_status = 404
+    default_detail = "Not found."
+
+
+class UploadExpired(ChunkedUploadError):
+    """Time gave the unfinished upload up."""
+
+    code = "upload_expired"
+    default_status = 410
+    default_detail = "Upload has expired"
+
+
+class OwnerRequired(ChunkedUploadError):
+    """Creating needs an owner and the caller has none."""
+
+    code = "owner_required"
+    default_detail = "Upload requires user authentication but user cannot be determined"
+
+
+class NotAuthorized(ChunkedUploadError):
+    """``authorize`` refused the action."""
+
+    code = "not_authorized"
+    default_status = 403
+    default_detail = "You do not have permission to perform this action."
+
+
+class OffsetMismatch(ChunkedUploadError):
+    """The chunk does not start where the upload stands (bytes)."""
+
+    code = "offset_mismatch"
+    default_detail = "Offsets do not match"
+
+    def __init__(self, expected: int, provided: int) -> None:
+        self.expected = expected
+        self.provided = provided
+        super().__init__()
+
+
+class Superseded(OffsetMismatch):
+    """A newer request took the upload over while this one was sending."""
+
+    code = "superseded"
+
+
+class AlreadyComplete(ChunkedUploadError):
+    """A finished upload takes no more bytes."""
+
+    code = "already_complete"
+    default_detail = 'Upload has already been marked as "complete"'
+
+
+class FinalUpload(ChunkedUploadError):
+    """A final upload is made from partial ones and takes no bytes itself."""
+
+    code = "final_upload"
+    default_status = 403
+    default_detail = "A final upload takes no bytes; append to its partial uploads"
+
+
+class Incomplete(ChunkedUploadError):
+    """Completion was asked before all bytes were there."""
+
+    code = "incomplete"
+
+    def __init__(self, offset: int, length: int | None) -> None:
+        self.offset = offset
+        self.length = length
+        total = "an unknown number of" if length is None else str(length)
+        super().__init__(f"Upload is incomplete: {offset} of {total} bytes received")
+
+
+class ChecksumRequired(ChunkedUploadError):
+    """Completion needs the digest of the whole file."""
+
+    code = "checksum_required"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"Checksum of type '{name}' is required")
+
+
+class ChecksumMismatch(ChunkedUploadError):
+    """The bytes stored are not those that the client took the digest of."""
+
+    code = "checksum_mismatch"
+    default_detail = "checksum does not match"
