@@ -170,7 +170,7 @@ class TusDialect(Dialect):
         status = STATUSES.get(type(error))
         if status is not None:
             return status
-        ours = type(error).__module__ == exceptions.__name__
+        ours = getattr(exceptions, type(error).__name__, None) is type(error)
         is_refusal = type(error) is ChunkedUploadError or not ours
         if is_refusal and error.status == ChunkedUploadError.default_status:
             # A hook of the application said no.

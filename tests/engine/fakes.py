@@ -13,7 +13,11 @@ from uuid import UUID
 from flask_chunked.engine.engine import Engine
 from flask_chunked.engine.records import Cutoff, NewUpload, Quota, Step, Upload
 from flask_chunked.engine.states import Event, Status, sources, target
-from flask_chunked.exceptions import BodyInterrupted, DatabaseUnavailable, TooManyUploads
+from flask_chunked.exceptions import (
+    BodyInterrupted,
+    DatabaseUnavailable,
+    TooManyUploads,
+)
 from flask_chunked.storage.base import StorageSettings
 from flask_chunked.storage.memory import MemoryStorage
 
