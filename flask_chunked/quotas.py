@@ -101,9 +101,11 @@ class QuotaBook:
             .where(self._row_of(owner), *conditions)
             .values(uploads=q.uploads + 1, size=q.size + quota.reserve)
         )
-        if connection.execute(statement).rowcount == 1:
-            return True
-        return self.require_room(connection, owner, quota)
+        while connection.execute(statement).rowcount != 1:
+            if not self.require_room(connection, owner, quota):
+                return False
+            # Somebody gave back what was missing, between the try and the look.
+        return True
 
     def require_room(self, connection: Connection, owner: object, quota: Quota) -> bool:
         """Look only; ``False``: nobody counts yet.

@@ -66,6 +66,14 @@ class RequestHost:
         """The blueprint's algorithm, where a checksum is wanted."""
         return self.settings.checksum if self.checksum_wanted else None
 
+    @property
+    def may_defer_length(self) -> bool:
+        """May an upload be created whose length nobody knows yet?"""
+        blueprint = self.registration.blueprint
+        if self.registration.quotas is None or blueprint.get_max_total_bytes() is None:
+            return True
+        return blueprint.get_max_bytes() is not None
+
     def max_bytes(self) -> int | None:
         """``get_max_bytes()``."""
         return self.registration.blueprint.get_max_bytes()

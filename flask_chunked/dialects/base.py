@@ -71,6 +71,10 @@ class Host(Protocol):
     def checksum_in_passing(self) -> str | None:
         """Algorithm of the digest that new uploads take while their bytes pass."""
 
+    @property
+    def may_defer_length(self) -> bool:
+        """May an upload be created whose length nobody knows yet?"""
+
     def max_bytes(self) -> int | None:
         """The largest file for this caller, in bytes."""
 

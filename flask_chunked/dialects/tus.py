@@ -124,6 +124,8 @@ class TusDialect(Dialect):
     def capabilities(self, call: Call) -> Mapping[str, str]:
         """Versions, extensions, limits (Core, OPTIONS)."""
         extensions = list(EXTENSIONS)
+        if not call.host.may_defer_length:
+            extensions.remove("creation-defer-length")
         if trailers_arrive(call.request.environ):
             extensions.insert(extensions.index("checksum") + 1, "checksum-trailer")
         headers = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import unquote, urljoin, urlsplit
 from uuid import UUID
@@ -56,7 +57,7 @@ def create_final(call: Call, concat: Concat, new: NewUpload) -> Response:
         raise UnknownUpload() from error
     _require_room(call, members)
     call.host.release_session()
-    upload = call.subject = engine.create(new)
+    upload = call.subject = engine.create(replace(new, length=members.length))
     # With members read anew: one that was completed meanwhile did not find this row.
     upload = call.subject = _go_on(call, upload)
     return created(call, upload)
