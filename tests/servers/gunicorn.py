@@ -104,6 +104,8 @@ class Server:
 
     def kill_all(self) -> None:
         """kill -9, the master first so that it starts no more workers."""
+        # One that is being started just now is among those that are listed then.
+        self._process.send_signal(signal.SIGSTOP)
         workers = self.workers()
         self._process.kill()
         for pid in workers:
