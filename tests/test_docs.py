@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flask_chunked import exceptions
+from flask_chunked.config import SETTINGS
 from flask_chunked.engine.states import TRANSITIONS, Event, Status
 from tests.documents import (
     PAGES,
@@ -25,6 +27,7 @@ from tests.test_layers import RANK
 
 ARCHITECTURE = ROOT / "docs/architecture.rst"
 PROTOCOL = ROOT / "docs/content-range.rst"
+RELIABILITY = ROOT / "docs/reliability.rst"
 
 FROM = {
     "any": set(Status),
@@ -134,3 +137,42 @@ def test_every_status_of_an_error_is_told() -> None:
     # Another version is asked for in tus only.
     others = {exceptions.UnsupportedVersion.default_status}
     assert own - others == told
+
+
+# -- reliability -----------------------------------------------------------------------
+
+#: Of the suite, but told in other words or not at all.
+UNTOLD = {"QUOTA_ROUNDS", "QUOTA_ACTS"}
+
+
+def figures() -> dict[str, tuple[str, str]]:
+    """Name of each figure of the fault suite -> of a change, of a release."""
+    found = {}
+    for path in (ROOT / "tests").rglob("*.py"):
+        for name, change, release in re.findall(
+            r'figure\("(\w+)", ([\d_]+), ([\d_]+)\)', path.read_text()
+        ):
+            found[name] = (f"{int(change):,}", f"{int(release):,}")
+    return found
+
+
+def test_figures_of_the_fault_suite_are_told() -> None:
+    told = section(RELIABILITY, "How it is shown").astext()
+    missing = {
+        name
+        for name, (change, release) in figures().items()
+        if name not in UNTOLD
+        and not (
+            re.search(rf"\b{change}\b", told) and re.search(rf"\b{release}\b", told)
+        )
+    }
+    assert missing == set()
+
+
+def test_limits_are_those_of_the_settings() -> None:
+    (table,) = tables(section(RELIABILITY, "Limits against exhaustion"))
+    settings = {setting.key: setting.default for setting in SETTINGS}
+    for key, default, _ in table[1:]:
+        shown = {"no limit": None, "1 day": timedelta(days=1)}.get(default, default)
+        assert settings.pop(key) == (float(shown) if shown == "30" else shown), key
+    assert not [key for key in settings if re.search("MAX_|MIN_|TIMEOUT", key)]
