@@ -33,6 +33,10 @@ logger = logging.getLogger("flask_chunked")
 BUSY_TIMEOUT = 5.0
 
 
+class CommitUnanswered(DatabaseUnavailable):
+    """The commit was asked for and never answered: only the row tells what happened."""
+
+
 class Database:
     """Transactions on the database of one model.
 
@@ -57,23 +61,26 @@ class Database:
         """One short transaction; committed at the end, rolled back by an error.
 
         :raises DatabaseUnavailable: no connection, no lock or a lost connection.
+        :raises CommitUnanswered: the same at the commit, so that it may have happened.
         :raises MissingTableError: the table does not exist.
         """
+        failure: type[DatabaseUnavailable] = DatabaseUnavailable
         try:
             with self._begin() as connection:
                 yield connection
+                failure = CommitUnanswered
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             self._raise_if_table_is_missing(error)
             reason = getattr(error, "orig", None) or error
             logger.warning("database not available: %.200s", repr(str(reason)))
-            raise DatabaseUnavailable() from error
+            raise failure() from error
         except ProgrammingError as error:
             self._raise_if_table_is_missing(error)
             raise
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            raise DatabaseUnavailable() from error
+            raise failure() from error
 
     def engine(self) -> Engine:
         """The SQLAlchemy engine of these transactions; for SQLite files our own."""

@@ -6,11 +6,11 @@ application's columns, events and validators work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -20,13 +20,15 @@ from sqlalchemy import (
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
-from .database import Database
+from .database import CommitUnanswered, Database
 from .engine.records import Cutoff, Quota, Step, Upload
-from .engine.states import Event
+from .engine.states import Event, target
 from .exceptions import DatabaseUnavailable
 from .queries import Queries
 from .quotas import Drift, QuotaBook
 from .rows import RowMapper
+
+Result = TypeVar("Result")
 
 
 class SQLRepository(Queries):
@@ -79,6 +81,10 @@ class SQLRepository(Queries):
                     session.add(instance)
                     session.commit()
                 row = self._select(connection, draft.id)
+        except CommitUnanswered:
+            row = self.get(draft.id)
+            if row is None:
+                raise
         except (StatementError, OverflowError) as error:
             # Also what a column's type or the driver cannot take, a huge integer say.
             theirs = isinstance(error, DBAPIError)
@@ -137,20 +143,34 @@ class SQLRepository(Queries):
             "new_storage_state": step.state,
             "new_hash_state": step.hash_state,
         }
-        with self._database.transaction() as connection:
-            moved = connection.execute(self._statements.advance, values)
-            return bool(moved.rowcount == 1)
+        try:
+            with self._database.transaction() as connection:
+                moved = connection.execute(self._statements.advance, values)
+                return bool(moved.rowcount == 1)
+        except CommitUnanswered:
+            row = self.get(step.upload_id)
+            # Nobody else has this fence.
+            if row is None or (row.fence, row.offset) != (step.fence, step.offset):
+                raise
+            return True
 
     def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
         """Store the length, if there is none and no more bytes than that."""
         statement = self._statements.declare_length
-        with self._database.transaction() as connection:
-            row = self._change(connection, upload_id, statement, {"new_length": length})
-            if row is None or row.reserved is None:
-                return row
-            if self._quotas is not None:
-                self._quotas.resize(connection, row, length)
-            return self._reserve(connection, row, length)
+        values = {"new_length": length}
+        try:
+            with self._database.transaction() as connection:
+                row = self._change(connection, upload_id, statement, values)
+                if row is None or row.reserved is None:
+                    return row
+                if self._quotas is not None:
+                    self._quotas.resize(connection, row, length)
+                return self._reserve(connection, row, length)
+        except CommitUnanswered:
+            row = self.get(upload_id)
+            if row is None or row.length != length:
+                raise
+            return row
 
     def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
         """To completing, where all bytes are there."""
@@ -198,8 +218,7 @@ class SQLRepository(Queries):
     def remove(self, upload_id: UUID) -> None:
         """Delete the row."""
         statement = delete(self._table).where(self._table.c.id == upload_id)
-        with self._database.transaction() as connection:
-            connection.execute(statement)
+        self._repeatable(lambda connection: connection.execute(statement))
 
     def claim_delivery(
         self, upload_id: UUID, at: datetime, stale: datetime
@@ -245,13 +264,22 @@ class SQLRepository(Queries):
     ) -> Upload | None:
         """A transition behind which an upload counts no more for its owner."""
         statement = self._statements.transitions[happening]
-        with self._database.transaction() as connection:
-            row = self._change(connection, upload_id, statement, values)
-            if row is None or row.reserved is None:
-                return row
-            if self._quotas is not None:
-                self._quotas.give_back(connection, row)
-            return self._reserve(connection, row, None)
+        try:
+            with self._database.transaction() as connection:
+                row = self._change(connection, upload_id, statement, values)
+                if row is None or row.reserved is None:
+                    return row
+                if self._quotas is not None:
+                    self._quotas.give_back(connection, row)
+                return self._reserve(connection, row, None)
+        except CommitUnanswered:
+            row = self.get(upload_id)
+            if row is None or row.status is not target(happening):
+                raise
+            if row.event_id != values.get("new_event_id", row.event_id):
+                # Another request's completion.
+                raise
+            return row
 
     def _reserve(
         self, connection: Connection, row: Upload, reserved: int | None
@@ -263,8 +291,19 @@ class SQLRepository(Queries):
     def _update(
         self, upload_id: UUID, statement: Any, values: Mapping[str, object]
     ) -> Upload | None:
-        with self._database.transaction() as connection:
-            return self._change(connection, upload_id, statement, values)
+        # They may: a fence is bumped once more, a delivery stays pending.
+        return self._repeatable(
+            lambda connection: self._change(connection, upload_id, statement, values)
+        )
+
+    def _repeatable(self, act: Callable[[Connection], Result]) -> Result:
+        """A transaction that may happen twice, where nobody tells if it did once."""
+        try:
+            with self._database.transaction() as connection:
+                return act(connection)
+        except CommitUnanswered:
+            with self._database.transaction() as connection:
+                return act(connection)
 
     def _change(
         self,
