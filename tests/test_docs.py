@@ -172,7 +172,7 @@ def test_figures_of_the_fault_suite_are_told() -> None:
 def test_limits_are_those_of_the_settings() -> None:
     (table,) = tables(section(RELIABILITY, "Limits against exhaustion"))
     settings = {setting.key: setting.default for setting in SETTINGS}
+    values = {"no limit": None, "1 day": timedelta(days=1), "30": 30.0}
     for key, default, _ in table[1:]:
-        shown = {"no limit": None, "1 day": timedelta(days=1)}.get(default, default)
-        assert settings.pop(key) == (float(shown) if shown == "30" else shown), key
+        assert settings.pop(key) == values[default], key
     assert not [key for key in settings if re.search("MAX_|MIN_|TIMEOUT", key)]

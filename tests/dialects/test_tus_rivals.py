@@ -262,3 +262,22 @@ def test_a_length_that_a_rival_declared_is_never_passed(
     assert tus.offset(url) == 0
     assert tus.patch(url, 0, b"ab").status_code == 204
     assert tus.content(url) == b"ab"
+
+
+def test_bytes_that_a_take_over_came_before_are_not_committed(
+    tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = tus.create(6)
+    repository = registered(tus_app).engine.repository
+    advance = repository.advance
+
+    def late(step: Any) -> bool:
+        monkeypatch.setattr(repository, "advance", advance)
+        repository.take_over(step.upload_id)
+        return advance(step)
+
+    monkeypatch.setattr(repository, "advance", late)
+    assert tus.patch(url, 0, b"abc").status_code == 409
+    assert tus.offset(url) == 0
+    assert tus.patch(url, 0, b"xyz123").status_code == 204
+    assert tus.content(url) == b"xyz123"

@@ -1,0 +1,304 @@
+"""Twelve ways to break the promise, each found by a test.
+
+``python -m tests.faults.mutants [NAME...]`` breaks a copy of the package, one way after
+the other, runs the tests that must notice, and prints which one did. It ends with 1
+where a mutant survives, where its place in the code is no longer there, or where the
+tests fail without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+POWER = "tests/faults/test_power_loss.py::test_nothing_committed_is_lost[sample]"
+RACES = "tests/dialects/test_defects_of_the_original_races.py"
+RIVALS = "tests/dialects/test_tus_rivals.py"
+
+
+@dataclass(frozen=True)
+class Change:
+    """Text of one module that becomes another; it must be there exactly once."""
+
+    module: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One way to break the code, and the tests that must notice."""
+
+    name: str
+    changes: tuple[Change, ...]
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        "no fsync",
+        (Change("storage/local_files.py", "        os.fdatasync(fd)", "        pass"),),
+        (POWER,),
+    ),
+    Mutant(
+        "no compare-and-set",
+        (
+            Change(
+                "statements.py",
+                ".where(its_fence, its_offset, self._is_open, within)",
+                ".where(self._is_open, within)",
+            ),
+        ),
+        (RIVALS,),
+    ),
+    Mutant(
+        "no fence",
+        (
+            Change(
+                "statements.py",
+                "statement.values(fence=c.fence + 1)",
+                "statement.values(fence=c.fence)",
+            ),
+        ),
+        (RACES, RIVALS),
+    ),
+    Mutant(
+        "commit first",
+        (
+            Change(
+                "engine/intake.py",
+                "        receipt = self._appender.flush()\n"
+                "        state = self.upload.storage_state"
+                " if receipt.state is None else receipt.state\n",
+                "        state = self.upload.storage_state\n",
+            ),
+            Change(
+                "engine/intake.py",
+                "        if not self._repository.advance(step):\n"
+                "            raise self._superseded()\n",
+                "        if not self._repository.advance(step):\n"
+                "            raise self._superseded()\n"
+                "        self._appender.flush()\n",
+            ),
+        ),
+        (POWER,),
+    ),
+    Mutant(
+        "end > total",
+        (
+            Change(
+                "dialects/content_range_chunks.py",
+                "if chunk.stop > chunk.length:",
+                "if chunk.stop > chunk.length + 1:",
+            ),
+        ),
+        ("tests/dialects/test_content_range_errors.py",),
+    ),
+    Mutant(
+        "cut by a stale offset",
+        (
+            Change(
+                "engine/intake.py",
+                "if not self._repository.holds(mine.id, mine.fence, mine.offset):",
+                "if not mine.id:",
+            ),
+        ),
+        (RACES, "tests/engine/test_sections.py", "tests/engine/test_append.py"),
+    ),
+    Mutant(
+        "end of file trusted",
+        (
+            Change(
+                "bodies.py",
+                "        elif not count:\n"
+                "            self._failure = BodyInterrupted()",
+                "        elif not count:\n            self.ended = True",
+            ),
+        ),
+        ("tests/test_bodies.py",),
+    ),
+    Mutant(
+        "short write ignored",
+        (
+            Change(
+                "storage/local_files.py",
+                "        view = view[written:]\n        offset += written\n",
+                "        break\n",
+            ),
+        ),
+        ("tests/storage/test_local_faults.py", "tests/faults/test_io_errors.py"),
+    ),
+    Mutant(
+        "hook before commit",
+        (
+            Change(
+                "engine/completion.py",
+                "        done = self._repository.complete(\n",
+                "        if waits:\n"
+                "            self._policy.deliver(begun)\n"
+                "        done = self._repository.complete(\n",
+            ),
+        ),
+        ("tests/engine/test_completion.py", "tests/test_policy_completion.py"),
+    ),
+    Mutant(
+        "cleanup by creation",
+        (
+            Change(
+                "statements.py",
+                'c.last_activity_at <= bindparam("idle_since", type_=moment)',
+                'c.created_at <= bindparam("idle_since", type_=moment)',
+            ),
+            Change(
+                "queries.py",
+                "c.last_activity_at <= cutoff.idle_since",
+                "c.created_at <= cutoff.idle_since",
+            ),
+        ),
+        ("tests/test_maintenance.py",),
+    ),
+    Mutant(
+        "missing owner filter",
+        (
+            Change(
+                "registration.py",
+                "        return query.where(mine)\n",
+                "        return query\n",
+            ),
+        ),
+        ("tests/test_ownership.py",),
+    ),
+    Mutant(
+        "rename without directory fsync",
+        (
+            Change(
+                "storage/local.py",
+                "        if self.settings.durable:\n"
+                "            sync_directory(file.directory)\n",
+                "",
+            ),
+        ),
+        (POWER,),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a mutant.
+
+    :param killer: the test that noticed; ``None``: none did.
+    """
+
+    mutant: Mutant
+    killer: str | None
+    seconds: float
+
+
+class Copy:
+    """The package and its tests in a directory of their own, to be broken."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        ignored = shutil.ignore_patterns("__pycache__", ".mypy_cache")
+        for name in ("flask_chunked", "tests"):
+            shutil.copytree(ROOT / name, directory / name, ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", directory)
+        self._environment = {**os.environ, "PYTHONPATH": str(directory)}
+        where = self._run("-c", "import flask_chunked; print(flask_chunked.__file__)")
+        if not where.startswith(str(directory)):
+            raise RuntimeError(f"the tests would import {where}")
+
+    def judge(self, mutant: Mutant) -> Verdict:
+        """Break, run the tests, mend.
+
+        :raises LookupError: a place that is to be changed is not there once.
+        """
+        began = time.monotonic()
+        saved = {change.module: self._read(change.module) for change in mutant.changes}
+        try:
+            for change in mutant.changes:
+                text = self._read(change.module)
+                if text.count(change.old) != 1:
+                    raise LookupError(f"{mutant.name}: {change.module} has changed")
+                self._write(change.module, text.replace(change.old, change.new))
+            killer = self.first_failure(mutant.tests)
+        finally:
+            for module, text in saved.items():
+                self._write(module, text)
+        return Verdict(mutant, killer, time.monotonic() - began)
+
+    def first_failure(self, tests: tuple[str, ...]) -> str | None:
+        """The test that fails first; ``None``: all pass."""
+        said = self._run(
+            *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+            *("-m", "not slow and not oracle and not browser"),
+            *tests,
+        )
+        found = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+        if found is None and " passed" not in said:
+            raise RuntimeError(f"the tests did not run:\n{said[-3000:]}")
+        return None if found is None else found[1]
+
+    def _run(self, *arguments: str) -> str:
+        # Without files of byte code: two versions of a module may have one second.
+        done = subprocess.run(
+            [sys.executable, "-B", *arguments],
+            cwd=self._directory,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        return done.stdout
+
+    def _read(self, module: str) -> str:
+        return (self._directory / "flask_chunked" / module).read_text()
+
+    def _write(self, module: str, text: str) -> None:
+        (self._directory / "flask_chunked" / module).write_text(text)
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="name them and stop")
+    options = parser.parse_args()
+    known = {mutant.name: mutant for mutant in MUTANTS}
+    if options.list:
+        print("\n".join(known))
+        return 0
+    unknown = set(options.names) - set(known)
+    if unknown:
+        parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
+    chosen = [known[name] for name in options.names] or list(MUTANTS)
+    with tempfile.TemporaryDirectory() as name:
+        copy = Copy(Path(name))
+        healthy = tuple(sorted({test for mutant in chosen for test in mutant.tests}))
+        failure = copy.first_failure(healthy)
+        if failure is not None:
+            print(f"fails without any mutant: {failure}")
+            return 1
+        verdicts = []
+        for mutant in chosen:
+            verdict = copy.judge(mutant)
+            verdicts.append(verdict)
+            killed = verdict.killer or "SURVIVES"
+            print(f"{mutant.name:32} {verdict.seconds:5.1f} s  {killed}", flush=True)
+    return 1 if any(verdict.killer is None for verdict in verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
