@@ -31,6 +31,8 @@ PATIENCE = 0.05
 FILL_SECONDS = 0.25
 #: Seconds that may be waited while others are kept out of the upload.
 PROMPTNESS = 0.002
+#: Servers that read a body to its end before they call the application.
+BUFFERING = frozenset({"waitress"})
 #: Bytes of a refused body that are read away, so that the client can read the answer.
 DRAIN_BYTES = 2**20
 #: Seconds that this may take.
@@ -282,6 +284,21 @@ def open_body(
 _warned: set[str] = set()
 
 
+def _warn_of_buffering(environ: dict[str, Any], length: int | None) -> None:
+    """Say once that this server hands bodies over only when they are whole."""
+    server = str(environ.get("SERVER_SOFTWARE", "")).partition("/")[0].lower()
+    is_small = length is not None and length <= BLOCK_SIZE
+    if server not in BUFFERING or is_small or server in _warned:
+        return
+    _warned.add(server)
+    logger.warning(
+        "%s reads each request's body to its end before it hands it over: of one that "
+        "is cut nothing is kept, and its bytes are written twice. Use another server "
+        "(gunicorn with threads, say), or let clients send chunks of a few MiB",
+        server,
+    )
+
+
 def _source(environ: dict[str, Any], length: int | None, timeout: float) -> Source:
     if length is not None:
         try:
@@ -294,5 +311,6 @@ def _source(environ: dict[str, Any], length: int | None, timeout: float) -> Sour
             if server not in _warned:
                 _warned.add(server)
                 logger.warning("reading %s by its stream: %s", server[:40], error)
+    _warn_of_buffering(environ, length)
     connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     return StreamSource(environ, connection, timeout)

@@ -461,3 +461,28 @@ def test_connection_without_a_body_is_left_alone() -> None:
         response = Response()
         call.hang_up_after(response)
     response.close()
+
+
+# -- servers that keep bodies back -----------------------------------------------------
+
+
+def test_a_server_that_buffers_bodies_is_warned_about_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_chunked.bodies._warned", set())
+    environ = {"SERVER_SOFTWARE": "waitress", "wsgi.input": io.BytesIO(b"abc")}
+    for length in (3, BLOCK_SIZE, BLOCK_SIZE + 1, 2**30):
+        open_body({**environ, "CONTENT_LENGTH": str(length)}, 5)
+    (record,) = caplog.records
+    assert "waitress reads each request's body to its end" in record.getMessage()
+    assert "chunks of a few MiB" in record.getMessage()
+
+
+def test_other_servers_are_not_warned_about(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_chunked.bodies._warned", set())
+    for server in ("gunicorn/27.0", "Werkzeug/3.1", "cheroot/10", ""):
+        environ = {"SERVER_SOFTWARE": server, "wsgi.input": io.BytesIO(b"abc")}
+        open_body({**environ, "CONTENT_LENGTH": str(2**30)}, 5)
+    assert caplog.records == []
