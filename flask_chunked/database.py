@@ -103,6 +103,10 @@ class Database:
                 with self._begin() as connection:
                     for table in tables:
                         table.create(connection, checkfirst=True)
+                    if connection.dialect.name != "sqlite":
+                        # Closed, not pooled: a server that loads the application first
+                        # and forks then would share it among its workers.
+                        connection.detach()
                 return
             except (OperationalError, ProgrammingError, DBAPIError):
                 # Another process was faster between the look and the creation.

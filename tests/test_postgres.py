@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -436,3 +437,15 @@ def test_owner_that_a_column_cannot_hold_is_nobody(
     assert client.get(unknown).status_code == 404
     assert client.get("/uploads/").json == []
     assert rows(app) == []
+
+
+def test_creation_of_tables_leaves_no_connection_to_workers_that_are_forked(
+    pg_app: Callable[..., Flask], server: URL, database: URL
+) -> None:
+    pg_app()
+    others = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database.database}'"
+    deadline = time.monotonic() + 10
+    # The server needs a moment to see that one is closed.
+    while run_sql(server, others) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert run_sql(server, others) == []
