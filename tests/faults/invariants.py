@@ -6,6 +6,8 @@ is delivered at least once. I5 nothing is stuck: a fresh client finishes. I6 aft
 ``check --repair`` there is no file without a row, no live row without its bytes, no
 staged file, and no descriptor more than before. I7 the offset that HEAD tells is
 accepted by the next PUT.
+
+I8 to I10, which clients see, are in :mod:`tests.faults.outside`.
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ ROOT = Path(__file__).parents[2]
 TESTS_APP = "tests.servers.gunicorn:create_app()"
 
 
-def create_app() -> Flask:
+def create_app(base: type[ChunkedUploadBlueprint] = ChunkedUploadBlueprint) -> Flask:
     """The application that gunicorn serves; its directory is in the environment."""
     settings = json.loads(os.environ["SERVED_SETTINGS"])
     config = {key: value for key, value in settings.items() if key.isupper()}
     attributes = {key: settings[key] for key in settings.keys() - config.keys()}
-    uploads = type("Uploads", (ChunkedUploadBlueprint,), attributes)
+    uploads = type("Uploads", (base,), attributes)
     tmp = Path(os.environ["SERVED_TMP"])
     return make_app(tmp, blueprint_class=uploads, **config)
 
@@ -79,6 +79,11 @@ class Server:
     def finished(self) -> list[Path]:
         """The files of finished uploads."""
         return sorted((self.tmp / "instance").rglob("*.done"))
+
+    @property
+    def pid(self) -> int:
+        """Of the master."""
+        return self._process.pid
 
     def workers(self) -> list[int]:
         """Process ids of the workers."""
