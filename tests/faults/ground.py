@@ -145,6 +145,11 @@ class Ground:
         return None
 
 
+def on_database(url: str | None) -> dict[str, Any]:
+    """Configuration for a driver's database; ``None``: the ground's own SQLite file."""
+    return {} if url is None else {"SQLALCHEMY_DATABASE_URI": url}
+
+
 class Blocks:
     """A body that arrives in blocks; ``None`` stands for a client's silence."""
 

@@ -28,7 +28,7 @@ from flask_chunked.exceptions import (
     UnknownUpload,
 )
 
-from .ground import Ground, append_staged, append_streamed, content
+from .ground import Ground, append_staged, append_streamed, content, on_database
 from .herd import Child, Message, Report
 from .invariants import Known, broken, broken_at_rest
 
@@ -132,8 +132,8 @@ class Writer:
 class Killer:
     """Lets writers work, kills them, and compares what is left with what was told."""
 
-    def __init__(self, directory: Path, seed: int, *, durable: bool) -> None:
-        self.ground = Ground(directory, CHUNKED_UPLOAD_DURABLE=durable)
+    def __init__(self, ground: Ground, seed: int) -> None:
+        self.ground = ground
         self.known: dict[UUID, Known] = {}
         self.problems: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -238,6 +238,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--not-durable", action="store_true")
+    parser.add_argument("--database", help="URL; default: a SQLite file")
     options = parser.parse_args()
     seed = (
         random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
@@ -246,7 +247,10 @@ def main() -> int:
     logging.getLogger("flask_chunked").setLevel(logging.CRITICAL)
     print(f"kill_core: seed {seed}, {options.kills} kills", flush=True)
     began = time.monotonic()
-    killer = Killer(options.directory, seed, durable=not options.not_durable)
+    config = on_database(options.database)
+    durable = not options.not_durable
+    ground = Ground(options.directory, CHUNKED_UPLOAD_DURABLE=durable, **config)
+    killer = Killer(ground, seed)
     killer.run(options.kills)
     if not killer.problems:
         killer.rest()

@@ -16,7 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
-from .ground import Ground, content
+from sqlalchemy import make_url
+
+from tests.postgres import as_setting, run_sql
+
+from .ground import Ground, content, on_database
 from .herd import Child, Report, in_child
 from .invariants import Known, broken, broken_at_rest
 from .operations import OPERATIONS, Operation
@@ -35,11 +39,12 @@ ORDER = (
 class Rehearsal:
     """One operation, on grounds of its own, taken to each of its steps."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, database: str | None) -> None:
         self.operation: Operation = OPERATIONS[name]
         self.problems: list[str] = []
         self._name = name
         self._directory = directory
+        self._database = database
         self._count = 0
 
     def steps(self) -> list[str]:
@@ -127,7 +132,19 @@ class Rehearsal:
         slug = self._name.replace(" ", "-")
         directory = self._directory / f"{slug}-{self._count}"
         directory.mkdir(parents=True)
-        return Ground(directory)
+        return Ground(directory, **on_database(self._schema(f"{slug}-{self._count}")))
+
+    def _schema(self, name: str) -> str | None:
+        """A ground's own corner of the database; a database for each takes longer."""
+        if self._database is None:
+            return None
+        run_sql(make_url(self._database), f'CREATE SCHEMA "{name}"')
+        url = make_url(self._database)
+        return as_setting(
+            url.update_query_dict(
+                {"options": f"-csearch_path={name} -csynchronous_commit=off"}
+            )
+        )
 
     def _say(self, problem: str) -> None:
         self.problems.append(f"{self._name}: {problem}")
@@ -140,6 +157,7 @@ def main() -> int:
     parser.add_argument("--only", choices=list(OPERATIONS))
     parser.add_argument("--sample", type=int, help="steps of each operation")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--database", help="URL; default: a SQLite file for each kill")
     options = parser.parse_args()
     # Deliveries that fail on purpose.
     logging.getLogger("flask_chunked").setLevel(logging.CRITICAL)
@@ -148,7 +166,7 @@ def main() -> int:
     problems: list[str] = []
     kills, began = 0, time.monotonic()
     for name in chosen:
-        rehearsal = Rehearsal(name, options.directory)
+        rehearsal = Rehearsal(name, options.directory, options.database)
         steps = list(enumerate(rehearsal.steps()))
         wanted = steps
         if options.sample is not None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from tests.figures import figure, run_seed
+from tests.postgres import as_setting
 
 from .herd import run_driver
 
 #: Kills of the slow tier, half of them with syncs and half without.
 KILLS = figure("FAULTS_KILLS", 2_000, 20_000)
+#: Kills on PostgreSQL.
+KILLS_POSTGRESQL = figure("FAULTS_KILLS_POSTGRESQL", 500, 5_000)
 #: Kills of the sample in the fast tier.
 SAMPLE = 25
 
@@ -43,3 +47,10 @@ def test_killed_writers_lose_nothing_that_was_acknowledged(
     tmp_path: Path, kills: int, flags: tuple[str, ...]
 ) -> None:
     kill(tmp_path, kills, *flags)
+
+
+@pytest.mark.slow
+def test_killed_writers_lose_nothing_on_postgresql(
+    tmp_path: Path, postgres_database: URL
+) -> None:
+    kill(tmp_path, KILLS_POSTGRESQL, "--database", as_setting(postgres_database))
