@@ -57,8 +57,10 @@ class Stutterer:
                 self._repeat(self._patch(tus, url, start, chunk))
             else:
                 send = self.chance.choice((put_raw, put_form))
-                place = {"start": start, "total": len(content), "url": url}
-                self._repeat(partial(send, client, chunk, **place))
+                total = len(content)
+                self._repeat(
+                    partial(send, client, chunk, start=start, total=total, url=url)
+                )
             known.acked = stop
         self._repeat(lambda: finish(client, url, content))
         known.completed = True
