@@ -69,18 +69,18 @@ class Database:
             with self._begin() as connection:
                 yield connection
                 failure = CommitUnanswered
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            self._raise_if_table_is_missing(error)
-            reason = getattr(error, "orig", None) or error
-            logger.warning("database not available: %.200s", repr(str(reason)))
-            raise failure() from error
-        except ProgrammingError as error:
-            self._raise_if_table_is_missing(error)
+        except SQLAlchemyError as error:
+            self._raise_ours(error, failure)
             raise
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            raise failure() from error
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Errors as in :meth:`transaction`, for what the application's session does."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            self._raise_ours(error, DatabaseUnavailable)
+            raise
 
     def engine(self) -> Engine:
         """The SQLAlchemy engine of these transactions; for SQLite files our own."""
@@ -165,6 +165,18 @@ class Database:
             return
         with engine.begin() as connection:
             yield connection
+
+    def _raise_ours(
+        self, error: SQLAlchemyError, failure: type[DatabaseUnavailable]
+    ) -> None:
+        """Where the table or the database is away; other errors are the caller's."""
+        if isinstance(error, OperationalError | InterfaceError | ProgrammingError):
+            self._raise_if_table_is_missing(error)
+        lost = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
+        if lost or (isinstance(error, DBAPIError) and error.connection_invalidated):
+            reason = getattr(error, "orig", None) or error
+            logger.warning("database not available: %.200s", repr(str(reason)))
+            raise failure() from error
 
     def _raise_if_table_is_missing(self, error: SQLAlchemyError) -> None:
         text = str(getattr(error, "orig", error)).lower()

@@ -122,7 +122,8 @@ class Registration:
 
     def instance(self, upload: Upload) -> Any:
         """The upload's model instance in the application's ``db.session``, fresh."""
-        found = self.db.session.get(self.model, upload.id, populate_existing=True)
+        with self.database.answering():
+            found = self.db.session.get(self.model, upload.id, populate_existing=True)
         if found is None:
             raise UnknownUpload()
         return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -59,13 +60,21 @@ class SessionGuard:
         if session.new or session.dirty or session.deleted or session.info.get(_WRITES):
             return False
         if session.in_transaction():
-            session.rollback()
+            _roll_back(session)
         return True
 
     def discard(self) -> None:
         """Roll back whatever a failed hook left."""
         if self._db.session.registry.has():
-            self._db.session.rollback()
+            _roll_back(self._db.session())
+
+
+def _roll_back(session: Any) -> None:
+    try:
+        session.rollback()
+    # The connection was lost while the session held it, and the transaction with it.
+    except DBAPIError:
+        session.invalidate()
 
 
 def _remember_flush(session: Any, _context: object) -> None:

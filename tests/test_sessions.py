@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -29,7 +31,7 @@ from flask_chunked import (
     uploads,
 )
 
-from .apps import rows, stored_files
+from .apps import registered, rows, stored_files
 from .conftest import AppFactory
 from .exchange import begin, content_range, finish, post_whole, put_form, put_raw, send
 
@@ -364,3 +366,61 @@ def test_work_committed_before_is_no_obstacle(app_factory: AppFactory) -> None:
     site = Site(app_factory, Uploads)
     assert put_raw(site.client(), b"abc").status_code == 200
     assert site.notes() == ["first", "pending"]
+
+
+# -- a database that goes away under the session ---------------------------------------
+
+
+class Looking(ChunkedUploadBlueprint):
+    """Reads the row through the application's session, before and after."""
+
+    def verify(self, upload: Any) -> None:
+        assert upload.filename
+
+    def on_completion(self, upload: Any) -> str:
+        return str(upload.filename)
+
+
+def lose(*_: object) -> None:
+    raise sqlite3.OperationalError("server closed the connection unexpectedly")
+
+
+def test_database_that_is_away_for_the_hooks_instance_is_503(
+    app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = app_factory(blueprint_class=Looking)
+    client = app.test_client()
+    url = begin(client, b"abc", 3)
+    with app.app_context():
+        dialect = registered(app).db.engine.dialect
+    with monkeypatch.context() as patch:
+        patch.setattr(dialect, "do_execute", lose)
+        answer = finish(client, url, b"abc")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "2"
+    assert finish(client, url, b"abc").status_code == 200
+
+
+@pytest.mark.parametrize("lost", [0, 1], ids=["verify", "on_completion"])
+def test_connection_that_is_lost_while_the_session_holds_it_changes_no_answer(
+    app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    app = app_factory(blueprint_class=Looking)
+    client = app.test_client()
+    url = begin(client, b"abc", 3)
+    with app.app_context():
+        engine = registered(app).db.engine
+        # The first connection of all is rolled back, too.
+        engine.connect().close()
+        dialect = engine.dialect
+    real = dialect.do_rollback
+    calls = itertools.count()
+
+    def roll_back(connection: Any) -> None:
+        if next(calls) == lost:
+            lose()
+        real(connection)
+
+    monkeypatch.setattr(dialect, "do_rollback", roll_back)
+    assert finish(client, url, b"abc").status_code == 200
+    assert next(calls) > lost
