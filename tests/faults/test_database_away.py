@@ -1,0 +1,188 @@
+"""The database goes away while clients upload: 503, nothing half-done, all finish."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import URL, create_engine, text
+
+from tests.exchange import finish, put_form, put_raw
+from tests.figures import figure, run_seed
+from tests.postgres import Postgres, as_setting, new_database, running_postgres
+from tests.servers.gunicorn import serve
+from tests.servers.uploaders import APP, crowd
+
+from .ground import Ground, content, on_database
+from .invariants import Known, broken_after_repair, broken_at_rest
+from .outside import Answer, Answers
+
+pytestmark = pytest.mark.slow
+
+#: The server stops as if its machine had lost power, and starts again.
+STOPS = figure("POSTGRESQL_STOPS", 5, 50)
+#: Connections that an administrator ends.
+TERMINATED = figure("POSTGRESQL_TERMINATED", 100, 1_000)
+#: SQLite files that somebody else holds for ``LOCKED`` seconds, ``AT_ONCE`` of them.
+LOCKS = figure("SQLITE_LOCKS", 10, 50)
+LOCKED, AT_ONCE = 10.0, 5
+#: Bytes of an upload.
+LENGTH = 40_000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with running_postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def database(server: Postgres) -> URL:
+    return new_database(server.url)
+
+
+def check_at_rest(directory: Path, database: URL) -> None:
+    ground = Ground(directory, **on_database(as_setting(database)))
+    with ground.open():
+        assert broken_after_repair(ground) == []
+
+
+def test_postgresql_stops_and_starts_again(
+    tmp_path: Path, server: Postgres, database: URL
+) -> None:
+    seed = run_seed()
+    chance = random.Random(seed)
+    setting = as_setting(database)
+    with serve(
+        tmp_path, "--preload", app=APP, SQLALCHEMY_DATABASE_URI=setting
+    ) as served:
+        with crowd(served, seed) as clients:
+            for _ in range(STOPS):
+                time.sleep(chance.uniform(0.2, 1.0))
+                server.stop_at_once()
+                time.sleep(chance.uniform(0, 0.5))
+                server.start_again()
+        assert clients.answers.statuses[503] >= STOPS
+    check_at_rest(tmp_path, database)
+
+
+def test_connections_are_terminated(tmp_path: Path, database: URL) -> None:
+    seed = run_seed()
+    chance = random.Random(seed)
+    setting = as_setting(database)
+    admin = create_engine(database, isolation_level="AUTOCOMMIT")
+    with (
+        serve(
+            tmp_path, "--preload", app=APP, SQLALCHEMY_DATABASE_URI=setting
+        ) as served,
+        admin.connect() as connection,
+    ):
+        with crowd(served, seed) as clients:
+            ended = 0
+            while ended < TERMINATED and clients.is_busy:
+                time.sleep(chance.uniform(0, 0.05))
+                others = connection.execute(
+                    text(
+                        "SELECT pid FROM pg_stat_activity WHERE datname = "
+                        "current_database() AND pid <> pg_backend_pid()"
+                    )
+                ).scalars()
+                if pids := list(others):
+                    end = text("SELECT pg_terminate_backend(:pid)")
+                    values = {"pid": chance.choice(pids)}
+                    ended += bool(connection.execute(end, values).scalar())
+        assert ended == TERMINATED
+        assert clients.answers.statuses[503] > 0
+    admin.dispose()
+    check_at_rest(tmp_path, database)
+
+
+class LockedOut:
+    """A ground whose database somebody holds, and two clients that want to upload."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        directory.mkdir()
+        self.ground = Ground(directory)
+        self.answers = Answers()
+        self.problems: list[str] = []
+        self._seed = seed
+
+    def run(self) -> None:
+        """One lock, from its beginning to the end of the uploads."""
+        try:
+            self._run()
+        except BaseException as error:
+            self.problems.append(f"{error!r}")
+            raise
+
+    def _run(self) -> None:
+        app = self.ground.app
+        with self.ground.open():
+            uploads = [self.ground.create(LENGTH) for _ in range(2)]
+        known = [Known(one.id, content(one.id, LENGTH), acked=0) for one in uploads]
+        urls = [f"/uploads/{one.id}" for one in uploads]
+        for one, url in zip(known, urls, strict=True):
+            chunk = one.content[:1_000]
+            got = put_raw(app.test_client(), chunk, total=LENGTH, url=url)
+            assert got.status_code == 200
+            one.acked = 1_000
+        with closing(sqlite3.connect(self.ground.directory / "app.db")) as holder:
+            holder.isolation_level = None
+            holder.execute("BEGIN EXCLUSIVE")
+            until = time.monotonic() + LOCKED
+            threads = [
+                threading.Thread(target=self._upload, args=(app.test_client(), *pair))
+                for pair in zip(known, urls, strict=True)
+            ]
+            for thread in threads:
+                thread.start()
+            while time.monotonic() < until:
+                time.sleep(0.1)
+            holder.execute("ROLLBACK")
+        for thread in threads:
+            thread.join(60)
+        with self.ground.open():
+            self.problems += broken_at_rest(self.ground, known)
+        self.problems += self.answers.problems
+        if not self.answers.statuses[503]:
+            self.problems.append("nobody was told to come again")
+
+    def _upload(self, client: FlaskClient, known: Known, url: str) -> None:
+        chance = random.Random(self._seed)
+        while known.acked < LENGTH:
+            stop = min(LENGTH, known.acked + chance.randint(1, LENGTH // 3))
+            put = chance.choice([put_raw, put_form])
+            chunk = known.content[known.acked : stop]
+            got = put(client, chunk, start=known.acked, total=LENGTH, url=url)
+            self._hear(got.status_code, dict(got.headers), got.data)
+            if got.status_code == 200:
+                known.acked = stop
+            elif got.status_code != 503:
+                self.problems.append(f"PUT at {known.acked}: {got.status} {got.text}")
+                return
+        done = finish(client, url, known.content)
+        self._hear(done.status_code, dict(done.headers), done.data)
+        known.completed = done.status_code == 200
+
+    def _hear(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.answers.hear("upload", Answer(status, headers, body))
+
+
+def test_sqlite_is_locked_for_longer_than_a_request_waits(tmp_path: Path) -> None:
+    seed = run_seed()
+    for first in range(0, LOCKS, AT_ONCE):
+        numbers = range(first, min(LOCKS, first + AT_ONCE))
+        all_ = [LockedOut(tmp_path / str(number), seed + number) for number in numbers]
+        threads = [threading.Thread(target=one.run) for one in all_]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert [one.problems for one in all_] == [[] for _ in all_]
