@@ -12,6 +12,7 @@ file that was synced may have no name yet. Only a rename is one change, as every
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,6 +76,8 @@ class Commit:
 
 
 Change = Data | Size | Entry | Rename
+#: Index of a change that arrives -> of a write, the sectors; ``None``: all of it.
+Survivors = dict[int, frozenset[int] | None]
 Event = Change | Sync | Commit
 
 
@@ -174,6 +177,40 @@ def _concerned(change: Change) -> set[Node]:
     if isinstance(change, Rename):
         return {change.source[0], change.target[0]}
     return {change.node}
+
+
+def any_subset(
+    events: list[Event], pending: list[int], chance: random.Random
+) -> Survivors:
+    """Some of the changes that are not synced arrive, and of writes some sectors."""
+    share = chance.random()
+    found: Survivors = {}
+    for index in pending:
+        if chance.random() > share:
+            continue
+        change = events[index]
+        torn = isinstance(change, Data) and chance.random() < 0.5
+        found[index] = _torn(change, chance) if torn else None
+    return found
+
+
+def _torn(change: Event, chance: random.Random) -> frozenset[int]:
+    assert isinstance(change, Data)
+    first = change.offset // SECTOR
+    last = (change.offset + len(change.content) - 1) // SECTOR
+    return frozenset(i for i in range(first, last + 1) if chance.random() < 0.5)
+
+
+def world_after(
+    start: World, events: list[Event], pending: list[int], survivors: Survivors
+) -> World:
+    """The medium, where these have arrived beside all that was synced."""
+    world = start.copy()
+    lost = set(pending) - set(survivors)
+    for index, event in enumerate(events):
+        if isinstance(event, Change) and index not in lost:
+            world.apply(event, survivors.get(index))
+    return world
 
 
 class Recorder:

@@ -29,7 +29,16 @@ from flask_chunked.engine.states import Status
 from .ground import Ground, append_staged, append_streamed, content
 from .invariants import Known, broken_at_rest
 from .operations import OPERATIONS, TAIL
-from .power import SECTOR, Change, Commit, Data, Event, Recorder, World, unsynced
+from .power import (
+    Commit,
+    Event,
+    Recorder,
+    Survivors,
+    World,
+    any_subset,
+    unsynced,
+    world_after,
+)
 from .steps import WRITES
 
 #: With so many changes that are not synced, all their subsets are tried.
@@ -41,8 +50,6 @@ UPLOADS, ACTS = 3, 40
 #: Problems that are told before the driver gives up.
 ENOUGH = 5
 _GIVEN_UP = (Status.TERMINATING, Status.EXPIRED)
-
-Survivors = dict[int, frozenset[int] | None]
 
 
 @dataclass
@@ -143,30 +150,11 @@ class Cut:
 
     def any_subset(self, chance: random.Random) -> Survivors:
         """Some changes arrive, and of writes some sectors."""
-        share = chance.random()
-        found: Survivors = {}
-        for index in self.pending:
-            if chance.random() > share:
-                continue
-            change = self._events[index]
-            torn = isinstance(change, Data) and chance.random() < 0.5
-            found[index] = self._torn(change, chance) if torn else None
-        return found
-
-    def _torn(self, change: Event, chance: random.Random) -> frozenset[int]:
-        assert isinstance(change, Data)
-        first = change.offset // SECTOR
-        last = (change.offset + len(change.content) - 1) // SECTOR
-        return frozenset(i for i in range(first, last + 1) if chance.random() < 0.5)
+        return any_subset(self._events, self.pending, chance)
 
     def world(self, survivors: Survivors) -> World:
         """The medium, where these have arrived beside all that was synced."""
-        world = self.recording.start.copy()
-        lost = set(self.pending) - set(survivors)
-        for index, event in enumerate(self._events):
-            if isinstance(event, Change) and index not in lost:
-                world.apply(event, survivors.get(index))
-        return world
+        return world_after(self.recording.start, self._events, self.pending, survivors)
 
     def problems(self, world: World) -> list[str]:
         """What rows say and files do not; I1 to I3."""
