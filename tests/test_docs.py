@@ -23,10 +23,24 @@ from tests.documents import (
     section,
     tables,
 )
+from tests.servers.test_matrix import ALL, HABITS
 from tests.test_layers import RANK
 
 ARCHITECTURE = ROOT / "docs/architecture.rst"
 PROTOCOL = ROOT / "docs/content-range.rst"
+DEPLOYMENT = ROOT / "docs/deployment.rst"
+#: In the order of the measurements.
+NAMES = (
+    "gunicorn, gthread",
+    "gunicorn, sync",
+    "gunicorn, gevent",
+    "Werkzeug (development)",
+    "nginx, buffering off",
+    "cheroot",
+    "gevent.pywsgi",
+    "waitress",
+    "nginx, buffering on",
+)
 RELIABILITY = ROOT / "docs/reliability.rst"
 
 FROM = {
@@ -176,3 +190,29 @@ def test_limits_are_those_of_the_settings() -> None:
     for key, default, _ in table[1:]:
         assert settings.pop(key) == values[default], key
     assert not [key for key in settings if re.search("MAX_|MIN_|TIMEOUT", key)]
+
+
+# -- deployment ------------------------------------------------------------------------
+
+
+def test_what_servers_keep_is_what_was_measured() -> None:
+    (table,) = tables(section(DEPLOYMENT, "What each server keeps"))
+    told = {row[0]: row[1:] for row in table[1:]}
+    names = dict(zip(HABITS, NAMES, strict=True))
+    assert set(told) == set(names.values())
+    for kind, habits in HABITS.items():
+        for lost, said in zip(
+            (habits.cut, habits.lost), told[names[kind]], strict=False
+        ):
+            if lost == ALL:
+                assert said == "nothing"
+            elif lost:
+                assert said == f"all but {lost // 1024} KiB"
+            else:
+                assert said.endswith("all")
+        later = habits.silent is None and habits.cut != ALL
+        assert ("when somebody comes" in told[names[kind]][2]) is later
+
+
+def test_lines_for_nginx_are_those_of_the_readme() -> None:
+    assert code(section(DEPLOYMENT, "nginx"), "nginx") == code(parse(README), "nginx")
