@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import URL, Engine
@@ -165,6 +166,27 @@ def test_write_that_did_not_happen_leaves_nothing_behind(
         Known(row.id, content(row.id, row.length or 0), doomed=True) for row in rows
     ]
     assert broken_at_rest(ground, known) == []
+
+
+def test_completion_of_another_request_is_not_taken_for_ours(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = _prepared(ground, CASES["complete"])
+    repository, now = ground.engine.repository, ground.engine.clock()
+    theirs, ours = uuid4(), uuid4()
+    assert repository.begin_completion(upload.id, now)
+    get = repository.get
+
+    def get_later(upload_id: UUID) -> Upload | None:
+        assert repository.complete(upload_id, None, theirs, now)
+        return get(upload_id)
+
+    monkeypatch.setattr(repository, "get", get_later)
+    with lossy(_engine(ground), _only(0, BEFORE)), pytest.raises(DatabaseUnavailable):
+        repository.complete(upload.id, None, ours, now)
+    row = get(upload.id)
+    assert row is not None
+    assert row.event_id == theirs
 
 
 # -- whole lives -----------------------------------------------------------------------
