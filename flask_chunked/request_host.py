@@ -193,7 +193,11 @@ class RequestHost:
             return None
         instance = self.registration.instance(upload)
         answer = self.registration.blueprint.on_completion(instance)
-        return None if answer is None else current_app.make_response(answer)
+        response = None if answer is None else current_app.make_response(answer)
+        # Whoever still holds a connection at the request's end fails there, behind the
+        # answer, where the connection was lost meanwhile.
+        self.registration.sessions.rest()
+        return response
 
     def release_session(self) -> None:
         """No pooled connection waits for the client, no lock for ourselves."""

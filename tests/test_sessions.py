@@ -401,26 +401,30 @@ def test_database_that_is_away_for_the_hooks_instance_is_503(
     assert finish(client, url, b"abc").status_code == 200
 
 
-@pytest.mark.parametrize("lost", [0, 1], ids=["verify", "on_completion"])
 def test_connection_that_is_lost_while_the_session_holds_it_changes_no_answer(
-    app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch, lost: int
+    app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = app_factory(blueprint_class=Looking)
     client = app.test_client()
-    url = begin(client, b"abc", 3)
     with app.app_context():
         engine = registered(app).db.engine
         # The first connection of all is rolled back, too.
         engine.connect().close()
         dialect = engine.dialect
     real = dialect.do_rollback
-    calls = itertools.count()
+    left = itertools.count()
 
     def roll_back(connection: Any) -> None:
-        if next(calls) == lost:
+        if next(left) == 0:
             lose()
         real(connection)
 
     monkeypatch.setattr(dialect, "do_rollback", roll_back)
-    assert finish(client, url, b"abc").status_code == 200
-    assert next(calls) > lost
+    for lost in range(100):
+        url = begin(client, b"abc", 3)
+        left = itertools.count(-lost)
+        assert finish(client, url, b"abc").status_code == 200, f"rollback {lost}"
+        if next(left) <= 0:
+            break
+    # Those of verify() and of on_completion(), and what the pool does itself.
+    assert lost >= 2

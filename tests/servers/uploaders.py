@@ -7,6 +7,7 @@ the workers is watched.
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import threading
 import time
@@ -58,6 +59,8 @@ class Owned(ChunkedUploadBlueprint):
 
 def create_app() -> Flask:
     """The tests' application with owners."""
+    # It tells of each lost connection with a traceback, which we look for in the log.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     return create_plain_app(Owned)
 
 
