@@ -164,7 +164,7 @@ def figures() -> dict[str, tuple[str, str]]:
     found = {}
     for path in (ROOT / "tests").rglob("*.py"):
         for name, change, release in re.findall(
-            r'figure\("(\w+)", ([\d_]+), ([\d_]+)\)', path.read_text()
+            r'(?:figure|size)\("(\w+)", ([\d_]+), ([\d_]+)\)', path.read_text()
         ):
             found[name] = (f"{int(change):,}", f"{int(release):,}")
     return found

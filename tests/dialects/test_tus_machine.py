@@ -32,11 +32,11 @@ from werkzeug.test import TestResponse
 from flask_chunked.exceptions import DatabaseUnavailable
 from tests.apps import dispose, make_app, registered
 from tests.dialects.tus import BYTES, Tus, checksum
-from tests.figures import figure
+from tests.figures import figure, size
 
 #: Runs and steps of the slow tier, and of the fast one.
 RUNS = figure("MACHINE_RUNS", 300, 5_000)
-STEPS = figure("MACHINE_STEPS", 40, 100)
+STEPS = size("MACHINE_STEPS", 40, 100)
 FAST_RUNS, FAST_STEPS = 12, 25
 
 BODIES = st.binary(max_size=40)

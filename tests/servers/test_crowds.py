@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.figures import figure, run_seed
+from tests.figures import run_seed, size
 from tests.servers.gunicorn import Server, serve
 from tests.servers.wire import Wire
 
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.slow
 
 KIB, MIB = 2**10, 2**20
 #: Clients that send 20 MiB each, in chunks of 1 MiB.
-PARALLEL = figure("CROWD_CLIENTS", 50, 100)
+PARALLEL = size("CROWD_CLIENTS", 50, 100)
 CHUNKS = 20
 #: Of the crowd that holds threads: silent ones, and some at 1 KiB a second.
 STALLED, SLOW = 64, 200
 #: Seconds for which it comes.
-SOAK = figure("CROWD_SECONDS", 12, 600)
+SOAK = size("CROWD_SECONDS", 12, 600)
 #: Seconds of silence after which the server gives a body up.
 TIMEOUT = 5
 #: Seconds that a machine with other things to do may add.
