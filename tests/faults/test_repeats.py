@@ -122,3 +122,26 @@ def test_repeats_change_nothing(tmp_path: Path, repeats: int) -> None:
         assert broken_at_rest(ground, uploads) == []
         for known in uploads:
             assert len(ground.deliveries(known.id)) == 1
+
+
+@pytest.mark.parametrize("send", [put_raw, put_form])
+def test_a_repeat_with_other_bytes_is_none(
+    tmp_path: Path, send: Callable[..., TestResponse]
+) -> None:
+    chance = random.Random(run_seed())
+    ground = Ground(tmp_path)
+    with ground.open():
+        content = chance.randbytes(900)
+        upload = ground.create(len(content))
+        known = Known(upload.id, content, acked=0)
+        place = {"total": 900, "url": f"{PREFIX}/{upload.id}"}
+        for start in (0, 300, 600):
+            client = ground.app.test_client()
+            chunk = content[start : start + 300]
+            assert send(client, chunk, start=start, **place).status_code == 200
+            other = chunk[:-1] + bytes([chunk[-1] ^ 1])
+            answer = send(client, other, start=start, **place)
+            assert answer.status_code == 400, answer.text
+            assert send(client, chunk, start=start, **place).status_code == 200
+        known.acked = 900
+        assert broken_at_rest(ground, [known]) == []

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,10 +36,12 @@ class Proxy:
 
     :param port: of the server.
     :ivar faults: to come; connections beyond them work.
+    :ivar struck: how many of each kind did happen.
     """
 
     def __init__(self, port: int) -> None:
         self.faults: list[Fault] = []
+        self.struck: Counter[str] = Counter()
         self._target = port
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -75,6 +78,8 @@ class Proxy:
     ) -> None:
         """From the client to the server, up to the fault."""
         passed = 0
+        if fault is not None and fault.how == "slow":
+            self.struck["slow"] += 1
         with contextlib.suppress(OSError):
             while True:
                 strikes = fault is not None and fault.how not in ("lose", "slow")
@@ -94,6 +99,7 @@ class Proxy:
     def _strike(
         self, client: socket.socket, server: socket.socket, fault: Fault
     ) -> None:
+        self.struck[fault.how] += 1
         if fault.how == "fin":
             server.shutdown(socket.SHUT_WR)
         elif fault.how == "rst":
@@ -109,6 +115,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while block := server.recv(BLOCK):
                 if fault is not None and fault.how == "lose":
+                    self.struck["lose"] += 1
                     _reset(client)
                     return
                 client.sendall(block)
