@@ -5,6 +5,7 @@ Where the driver calls the database, so that everything above it is the real thi
 
 from __future__ import annotations
 
+import importlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,10 +56,10 @@ def _lost(connection: Any) -> Exception:
     """What the driver says then; the connection is as useless as it would be."""
     if isinstance(connection, sqlite3.Connection):
         return sqlite3.OperationalError("disk I/O error")
-    import psycopg
-
+    driver: Any = importlib.import_module("psycopg")
     connection.close()
-    return psycopg.OperationalError("server closed the connection unexpectedly")
+    error: Exception = driver.OperationalError("server closed the connection")
+    return error
 
 
 @contextmanager

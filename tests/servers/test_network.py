@@ -28,6 +28,8 @@ FAULTS = figure("NETWORK_FAULTS", 4, 100)
 ONE_FILE = 4
 #: Bytes of a request's body while there are faults, which strike somewhere in it.
 CHUNK = 30_000
+#: Bytes per second of a slow connection.
+RATE = 200_000
 HOWS = ("fin", "rst", "stall", "vanish", "lose", "slow")
 #: Seconds that the client waits for an answer before it asks again.
 PATIENCE = 0.7
@@ -145,9 +147,7 @@ def upload_one(
     upload_id = path.rsplit("/", 1)[1]
     proxy.faults = [
         # Behind the head of the request, and before the end of its body.
-        Fault(
-            how, chance.randrange(600, CHUNK // 2), 200_000 if how == "slow" else None
-        )
+        Fault(how, chance.randrange(600, CHUNK // 2), RATE if how == "slow" else None)
         for how in HOWS
         for _ in range(ONE_FILE)
     ]
