@@ -59,8 +59,8 @@ def create_tables(app: Flask) -> None:
     with app.app_context():
         for here in registrations(app).values():
             tables = [here.table]
-            if here.quotas is not None:
-                tables.append(here.quotas.table)
+            books = (here.quotas, here.parts)
+            tables += [book.table for book in books if book is not None]
             here.database.create_tables(tables)
 
 
@@ -269,12 +269,34 @@ def _check_batch(
         if other.storage.identity == here.storage.identity
     }
     keys = [item.key for item in batch if not item.staged]
-    known: set[str] = set()
-    for other in sharing.values():
-        known |= other.repository.known_keys(keys)
+    known = {
+        key: (other, upload)
+        for other in sharing.values()
+        for key, upload in other.repository.by_keys(keys).items()
+    }
     for item in batch:
         if not item.staged and item.key in known:
-            continue
+            there, upload = known[item.key]
+            if _is_used(there, upload, item, repair):
+                continue
         mended = here.storage.discard(item) if repair else False
         kind = "stage" if item.staged else "orphan"
         yield Finding(here.name, kind, item.key, item.size, mended)
+
+
+def _is_used(
+    here: Registration, upload: Upload, item: StoredItem, repair: bool
+) -> bool:
+    """Does the upload need this piece, or may somebody still make it need it?"""
+    if _names(here, upload, item) or not repair:
+        return _names(here, upload, item)
+    # A writer that slept since it stored the piece must not commit it any more.
+    current = here.repository.take_over(upload.id) or here.repository.get(upload.id)
+    return current is not None and _names(here, current, item)
+
+
+def _names(here: Registration, upload: Upload, item: StoredItem) -> bool:
+    blob = upload.blob
+    if item.piece is None or blob is None:
+        return item.piece is None
+    return here.storage.uses(blob, item, finished=upload.is_complete)

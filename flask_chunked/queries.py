@@ -158,12 +158,13 @@ class Queries:
                 return
             last = rows[-1].id
 
-    def known_keys(self, keys: list[str]) -> set[str]:
-        """Which of the storage keys some row of the table has, whatever blueprint."""
+    def by_keys(self, keys: list[str]) -> dict[str, Upload]:
+        """The rows that have one of the storage keys, whatever blueprint."""
         c = self._table.c
-        statement = select(c.storage_key).where(c.storage_key.in_(keys))
+        statement = select(*c).where(c.storage_key.in_(keys))
         with self._database.transaction() as connection:
-            return {row.storage_key for row in connection.execute(statement)}
+            rows = [self._rows.to_upload(row) for row in connection.execute(statement)]
+        return {row.storage_key: row for row in rows if row.storage_key is not None}
 
     # -- inside --------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from .exceptions import (
     UnknownUpload,
 )
 from .models import default_model
+from .parts import PartBook
 from .quotas import QuotaBook
 from .repository import SQLRepository
 from .sessions import SessionGuard
@@ -66,10 +67,11 @@ class Registration:
             db, bind_key, durable=settings.durable, wal=settings.sqlite_wal
         )
         self.quotas = self._make_quotas()
-        self.repository = SQLRepository(
-            self.database, model, name, self.user_field, self.quotas
-        )
         self.storage = self._make_storage()
+        self.parts = PartBook(self.table) if self.storage.keeps_parts else None
+        self.repository = SQLRepository(
+            self.database, model, name, self.user_field, self.quotas, self.parts
+        )
         self.engine = Engine(
             blueprint=name,
             repository=self.repository,

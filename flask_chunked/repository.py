@@ -24,9 +24,11 @@ from .database import CommitUnanswered, Database
 from .engine.records import Cutoff, Quota, Step, Upload
 from .engine.states import Event, target
 from .exceptions import DatabaseUnavailable
+from .parts import PartBook
 from .queries import Queries
 from .quotas import Drift, QuotaBook
 from .rows import RowMapper
+from .storage.base import Part
 
 Result = TypeVar("Result")
 
@@ -37,6 +39,7 @@ class SQLRepository(Queries):
     :param blueprint: name under which this repository's uploads are registered.
     :param user_field: the model's attribute that holds the owner.
     :param quotas: where owners' unfinished uploads are counted, if they are.
+    :param parts: where the storage's parts are kept, if it has any.
     """
 
     def __init__(
@@ -46,9 +49,11 @@ class SQLRepository(Queries):
         blueprint: str,
         user_field: str,
         quotas: QuotaBook | None = None,
+        parts: PartBook | None = None,
     ) -> None:
         super().__init__(database, RowMapper(model, user_field), blueprint)
         self._quotas = quotas
+        self._parts = parts
 
     # -- the port of the engine ----------------------------------------------------
 
@@ -145,14 +150,26 @@ class SQLRepository(Queries):
         }
         try:
             with self._database.transaction() as connection:
-                moved = connection.execute(self._statements.advance, values)
-                return bool(moved.rowcount == 1)
+                if connection.execute(self._statements.advance, values).rowcount != 1:
+                    return False
+                if step.parts and self._parts is not None:
+                    self._parts.add(connection, step.upload_id, step.parts)
+                return True
         except CommitUnanswered:
             row = self.get(step.upload_id)
-            # Nobody else has this fence.
+            # Nobody else has this fence. A state may be stored without a move.
             if row is None or (row.fence, row.offset) != (step.fence, step.offset):
                 raise
+            if row.storage_state != step.state:
+                raise
             return True
+
+    def parts(self, upload_id: UUID) -> list[Part]:
+        """What steps left there of parts."""
+        if self._parts is None:  # pragma: no cover - who keeps parts makes the table
+            raise RuntimeError("there is no table of parts")
+        with self._database.transaction() as connection:
+            return self._parts.of(connection, upload_id)
 
     def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
         """Store the length, if there is none and no more bytes than that."""
@@ -267,6 +284,8 @@ class SQLRepository(Queries):
         try:
             with self._database.transaction() as connection:
                 row = self._change(connection, upload_id, statement, values)
+                if row is not None and self._parts is not None:
+                    self._parts.drop(connection, upload_id)
                 if row is None or row.reserved is None:
                     return row
                 if self._quotas is not None:

@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 from tests.apps import dispose, make_app
 from tests.figures import SEED
+from tests.s3 import S3Server, seaweedfs
 
 AppFactory = Callable[..., Flask]
 NewApp = Callable[..., Flask]
@@ -60,6 +61,13 @@ def app(app_factory: AppFactory) -> Flask:
 def client(app: Flask) -> FlaskClient:
     """A client of that app."""
     return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server of this process, started for the first test that wants it."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "statements",
         "queries",
         "quotas",
+        "parts",
         "repository",
         "sessions",
         "schemas",

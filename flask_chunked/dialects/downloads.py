@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response
+from flask import Response, redirect
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import wrap_file
 
@@ -26,7 +26,13 @@ def send_content(call: Call) -> Response:
     if not upload.is_complete or upload.blob is None:
         raise UnknownUpload()
     call.host.authorize(Action.DOWNLOAD, upload)
-    reader = call.host.engine.storage.open(upload.blob)
+    storage = call.host.engine.storage
+    disposition = to_disposition(upload.filename)
+    if call.method == "GET":
+        url = storage.download_url(upload.blob, disposition)
+        if url is not None:
+            return _elsewhere(url)
+    reader = storage.open(upload.blob)
     environ = call.request.environ
     response = Response(
         wrap_file(environ, reader),
@@ -35,7 +41,7 @@ def send_content(call: Call) -> Response:
     )
     response.call_on_close(reader.close)
     response.content_length = upload.offset
-    response.headers["Content-Disposition"] = to_disposition(upload.filename)
+    response.headers["Content-Disposition"] = disposition
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     response.headers["Cache-Control"] = "private, no-cache"
@@ -53,4 +59,13 @@ def send_content(call: Call) -> Response:
         # Werkzeug sends no body then and never closes what would have been it.
         response.close()
         response.response = []
+    return response
+
+
+def _elsewhere(url: str) -> Response:
+    """The storage hands the content out itself; the URL is for this client alone."""
+    response = redirect(url, code=307, Response=Response)
+    assert isinstance(response, Response)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "no-referrer"
     return response

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -87,11 +88,8 @@ class Completer:
 
     def _finish(self, begun: Upload, digest: str | None) -> Completion | None:
         """Steps after the digest; ``None`` where another completion interfered."""
-        blob = begun.blob
-        if blob is None:  # pragma: no cover - only a complete upload loses its key
-            raise BytesMissing()
         try:
-            self._storage.finalize(blob)
+            self._finalize(begun)
         except BytesMissing:
             # Terminated under our hands? Then that is the answer.
             self._require_present(begun.id)
@@ -113,6 +111,14 @@ class Completer:
         row = self._require_present(begun.id)
         return Completion(row, first=False) if row.is_complete else None
 
+    def _finalize(self, begun: Upload) -> None:
+        blob = begun.blob
+        if blob is None:  # pragma: no cover - only a complete upload loses its key
+            raise BytesMissing()
+        if self._storage.keeps_parts:
+            blob = replace(blob, parts=tuple(self._repository.parts(begun.id)))
+        self._storage.finalize(blob)
+
     def _verify(self, begun: Upload) -> None:
         try:
             self._policy.verify(begun)
@@ -124,6 +130,9 @@ class Completer:
         digest = self._digest_in_passing(begun, expected.name)
         if digest is None:
             try:
+                if not self._storage.reads_unfinished:
+                    # Once more after the digest, which may be wrong, it is idempotent.
+                    self._finalize(begun)
                 digest = self._digest(begun, expected.name)
             except BytesMissing:
                 self._require_present(begun.id)

@@ -77,6 +77,7 @@ class Creator:
             last_activity_at=now,
             dialect=new.dialect,
             storage_key=self._storage.new_key(upload_id, now),
+            storage_state=self._storage.new_state(new.length),
             partial=new.partial,
             concat=new.concat,
             hash_name=new.hash_name,

@@ -14,7 +14,7 @@ from datetime import datetime
 from types import TracebackType
 
 from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
-from ..storage.base import Blob, Stage, Storage
+from ..storage.base import Blob, Stage, State, Storage
 from .hashing import FileDigest, resume
 from .pipe import PIPE_SIZE, Pipe
 from .ports import Policy, Reader, Repository
@@ -55,6 +55,7 @@ class Intake:
         self._policy = policy
         self._clock = clock
         self._appender = storage.appender(blob)
+        self._appender.bind(self._save)
         # Only needed to know the chunk again where it cannot be read again.
         self._digest = None if storage.reads_unfinished else hashlib.sha256()
         self._file_digest = resume(
@@ -231,8 +232,10 @@ class Intake:
             state=state,
             hash_state=self._dump_at(position),
             at=self._clock(),
+            parts=receipt.parts,
         )
         if not self._repository.advance(step):
+            self._appender.settle(committed=False)
             raise self._superseded()
         self.upload = replace(
             self.upload,
@@ -244,6 +247,28 @@ class Intake:
             hash_state=step.hash_state,
         )
         self._committed_at = time.monotonic()
+        self._appender.settle(committed=True)
+
+    def _save(self, state: State) -> None:
+        """Store what the storage must know again, whatever happens to this claim.
+
+        :raises Superseded: somebody else has the upload.
+        """
+        now = self.upload
+        step = Step(
+            upload_id=now.id,
+            fence=now.fence,
+            old_offset=now.offset,
+            offset=now.offset,
+            start=now.last_start,
+            digest=now.last_digest,
+            state=state,
+            hash_state=now.hash_state,
+            at=self._clock(),
+        )
+        if not self._repository.advance(step):
+            raise self._superseded()
+        self.upload = replace(now, storage_state=state)
 
     def _dump_at(self, position: int) -> bytes | None:
         digest = self._file_digest

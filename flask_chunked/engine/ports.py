@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from ..storage.base import Part
 from .records import Cutoff, Quota, Step, Upload
 
 
@@ -49,6 +50,9 @@ class Repository(Protocol):
 
         ``False``: somebody else is there, or declared a length that this goes beyond.
         """
+
+    def parts(self, upload_id: UUID) -> Sequence[Part]:
+        """What steps left there of parts; asked where the storage keeps any."""
 
     def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
         """Store the length of an open upload that has none yet and fits into it."""

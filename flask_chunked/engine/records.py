@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from ..storage.base import Blob, State
+from ..storage.base import Blob, Part, State
 from .states import Status
 
 
@@ -120,21 +120,23 @@ class Quota:
 class Step:
     """One move of the offset, committed only while fence and offset are as told.
 
-    :param start: where the request's chunk began.
+    :param start: where the request's chunk began; ``None``: nobody knows of any.
     :param digest: SHA-256 (hex) of the chunk from ``start`` up to ``offset``; ``None``
         where the storage can read it again.
     :param hash_state: of the whole file's digest at ``offset``; ``None``: not known.
+    :param parts: that the storage keeps apart, new with this step.
     """
 
     upload_id: UUID
     fence: int
     old_offset: int
     offset: int
-    start: int
+    start: int | None
     digest: str | None
     state: State | None
     hash_state: bytes | None
     at: datetime
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,20 +21,24 @@ A chunk that must be whole is received into a :class:`Stage` first and handed ov
 
 How S3 multipart fits the same port
 -----------------------------------
-* ``state`` is the upload's row of JSON beside the offset (and, for parts, rows of a
-  parts table keyed by upload id): the multipart id, the part size fixed at creation,
-  the parts with number, size, ETag and checksum, and the key of the tail object.
-  It changes only through receipts, in the transaction that moves the offset, so a part
+* ``state`` is the upload's row of JSON beside the offset: the multipart id, the part
+  size fixed at creation (:meth:`Storage.new_state`), how many parts there are, and the
+  key of the tail object. The parts themselves, with number, size, ETag and checksum,
+  are rows of a table of their own, keyed by upload id (:attr:`Storage.keeps_parts`).
+  Both change only through receipts, in the transaction that moves the offset, so a part
   that a superseded writer sent is never listed.
-* ``exclusive()`` locks nothing: part numbers are taken by compare-and-set.
+* ``exclusive()`` locks nothing: before a part is sent, its number is taken by
+  compare-and-set on the row (:meth:`Appender.bind`), so that nobody else ever sends
+  another one under it.
 * ``write()`` collects into a temporary file; every time it holds one full part (all
   parts of an upload are equal), the part is sent. ``flush()`` sends what is left below
   one part as the *tail* object under a new key and returns the receipt that names the
-  new parts and the new tail; the old tail object goes after the commit, in ``close()``.
+  new parts and the new tail; the old tail object goes after the commit
+  (:meth:`Appender.settle`).
 * ``take()`` appends a stage's file in the same way; ``head()`` reads the first part's
   temporary file or the tail object.
 * ``finalize()`` sends the tail as the last part and completes the multipart upload with
-  the parts of ``state``; a reply that was lost is found by asking for the object.
+  the parts of the table; a reply that was lost is found by asking for the object.
 * ``delete()`` aborts the multipart upload and removes tail and object.
 """
 
@@ -42,7 +46,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,24 +79,47 @@ class StorageSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of an upload that the storage keeps apart until the end.
+
+    :param number: its place among the others; there may be gaps.
+    :param size: bytes.
+    :param etag: what the storage wants to be told of it at the end.
+    :param checksum: the same, where checksums are on.
+    """
+
+    number: int
+    size: int
+    etag: str
+    checksum: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Blob:
     """The committed bytes of one upload, as its row knows them.
 
     :param key: computed once, at creation, by :meth:`Storage.new_key`.
     :param size: committed bytes.
     :param state: what the storage's receipts left in the row, or ``None``.
+    :param parts: what its receipts left in the table of parts; told to
+        :meth:`Storage.finalize` only.
     """
 
     key: str
     size: int
     state: State | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the repository stores with the offset, in the same transaction."""
+    """What the repository stores with the offset, in the same transaction.
+
+    :param parts: that came new since the receipt before.
+    """
 
     state: State | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +130,15 @@ class StoredItem:
     :param size: bytes.
     :param modified_at: aware UTC time of the last write.
     :param staged: left behind by a request that died; belongs to no upload.
+    :param piece: name of a piece that the key's upload may use or have left behind, see
+        :meth:`Storage.uses`; ``None``: the key's file itself.
     """
 
     key: str
     size: int
     modified_at: datetime
     staged: bool = False
+    piece: str | None = None
 
 
 class Stage(ABC):
@@ -152,6 +182,13 @@ class Appender(ABC):
     drains_pipes: bool = False
     position: int
 
+    def bind(self, save: Callable[[State], None]) -> None:
+        """Tell how a state is stored in the row at once, the offset unmoved.
+
+        :param save: raises where the claim was lost; what was to be stored is not then.
+        """
+        return
+
     @abstractmethod
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep other writers of the same key out, for the length of the block.
@@ -192,6 +229,10 @@ class Appender(ABC):
     def flush(self) -> Receipt:
         """Make everything up to the position safe; the offset may move after it."""
 
+    def settle(self, *, committed: bool) -> None:
+        """Told once it is known whether the last receipt is in the row."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Release what the appender holds; may be called twice."""
@@ -212,9 +253,11 @@ class Storage(ABC):
 
     :cvar reads_unfinished: can :meth:`open` read an unfinished blob? Elsewhere a digest
         of every chunk is taken while it passes, to know it when it is repeated.
+    :cvar keeps_parts: do receipts carry parts, so that there must be a table of them?
     """
 
     reads_unfinished: bool = True
+    keeps_parts: bool = False
 
     @property
     @abstractmethod
@@ -224,6 +267,10 @@ class Storage(ABC):
     @abstractmethod
     def new_key(self, upload_id: UUID, created_at: datetime) -> str:
         """The key of a new upload, made from its id and creation time (UTC) alone."""
+
+    def new_state(self, length: int | None) -> State | None:
+        """The state of a new upload of this declared length (bytes)."""
+        return None
 
     @abstractmethod
     def stage(self) -> Stage:
@@ -269,6 +316,14 @@ class Storage(ABC):
         """
         raise NotLocal()
 
+    def download_url(self, blob: Blob, disposition: str) -> str | None:
+        """Where the finished file can be fetched without us, for a short while.
+
+        :param disposition: the Content-Disposition that goes with it.
+        :return: ``None``: nowhere.
+        """
+        return None
+
     @abstractmethod
     def measure(self, blob: Blob) -> int | None:
         """Bytes that are really there, dead tail included; ``None``: nothing there."""
@@ -280,6 +335,10 @@ class Storage(ABC):
     @abstractmethod
     def stored(self) -> Iterator[StoredItem]:
         """Everything below this storage's place that looks like ours."""
+
+    def uses(self, blob: Blob, item: StoredItem, *, finished: bool) -> bool:
+        """Does the upload need this item of its key, by what its row says?"""
+        return True
 
     @abstractmethod
     def discard(self, item: StoredItem) -> bool:

@@ -18,7 +18,7 @@ from flask_chunked.exceptions import (
     DatabaseUnavailable,
     TooManyUploads,
 )
-from flask_chunked.storage.base import StorageSettings
+from flask_chunked.storage.base import Part, StorageSettings
 from flask_chunked.storage.memory import MemoryStorage
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -46,6 +46,7 @@ class MemoryRepository:
 
     def __init__(self) -> None:
         self.rows: dict[UUID, Upload] = {}
+        self.sent: dict[UUID, list[Part]] = {}
         self.failing: set[str] = set()
         self.before: Callable[[str], None] = lambda name: None
         self._lock = threading.RLock()
@@ -128,7 +129,12 @@ class MemoryRepository:
                 last_activity_at=step.at,
                 storage_state=step.state,
             )
+            self.sent.setdefault(step.upload_id, []).extend(step.parts)
             return True
+
+    def parts(self, upload_id: UUID) -> list[Part]:
+        self._enter("parts")
+        return list(self.sent.get(upload_id, ()))
 
     def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
         self._enter("declare_length")

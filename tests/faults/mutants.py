@@ -79,13 +79,14 @@ MUTANTS = (
                 "        receipt = self._appender.flush()\n"
                 "        state = self.upload.storage_state"
                 " if receipt.state is None else receipt.state\n",
+                "        receipt = type('Nothing', (), {'parts': ()})\n"
                 "        state = self.upload.storage_state\n",
             ),
             Change(
                 "engine/intake.py",
-                "        if not self._repository.advance(step):\n"
+                "            self._appender.settle(committed=False)\n"
                 "            raise self._superseded()\n",
-                "        if not self._repository.advance(step):\n"
+                "            self._appender.settle(committed=False)\n"
                 "            raise self._superseded()\n"
                 "        self._appender.flush()\n",
             ),

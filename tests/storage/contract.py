@@ -29,7 +29,7 @@ def new_blob(storage: Storage) -> Blob:
 
 
 def commit(blob: Blob, receipt: Receipt, size: int) -> Blob:
-    return Blob(blob.key, size, receipt.state)
+    return Blob(blob.key, size, receipt.state, (*blob.parts, *receipt.parts))
 
 
 def append(storage: Storage, blob: Blob, *blocks: bytes) -> Blob:
@@ -61,10 +61,17 @@ def read(storage: Storage, blob: Blob) -> bytes:
 
 
 class StorageContract:
-    """The suite. ``local``: has paths; ``locks``: keeps two writers apart."""
+    """The suite.
+
+    ``local``: has paths. ``locks``: keeps two writers apart, by itself.
+    ``lists_stages``: a stage is something that may be left behind.
+    ``appends_in_place``: what was written and not committed lies behind what was.
+    """
 
     local: ClassVar[bool] = False
     locks: ClassVar[bool] = True
+    lists_stages: ClassVar[bool] = True
+    appends_in_place: ClassVar[bool] = True
 
     # -- keys --------------------------------------------------------------------------
 
@@ -203,6 +210,8 @@ class StorageContract:
         assert storage.measure(blob) == (len(stored) or None)
 
     def test_finished_and_deleted_files_take_no_more(self, storage: Storage) -> None:
+        if not self.locks:
+            pytest.skip("only the row of this storage's upload tells")
         for end in (storage.finalize, storage.delete):
             blob = append(storage, new_blob(storage), b"abc")
             with storage.appender(blob) as appender:
@@ -235,7 +244,8 @@ class StorageContract:
         blob = take(storage, blob, chunk)
         assert blob.size == len(before + chunk)
         assert read(storage, blob) == before + chunk
-        assert storage.measure(blob) == blob.size
+        # Nothing may be there where nothing was written.
+        assert (storage.measure(blob) or 0) == blob.size
         assert not any(item.staged for item in storage.stored())
 
     def test_write_follows_a_taken_stage(self, storage: Storage) -> None:
@@ -476,7 +486,7 @@ class StorageContract:
     ) -> None:
         blob = append(storage, new_blob(storage), b"abc")
         append(storage, blob, b"tail")
-        assert storage.measure(blob) == 7
+        assert storage.measure(blob) == (7 if self.appends_in_place else 3)
         storage.cut(blob)
         storage.cut(blob)
         assert storage.measure(blob) == 3
@@ -500,7 +510,8 @@ class StorageContract:
             (unfinished.key, 3),
             (finished.key, 4),
         }
-        assert [item.size for item in items if item.staged] == [2]
+        staged = [item.size for item in items if item.staged]
+        assert staged == ([2] if self.lists_stages else [])
         assert all(item.modified_at.utcoffset() == timedelta(0) for item in items)
 
     def test_discard_removes_a_listed_upload(self, storage: Storage) -> None:
@@ -510,6 +521,8 @@ class StorageContract:
         assert list(storage.stored()) == []
 
     def test_discard_leaves_a_living_stage(self, storage: Storage) -> None:
+        if not self.lists_stages:
+            pytest.skip("a stage of this storage leaves nothing behind")
         blob = new_blob(storage)
         with storage.stage() as stage, storage.appender(blob) as appender:
             stage.write(b"abc")

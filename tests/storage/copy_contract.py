@@ -101,7 +101,10 @@ class CopyContract:
         for start in range(0, len(LARGE), piece):
             count = min(piece, len(LARGE) - start)
             blob = copy(storage, blob, (source, start, count))
-        assert read(storage, blob) == b"abc" + LARGE
+        assert blob.size == 3 + len(LARGE)
+        if storage.reads_unfinished:
+            assert read(storage, blob) == b"abc" + LARGE
+        assert read(storage, finish(storage, blob)) == b"abc" + LARGE
 
     def test_the_state_is_that_of_the_receipt(self, storage: Storage) -> None:
         source = finished(storage, b"abc")
@@ -199,6 +202,8 @@ class CopyContract:
             assert appender.position == 0
 
     def test_copies_into_a_finished_file_are_refused(self, storage: Storage) -> None:
+        if not getattr(self, "locks", True):
+            pytest.skip("only the row of this storage's upload tells")
         source = finished(storage, b"abc")
         blob = append(storage, new_blob(storage), b"abc")
         with storage.appender(blob) as appender:
