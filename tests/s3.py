@@ -18,13 +18,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
+from flask import Flask
 
+from flask_chunked import ChunkedUploadBlueprint
 from flask_chunked.storage.base import StorageSettings
 from flask_chunked.storage.s3 import S3Storage
+from tests.apps import registered
 
 ACCESS, SECRET = "devkey", "devsecret"
 #: One for all tests: a new one costs the server much more than a new prefix.
@@ -143,3 +146,27 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
                 time.sleep(0.1)
     finally:
         probe.bucket.close()
+
+
+def s3_blueprint(server: S3Server, **more: object) -> type[ChunkedUploadBlueprint]:
+    """A blueprint that keeps its uploads there, in a place of its own."""
+
+    class Uploads(ChunkedUploadBlueprint):
+        storage_class = S3Storage
+        storage_options: ClassVar = server.options(**more)
+
+    return Uploads
+
+
+def storage_of(app: Flask) -> S3Storage:
+    """The storage of the app's one blueprint."""
+    storage = registered(app).storage
+    assert isinstance(storage, S3Storage)
+    return storage
+
+
+def left_in(storage: S3Storage) -> tuple[list[str], list[str]]:
+    """Keys of all objects, and ids of all multipart uploads, of a storage."""
+    bucket, prefix = storage.bucket, storage.prefix
+    objects = [found.key for found in bucket.objects(prefix)]
+    return objects, [pending.upload for pending in bucket.open_uploads(prefix)]

@@ -131,7 +131,7 @@ class Bucket:
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
             retries={"mode": "standard", "total_max_attempts": settings.attempts},
-            # Old servers refuse checksums that they do not know: only what is asked for.
+            # Old servers refuse checksums that they do not know.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             max_pool_connections=64,
