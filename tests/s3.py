@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -153,7 +153,7 @@ def s3_blueprint(server: S3Server, **more: object) -> type[ChunkedUploadBlueprin
 
     class Uploads(ChunkedUploadBlueprint):
         storage_class = S3Storage
-        storage_options: ClassVar = server.options(**more)
+        storage_options = server.options(**more)
 
     return Uploads
 
