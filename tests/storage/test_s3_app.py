@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import random
@@ -22,8 +23,13 @@ from werkzeug.test import encode_multipart
 
 import flask_chunked
 from flask_chunked.engine.intake import Intake
-from flask_chunked.engine.records import Upload
-from flask_chunked.exceptions import NotLocal, StorageError, Superseded
+from flask_chunked.engine.records import Step, Upload
+from flask_chunked.exceptions import (
+    DatabaseUnavailable,
+    NotLocal,
+    StorageError,
+    Superseded,
+)
 from flask_chunked.maintenance import Finding
 from flask_chunked.storage.s3_appender import S3Appender
 from flask_chunked.storage.s3_bucket import Bucket
@@ -300,6 +306,97 @@ def test_writer_that_was_superseded_is_never_listed(app: Flask) -> None:
     assert finish(client, at, wanted).status_code == 200
     with client.get(at + "/file") as answer:
         assert hashlib.md5(answer.get_data()).digest() == hashlib.md5(wanted).digest()
+
+
+@pytest.mark.parametrize("happened", [True, False], ids=["committed", "not-committed"])
+def test_commit_without_a_reply_loses_no_tail(
+    app: Flask, tus: Tus, happened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, asked = registered(app).repository, []
+    url = tus.create(len(CONTENT))
+    assert tus.patch(url, 0, CONTENT[:1000]).status_code == 204
+    real = repository.advance
+
+    def advance(step: Step) -> bool:
+        asked.append(step)
+        if len(asked) > 1:
+            return real(step)
+        if happened:
+            assert real(step)
+        raise DatabaseUnavailable()
+
+    monkeypatch.setattr(repository, "advance", advance)
+    tus.patch(url, 1000, CONTENT[1000:3000])
+    assert len(asked) == 2
+    offset = tus.offset(url)
+    assert offset == 3000
+    assert tus.patch(url, offset, CONTENT[offset:]).status_code == 204
+    assert tus.content(url) == CONTENT
+    check_much_later(app)
+    require_only(app, *rows(app))
+
+
+def test_tail_that_the_row_names_outlives_a_database_that_is_away(
+    app: Flask, tus: Tus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = tus.create(len(CONTENT))
+    assert tus.patch(url, 0, CONTENT[:1000]).status_code == 204
+    with monkeypatch.context() as patch:
+
+        def advance(step: Step) -> bool:
+            raise DatabaseUnavailable()
+
+        patch.setattr(registered(app).repository, "advance", advance)
+        assert tus.patch(url, 1000, CONTENT[1000:3000]).status_code == 503
+    assert tus.offset(url) == 1000
+    assert tus.patch(url, 1000, CONTENT[1000:]).status_code == 204
+    assert tus.content(url) == CONTENT
+    check_much_later(app)
+    require_only(app, *rows(app))
+
+
+class Endless(io.RawIOBase):
+    """A body that is made while it is read."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.block = random.Random(9).randbytes(MIB)
+
+    def read(self, size: int = -1) -> bytes:
+        count = min(self.left, MIB if size < 0 else size, MIB)
+        self.left -= count
+        return self.block[:count]
+
+
+def peak_rss() -> int:
+    """Bytes that this process had resident at most, since it was last set back."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+def test_memory_does_not_grow_with_the_body(app: Flask, tus: Tus) -> None:
+    def send_much(size: int) -> None:
+        answer = app.test_client().patch(
+            tus.create(size),
+            environ_overrides={
+                "wsgi.input": Endless(size),
+                "CONTENT_LENGTH": str(size),
+            },
+            headers={
+                "Tus-Resumable": "1.0.0",
+                "Upload-Offset": "0",
+                "Content-Type": "application/offset+octet-stream",
+            },
+        )
+        assert answer.status_code == 204, answer.text
+
+    send_much(6 * MIB)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_rss()
+    send_much(128 * MIB)
+    assert peak_rss() - before <= 16 * MIB
 
 
 def _created(app: Flask, length: int) -> Upload:
