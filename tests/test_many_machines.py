@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -64,77 +66,98 @@ def test_file_is_whole_though_a_host_was_killed_in_the_middle_of_a_chunk(
     assert left == []
 
 
-@contextmanager
-def started(tmp_path: Path, *options: str) -> Iterator[tuple[Callable[[], str], int]]:
-    """The command, running; what it has printed, and its process id."""
-    output = tmp_path / "output"
-    (tmp_path / "tmp").mkdir()
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "examples.many_machines", *options],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "TMPDIR": str(tmp_path / "tmp"),
-            },
-            stdout=file,
-            stderr=file,
-        )
-    try:
-        yield output.read_text, process.pid
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 0, output.read_text()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(PATIENCE)
+class Command:
+    """``python -m examples.many_machines``, with temporary files of its own."""
+
+    def __init__(self, output: Path, *options: str) -> None:
+        self._output = output
+        # Not below pytest's directory: PostgreSQL's socket needs a short name.
+        self.temporary = Path(tempfile.mkdtemp(prefix="cmd"))
+        self.temporary.chmod(0o755)
+        environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(self.temporary)}
+        with output.open("wb") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "examples.many_machines", *options],
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdout=file,
+                stderr=file,
+            )
+
+    @property
+    def printed(self) -> str:
+        """Everything until now."""
+        return self._output.read_text()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Until it prints this."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = re.search(pattern, self.printed)
+            if found:
+                return found
+            assert time.monotonic() < deadline, self.printed
+            assert self._process.poll() is None, self.printed
+            time.sleep(0.05)
+
+    def children(self) -> list[int]:
+        """Process ids of what it has started."""
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return list(map(int, children.split()))
+
+    def interrupt(self) -> int:
+        """Ctrl-C; the exit code."""
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(PATIENCE)
+
+    def close(self) -> None:
+        """End it, if a test failed before it could."""
+        if self._process.poll() is None:
+            self.interrupt()
+        shutil.rmtree(self.temporary)
 
 
-def wait_for(printed: Callable[[], str], pattern: str) -> re.Match[str]:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        found = re.search(pattern, printed())
-        if found:
-            return found
-        assert time.monotonic() < deadline, printed()
-        time.sleep(0.05)
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Starts the command."""
+    with ExitStack() as stack:
 
+        def start(*options: str) -> Command:
+            made = Command(tmp_path / "output", *options)
+            stack.callback(made.close)
+            return made
 
-def started_by(pid: int) -> set[int]:
-    """Process ids of a process's children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return set(map(int, children.split()))
+        yield start
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("all_installed")
 def test_command_serves_the_page_starts_hosts_again_and_stops_everything(
-    tmp_path: Path,
+    command: Callable[..., Command],
 ) -> None:
     from examples.many_machines.services import free_ports
 
     (port,) = free_ports(1)
-    with started(tmp_path, "--port", str(port)) as (printed, pid):
-        url = wait_for(printed, r"open (http://\S+)")[1]
-        assert url == f"http://127.0.0.1:{port}/"
-        page = requests.get(url, timeout=10)
-        assert page.status_code == 200
-        assert "<title>" in page.text
-        asked = [requests.get(url, timeout=10) for _ in range(4)]
-        names = {answer.headers["X-Served-By"] for answer in asked}
-        assert names == {"host-1", "host-2"}
-        group = int(wait_for(printed, r"host-1 .* kill -9 -(\d+)")[1])
-        os.killpg(group, signal.SIGKILL)
-        wait_for(printed, r"host-1 is dead")
-        assert requests.get(url, timeout=10).headers["X-Served-By"] == "host-2"
-        wait_for(printed, r"host-1 is back")
-        processes = started_by(pid)
-        assert len(processes) >= 4
-    alive = [one for one in processes if Path(f"/proc/{one}").exists()]
-    assert alive == []
-    assert list((tmp_path / "tmp").glob("many*")) == []
-    assert printed().endswith("stopped\n")
+    many = command("--port", str(port))
+    url = many.wait_for(r"open (http://\S+)")[1]
+    assert url == f"http://127.0.0.1:{port}/"
+    page = requests.get(url, timeout=10)
+    assert page.status_code == 200
+    assert "<title>" in page.text
+    asked = [requests.get(url, timeout=10) for _ in range(4)]
+    assert {a.headers["X-Served-By"] for a in asked} == {"host-1", "host-2"}
+    group = int(many.wait_for(r"host-1 .* kill -9 -(\d+)")[1])
+    os.killpg(group, signal.SIGKILL)
+    many.wait_for(r"host-1 is dead")
+    assert requests.get(url, timeout=10).headers["X-Served-By"] == "host-2"
+    many.wait_for(r"host-1 is back")
+    processes = many.children()
+    assert len(processes) >= 4
+    assert many.interrupt() == 0
+    assert many.printed.endswith("stopped\n")
+    assert [one for one in processes if Path(f"/proc/{one}").exists()] == []
+    assert list(many.temporary.glob("many*")) == []
 
 
 def test_missing_program_is_named_with_what_brings_it() -> None:
