@@ -31,6 +31,11 @@ logger = logging.getLogger("flask_chunked")
 
 #: Seconds that a statement waits for SQLite's one writer.
 BUSY_TIMEOUT = 5.0
+#: psycopg's own; any other was chosen by somebody, and stays.
+PREPARE_THRESHOLD = 5
+#: SQLSTATEs of prepared statements that are not there, or were there before.
+_LOST_STATEMENTS = frozenset({"26000", "42P05"})
+_LOOKED = "flask_chunked.looked_for_a_pooler"
 
 
 class CommitUnanswered(DatabaseUnavailable):
@@ -118,6 +123,9 @@ class Database:
 
     def _make_engine(self) -> Engine:
         theirs = self._app_engine()
+        watched = event.contains(theirs, "checkout", _prepare_nothing_behind_a_pooler)
+        if theirs.dialect.driver == "psycopg" and not watched:
+            event.listen(theirs, "checkout", _prepare_nothing_behind_a_pooler)
         if theirs.dialect.name != "sqlite" or _is_in_memory(theirs):
             return theirs
         ours = create_engine(
@@ -172,6 +180,13 @@ class Database:
         """Where the table or the database is away; other errors are the caller's."""
         if isinstance(error, OperationalError | InterfaceError | ProgrammingError):
             self._raise_if_table_is_missing(error)
+        if getattr(getattr(error, "orig", None), "sqlstate", None) in _LOST_STATEMENTS:
+            logger.error(
+                "a pooler between here and PostgreSQL loses prepared statements; leave "
+                "psycopg's prepare_threshold alone or set it to None "
+                '(SQLALCHEMY_ENGINE_OPTIONS = {"connect_args": {...}})'
+            )
+            raise failure() from error
         lost = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
         if lost or (isinstance(error, DBAPIError) and error.connection_invalidated):
             reason = getattr(error, "orig", None) or error
@@ -188,6 +203,28 @@ class Database:
                 f"The database has no table for uploads ({text.splitlines()[0]}). Call "
                 "flask_chunked.create_tables(app), or run the application's migrations."
             ) from error
+
+
+def _prepare_nothing_behind_a_pooler(
+    connection: Any, record: Any, _proxy: object
+) -> None:
+    """Look once whether psycopg's connection is the server's, too.
+
+    PgBouncer in transaction mode gives each transaction another one of its connections,
+    where the name of a prepared statement may be that of somebody else's. Poolers give
+    a process id of their own to their clients.
+    """
+    if record.info.get(_LOOKED) or connection.prepare_threshold != PREPARE_THRESHOLD:
+        return
+    try:
+        (pid,) = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+        connection.rollback()
+    # It is lost, or not usable: the statement that it is meant for will tell.
+    except Exception:
+        return
+    record.info[_LOOKED] = True
+    if pid != connection.info.backend_pid:
+        connection.prepare_threshold = None
 
 
 def _is_in_memory(engine: Engine) -> bool:

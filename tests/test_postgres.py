@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from flask import Flask
 from flask_login import LoginManager, UserMixin, login_user  # type: ignore[import-untyped]
 from flask_sqlalchemy import SQLAlchemy
 from marshmallow import fields
-from sqlalchemy import URL, String
+from sqlalchemy import URL, String, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 from werkzeug.test import TestResponse
@@ -34,8 +35,10 @@ from flask_chunked import (
 from .aging import age_row, set_row
 from .apps import registered, rows, stored_files
 from .conftest import AppFactory
+from .dialects.tus import BYTES
 from .exchange import begin, finish, id_of, post_whole, put_form, put_raw, send
 from .postgres import as_setting, new_database, run_sql, running_server
+from .test_sessions import PUT_TYPES, Site, Watched
 
 pytestmark = pytest.mark.slow
 
@@ -262,6 +265,45 @@ def test_one_pooled_connection_is_enough_for_a_request(
     assert post_whole(client, b"abc").status_code == 200
     assert client.delete(url).status_code == 204
     assert policy_of(app).delivered == [b"abcdef", b"abc"]
+
+
+@pytest.mark.parametrize("kind", [*PUT_TYPES, "tus"])
+def test_nothing_is_open_on_the_server_while_a_body_is_read(
+    app_factory: AppFactory, database: URL, server: URL, kind: str
+) -> None:
+    """Of a user who came through the same pool."""
+    setting = as_setting(database)
+    site = Site(
+        partial(app_factory, SQLALCHEMY_DATABASE_URI=setting), ChunkedUploadBlueprint
+    )
+    client = site.client()
+    url = begin(client, b"abc", 6)
+    busy = (
+        "SELECT state, query FROM pg_stat_activity WHERE state <> 'idle' "
+        f"AND datname = '{database.database}'"
+    )
+    # A user that is known leaves a transaction open, so that there is one to be seen.
+    with site.app.test_request_context():
+        site.db.session.execute(text("SELECT 1"))
+        assert [state for state, _ in run_sql(server, busy)] == ["idle in transaction"]
+
+    def look() -> tuple[int, list[Any]]:
+        return site.connections(), run_sql(server, busy)
+
+    if kind == "tus":
+        headers = {**BYTES, "Upload-Offset": "3"}
+        body = Watched(b"def", look)
+        send_chunk = client.patch
+    else:
+        content_type, shape = PUT_TYPES[kind]
+        headers = {"Content-Range": "bytes 3-5/6", "Content-Type": content_type}
+        body = Watched(shape % b"def", look)
+        send_chunk = client.put
+    headers["Content-Length"] = str(len(body.getvalue()))
+    answer = send_chunk(url, input_stream=body, headers=headers)
+    assert answer.status_code in (200, 204), answer.text
+    assert body.seen
+    assert [seen for seen in body.seen if seen != (0, [])] == []
 
 
 def test_lost_connections_are_503_and_then_made_anew(

@@ -7,9 +7,10 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -237,7 +238,7 @@ def test_head_at_one_host_supersedes_a_writer_of_the_other(
 # -- duels -----------------------------------------------------------------------------
 
 
-def at_once(acts: list[Callable[[], requests.Response]]) -> list[requests.Response]:
+def at_once(acts: Sequence[Callable[[], requests.Response]]) -> list[requests.Response]:
     """From one starting line, each in a thread."""
     line = threading.Barrier(len(acts))
     answers: list[requests.Response | None] = [None] * len(acts)
@@ -276,8 +277,8 @@ def test_duel_between_hosts_has_one_winner_for_each_offset(
                 return patch(at, bodies[number], start)
             return put(at, bodies[number], start, total)
 
-        acts = [lambda number=number: send(number) for number in range(RIVALS)]
-        answers = at_once(acts)  # type: ignore[arg-type]
+        acts = [partial(send, number) for number in range(RIVALS)]
+        answers = at_once(acts)
         statuses = [answer.status_code for answer in answers]
         won = [n for n, status in enumerate(statuses) if status in (200, 204)]
         assert len(won) == 1, statuses
@@ -291,11 +292,9 @@ def test_duel_between_hosts_has_one_winner_for_each_offset(
 
 def test_completions_at_both_hosts_at_once_are_one(hosts: Hosts) -> None:
     url = put(hosts.both[0].url, CONTENT, 0, len(CONTENT)).json()["url"]
-    acts = [
-        lambda turn=turn: complete(hosts.at(turn, url), CONTENT)
-        for turn in range(RIVALS)
-    ]
-    answers = at_once(acts)  # type: ignore[arg-type]
+    answers = at_once(
+        [partial(complete, hosts.at(turn, url), CONTENT) for turn in range(RIVALS)]
+    )
     assert [answer.status_code for answer in answers] == [200] * RIVALS
     assert len({answer.json()["completed_at"] for answer in answers}) == 1
     upload_id = url.rpartition("/")[2]
