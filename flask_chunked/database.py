@@ -123,9 +123,8 @@ class Database:
 
     def _make_engine(self) -> Engine:
         theirs = self._app_engine()
-        watched = event.contains(theirs, "checkout", _prepare_nothing_behind_a_pooler)
-        if theirs.dialect.driver == "psycopg" and not watched:
-            event.listen(theirs, "checkout", _prepare_nothing_behind_a_pooler)
+        if theirs.dialect.driver == "psycopg":
+            _watch_for_poolers(theirs)
         if theirs.dialect.name != "sqlite" or _is_in_memory(theirs):
             return theirs
         ours = create_engine(
@@ -203,6 +202,12 @@ class Database:
                 f"The database has no table for uploads ({text.splitlines()[0]}). Call "
                 "flask_chunked.create_tables(app), or run the application's migrations."
             ) from error
+
+
+def _watch_for_poolers(engine: Engine) -> None:
+    watch = ("checkout", _prepare_nothing_behind_a_pooler)
+    if not event.contains(engine, *watch):
+        event.listen(engine, *watch)
 
 
 def _prepare_nothing_behind_a_pooler(

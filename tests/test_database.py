@@ -78,6 +78,7 @@ def test_other_databases_keep_the_applications_engine(app: Flask) -> None:
 
         class Other:
             name = "postgresql"
+            driver = "psycopg2"
 
         class Engine:
             dialect = Other()
