@@ -107,11 +107,13 @@ class ChunkedUploadMixin:
 def _constrain(mapper: Mapper[Any], cls: type) -> None:
     """Add checks and the listing index; a model's own ``__table_args__`` stay."""
     table = mapper.local_table
-    if not isinstance(table, Table) or table.info.get("chunked_upload"):
+    if not isinstance(table, Table):
         return
-    table.info["chunked_upload"] = True
     c = table.c
     name = table.name
+    if any(known.name == f"{name}_status" for known in table.constraints):
+        # Of a subclass in the same table.
+        return
     table.append_constraint(CheckConstraint(c.offset >= 0, name=f"{name}_offset_ge_0"))
     table.append_constraint(
         CheckConstraint(
