@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+FAST = "not slow and not oracle and not browser"
 POWER = "tests/faults/test_power_loss.py::test_nothing_committed_is_lost[sample]"
 RACES = "tests/dialects/test_defects_of_the_original_races.py"
 RIVALS = "tests/dialects/test_tus_rivals.py"
@@ -206,10 +207,14 @@ class Verdict:
 
 
 class Copy:
-    """The package and its tests in a directory of their own, to be broken."""
+    """The package and its tests in a directory of their own, to be broken.
 
-    def __init__(self, directory: Path) -> None:
+    :param marks: which tests are run, as pytest's ``-m`` has it.
+    """
+
+    def __init__(self, directory: Path, marks: str = FAST) -> None:
         self._directory = directory
+        self._marks = marks
         ignored = shutil.ignore_patterns("__pycache__", ".mypy_cache")
         for name in ("flask_chunked", "tests"):
             shutil.copytree(ROOT / name, directory / name, ignore=ignored)
@@ -242,7 +247,7 @@ class Copy:
         """The test that fails first; ``None``: all pass."""
         said = self._run(
             *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
-            *("-m", "not slow and not oracle and not browser"),
+            *("-m", self._marks),
             *tests,
         )
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
@@ -260,7 +265,7 @@ class Copy:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
         return done.stdout
 
@@ -271,22 +276,22 @@ class Copy:
         (self._directory / "flask_chunked" / module).write_text(text)
 
 
-def main() -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def command(mutants: tuple[Mutant, ...], text: str | None, marks: str = FAST) -> int:
+    """Judge those that the command line names, or all, and print what killed them."""
+    parser = argparse.ArgumentParser(description=text)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--list", action="store_true", help="name them and stop")
     options = parser.parse_args()
-    known = {mutant.name: mutant for mutant in MUTANTS}
+    known = {mutant.name: mutant for mutant in mutants}
     if options.list:
         print("\n".join(known))
         return 0
     unknown = set(options.names) - set(known)
     if unknown:
         parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
-    chosen = [known[name] for name in options.names] or list(MUTANTS)
+    chosen = [known[name] for name in options.names] or list(mutants)
     with tempfile.TemporaryDirectory() as name:
-        copy = Copy(Path(name))
+        copy = Copy(Path(name), marks)
         healthy = tuple(sorted({test for mutant in chosen for test in mutant.tests}))
         failure = copy.first_failure(healthy)
         if failure is not None:
@@ -302,4 +307,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(MUTANTS, __doc__))

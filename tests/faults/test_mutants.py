@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from .breaks import BREAKS
 from .herd import run_driver
 from .mutants import MUTANTS, ROOT
 
@@ -13,7 +14,8 @@ TIMEOUT = 120
 
 def test_there_are_twelve_and_all_have_their_place() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == 12
-    for mutant in MUTANTS:
+    assert len({mutant.name for mutant in BREAKS}) == len(BREAKS)
+    for mutant in (*MUTANTS, *BREAKS):
         for change in mutant.changes:
             text = (ROOT / "flask_chunked" / change.module).read_text()
             assert text.count(change.old) == 1, (mutant.name, change.module)

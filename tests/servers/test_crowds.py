@@ -32,7 +32,7 @@ STALLED, SLOW = 64, 200
 SOAK = size("CROWD_SECONDS", 12, 600)
 #: Seconds of silence after which the server gives a body up.
 TIMEOUT = 5
-#: Seconds that a machine with other things to do may add.
+#: Seconds that a machine with other things to do may add for a few.
 SLACK = 2.0
 
 
@@ -269,10 +269,12 @@ def test_slow_clients_hold_nobody_up(tmp_path: Path, options: tuple[str, ...]) -
             time.sleep(0.1)
         # Slow is not silent.
         assert {body.status for body in crowd.slow} == {204}
-        for body in crowd.stalled[::4] + crowd.stalled[3::4]:
-            assert body.status == 503
-            assert body.waited is not None
-            assert body.waited < TIMEOUT + 1 + SLACK
+        silent = crowd.stalled[::4] + crowd.stalled[3::4]
+        assert {body.status for body in silent} == {503}
+        waits = sorted(body.waited or 0.0 for body in silent)
+        print(f"silent ones were let go after {waits[0]:.2f} to {waits[-1]:.2f} s")
+        assert waits[len(waits) // 2] < TIMEOUT + 1
+        assert waits[-1] < TIMEOUT + 1 + SLACK
         crowd.check()
         crowd.go()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import figure
 from tests.servers.gunicorn import Server, serve
 
 pytestmark = pytest.mark.slow
@@ -21,6 +23,9 @@ MIB = 2**20
 SIZE = int(os.environ.get("MEMORY_SIZE_MIB", "2048")) * MIB
 #: Bytes of a chunk in a form.
 CHUNK = 64 * MIB
+#: Forms of one upload, and parts of the one form that has far too many.
+FORMS = figure("MEMORY_FORMS", 10_000, 30_000)
+FORM_SIZE = 4096
 #: The most bytes that a request may add to its worker's peak.
 MOST = 16 * MIB
 BLOCK = bytes(range(256)) * (MIB // 256)
@@ -105,6 +110,47 @@ def test_one_raw_body(server: Server) -> None:
     headers = {"Content-Range": f"bytes 0-{SIZE - 1}/{SIZE}"}
     upload = send(server, "PUT", "/uploads/", headers, b"", SIZE, b"")
     complete(server, upload)
+    assert peak(worker) - before <= MOST
+
+
+def test_one_tus_body(server: Server) -> None:
+    (worker,) = server.workers()
+    small_upload(server)
+    before = peak(worker)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+    tus = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    connection.request("POST", "/uploads/", headers={**tus, "Upload-Length": str(SIZE)})
+    created = connection.getresponse()
+    created.read()
+    body = (BLOCK for _ in range(SIZE // MIB))
+    headers = {**tus, "Upload-Offset": "0", "Content-Length": str(SIZE)}
+    connection.request("PATCH", created.headers["Location"], body, headers)
+    done = connection.getresponse()
+    assert (done.status, done.headers["Upload-Offset"]) == (204, str(SIZE))
+    connection.close()
+    assert peak(worker) - before <= MOST
+
+
+def test_many_forms_and_one_of_many_parts(server: Server) -> None:
+    (worker,) = server.workers()
+    small_upload(server)
+    before = peak(worker)
+    prefix, suffix = form()
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    body = prefix + BLOCK[:FORM_SIZE] + suffix
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+    url, total = "/uploads/", FORMS * FORM_SIZE
+    for start in range(0, total, FORM_SIZE):
+        ranged = {"Content-Range": f"bytes {start}-{start + FORM_SIZE - 1}/{total}"}
+        connection.request("PUT", url, body, {**kind, **ranged})
+        answer = connection.getresponse()
+        shown = json.loads(answer.read())
+        assert (answer.status, shown["offset"]) == (200, start + FORM_SIZE)
+        url = path_of(shown)
+    field = b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n1\r\n'
+    connection.request("POST", url, field * FORMS + suffix, kind)
+    assert connection.getresponse().status in (400, 413)
+    connection.close()
     assert peak(worker) - before <= MOST
 
 

@@ -1,0 +1,189 @@
+"""One deliberate break for each row of the fault suite, and the test that notices.
+
+``python -m tests.faults.breaks [NAME...]`` breaks a copy of the package, one way after
+the other, runs the row's own test at the figures of a change, and prints what failed.
+Beside the twelve mutants, which the fast tests find, this shows of every row that it is
+able to fail. It takes half an hour.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .mutants import Change, Mutant, command
+
+#: Rows that a machine without their server skips count as surviving.
+ALL = "slow or not slow"
+
+_NO_SYNC = Change("storage/local_files.py", "        os.fdatasync(fd)", "        pass")
+_ANY_WRITER = (
+    Change(
+        "engine/intake.py",
+        "if not self._repository.holds(mine.id, mine.fence, mine.offset):",
+        "if not mine.id:",
+    ),
+    Change(
+        "statements.py",
+        ".where(its_fence, its_offset, self._is_open, within)",
+        ".where(self._is_open, within)",
+    ),
+)
+_NO_ANSWER_FOR_AWAY = Change(
+    "database.py",
+    "lost = isinstance(error, OperationalError | InterfaceError | PoolTimeout)",
+    "lost = False",
+)
+_AWAY = "tests/faults/test_database_away.py"
+_CORE = "tests/faults/test_kill_core.py"
+_IO = "tests/faults/test_io_errors.py"
+_CROWDS = "tests/servers/test_crowds.py"
+
+
+def _row(name: str, test: str, *changes: Change) -> Mutant:
+    return Mutant(name, changes, (test,))
+
+
+BREAKS = (
+    _row("kill -9, engine", _CORE, *_ANY_WRITER),
+    _row(
+        "kill -9, HTTP",
+        "tests/servers/test_kill_http.py",
+        Change(
+            "engine/intake.py",
+            "            offset=position,\n            start",
+            "            offset=min(position + 1000, self.upload.length or position),\n"
+            "            start",
+        ),
+    ),
+    _row("kill at every step", "tests/faults/test_kill_steps.py", _NO_SYNC),
+    _row(
+        "failing calls",
+        _IO,
+        Change(
+            "storage/local_files.py",
+            "        view = view[written:]\n        offset += written\n",
+            "        break\n",
+        ),
+    ),
+    _row("power loss", "tests/faults/test_power_loss.py", _NO_SYNC),
+    _row(
+        "power loss, whole stack",
+        "tests/faults/test_blackout.py::test_nothing_acknowledged_is_lost",
+        _NO_SYNC,
+    ),
+    _row(
+        "disk full",
+        f"{_IO}::test_full_disk_refuses_and_goes_on_when_there_is_space",
+        Change(
+            "storage/local_files.py", "if error.errno in _FULL:", "if error is None:"
+        ),
+    ),
+    _row("duels", "tests/faults/test_duels.py", *_ANY_WRITER),
+    _row(
+        "stateful model",
+        "tests/dialects/test_tus_machine.py",
+        Change(
+            "dialects/tus_checksum.py",
+            "if not all(digests.matches(checksum) for checksum in expected):",
+            "if not expected:",
+        ),
+    ),
+    _row(
+        "fuzz",
+        "tests/security/test_fuzz.py",
+        Change(
+            "protocol/content_range.py",
+            "if max(start, end, length) > _MAX_NUMBER:",
+            "if max(start, end, length) < 0:",
+        ),
+    ),
+    _row(
+        "database away: PostgreSQL stops",
+        f"{_AWAY}::test_postgresql_stops_and_starts_again",
+        _NO_ANSWER_FOR_AWAY,
+    ),
+    _row(
+        "database away: connections end",
+        f"{_AWAY}::test_connections_are_terminated",
+        _NO_ANSWER_FOR_AWAY,
+    ),
+    _row(
+        "database away: SQLite is locked",
+        f"{_AWAY}::test_sqlite_is_locked_for_longer_than_a_request_waits",
+        _NO_ANSWER_FOR_AWAY,
+    ),
+    _row(
+        "lost replies to commits",
+        "tests/faults/test_lost_commits.py",
+        Change(
+            "repository.py",
+            "if row is None or (row.fence, row.offset) != (step.fence, step.offset):",
+            "if row is not None:",
+        ),
+    ),
+    _row(
+        "repeats",
+        "tests/faults/test_repeats.py",
+        Change(
+            "engine/engine.py",
+            "        if not self.may_repeat(upload, start, stop):\n"
+            "            return False\n",
+            "        return False\n",
+        ),
+    ),
+    _row(
+        "wrong clock",
+        "tests/faults/test_clock.py",
+        Change("engine/expiry.py", "now - self._idle,", "now - self._idle / 2,"),
+    ),
+    _row(
+        "network",
+        "tests/servers/test_network.py",
+        Change(
+            "bodies.py",
+            "        elif not count:\n            self._failure = BodyInterrupted()",
+            "        elif not count:\n            self.ended = True",
+        ),
+    ),
+    _row(
+        "crowds: fast ones",
+        f"{_CROWDS}::test_many_clients_at_once_all_finish",
+        Change("database.py", "BUSY_TIMEOUT = 5.0", "BUSY_TIMEOUT = 0.0"),
+    ),
+    _row(
+        "crowds: silent ones",
+        f"{_CROWDS}::test_slow_clients_hold_nobody_up",
+        Change(
+            "bodies.py",
+            "if not self._source.wait(self._timeout):",
+            "if not self._source.wait(60):",
+        ),
+    ),
+    _row(
+        "crowds: eight threads",
+        f"{_CROWDS}::test_a_crowd_on_eight_threads_spoils_nothing",
+        Change(
+            "bodies.py",
+            "is_slow = self._came < self.least * self._waited",
+            "is_slow = False",
+        ),
+    ),
+    _row(
+        "quotas",
+        "tests/test_quotas.py",
+        Change(
+            "quotas.py",
+            ".where(self._row_of(owner), *conditions)",
+            ".where(self._row_of(owner))",
+        ),
+    ),
+    _row(
+        "memory",
+        "tests/servers/test_memory.py",
+        Change("bodies.py", "BLOCK_SIZE = 256 * 2**10", "BLOCK_SIZE = 64 * 2**20"),
+    ),
+)
+
+
+if __name__ == "__main__":
+    sys.exit(command(BREAKS, __doc__, ALL))
