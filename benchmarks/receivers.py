@@ -130,28 +130,30 @@ def ours(
     worker_class: str = "gthread",
     checked: bool = True,
     fill: Callable[[Place], None] | None = None,
+    environment: Callable[[], dict[str, str]] = dict,
     **settings: object,
 ) -> Receiver:
     """flask_chunked under gunicorn, on SQLite and the local disk.
 
     :param checked: with the default MD5 of the whole file.
     :param fill: prepares the place before the start.
+    :param environment: more of it, known when the server is started.
     :param settings: keys of the configuration without ``CHUNKED_UPLOAD_``.
     """
 
     def build(place: Place) -> Command:
         told = {"DURABLE": durable, **settings}
-        environment = {
+        variables = {
             f"BENCH_CHUNKED_UPLOAD_{key}": str(value) for key, value in told.items()
         }
-        environment["BENCH_DIRECTORY"] = str(place.directory)
+        variables |= {"BENCH_DIRECTORY": str(place.directory), **environment()}
         if fill is not None:
             fill(place)
         options = ["--worker-class", worker_class]
         if worker_class == "gthread":
             options += ["--threads", str(threads)]
         argv = gunicorn("benchmarks.app:create_app()", place, workers, *options)
-        return Command(argv, environment)
+        return Command(argv, variables)
 
     prefix = "/uploads/" if checked else "/unchecked/"
     return Receiver(name, "", build, prefix, "instance", "*.done")
@@ -179,8 +181,13 @@ def _migrate(environment: dict[str, str]) -> None:
     )
 
 
-def tus_server() -> Receiver:
-    """@tus/server with its file store."""
+def tus_server(
+    environment: Callable[[], dict[str, str]] | None = None,
+) -> Receiver:
+    """@tus/server with its file store.
+
+    :param environment: tells of another store, known when the server is started.
+    """
 
     def build(place: Place) -> Command:
         packages = install.node_packages()
@@ -188,8 +195,11 @@ def tus_server() -> Receiver:
         store.mkdir()
         script = str(HERE / "tus_server.mjs")
         argv = ("node", script, str(place.port), str(store))
-        return Command(argv, {"BENCH_NODE": str(packages), "NODE_ENV": "production"})
+        variables = {"BENCH_NODE": str(packages), "NODE_ENV": "production"}
+        return Command(argv, variables | (environment or dict)())
 
+    if environment is not None:
+        return Receiver("@tus/s3-store", "tus-server", build, "/uploads", "", "")
     return Receiver("@tus/server", "tus-server", build, "/uploads", "store", "*")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_chunked import ChunkedUploadBlueprint, create_tables
 from flask_chunked.engine.records import Upload
 from flask_chunked.registration import Registration, registrations
+from tests.places import STORAGE, places, stored_objects
 
 
 def make_app(
@@ -31,8 +33,8 @@ def make_app(
     app.config.update(
         TESTING=True,
         SECRET_KEY="test",
-        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/app.db",
         CHUNKED_UPLOAD_ALLOW_ANONYMOUS=True,
+        **places(tmp_path),
     )
     app.config.update(config)
     db = db or SQLAlchemy()
@@ -69,7 +71,9 @@ def stop_clock(app: Flask, now: datetime, name: str = "uploads") -> None:
     engine.clock = engine._completer._clock = lambda: now
 
 
-def stored_files(tmp_path: Path) -> list[Path]:
-    """Every file below the instance directory that is not the database's."""
+def stored_files(tmp_path: Path) -> list[Any]:
+    """Every file below the instance directory, or every object in its stead."""
+    if os.environ.get(STORAGE) == "s3":
+        return stored_objects(tmp_path)
     root = tmp_path / "instance"
     return sorted(path for path in root.rglob("*") if path.is_file())

@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 from tests.apps import dispose, make_app
 from tests.figures import SEED
+from tests.places import CHOICES, close_servers, skip_elsewhere
 from tests.s3 import S3Server, seaweedfs
 
 AppFactory = Callable[..., Flask]
@@ -21,10 +22,14 @@ NewApp = Callable[..., Flask]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--seed``, for all tests that draw."""
+    """``--seed``, for all tests that draw; where apps keep what they keep."""
     parser.addoption(
         "--seed", type=int, help="repeat a run of the fault suite with its seed"
     )
+    for name, choices in CHOICES.items():
+        option = f"--{name.removeprefix('TEST_').lower()}"
+        known = f"where apps of tests keep it; default: {choices[0]}"
+        parser.addoption(option, dest=name, choices=choices, help=known)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,6 +39,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if seed is not None:
         os.environ[SEED] = str(seed)
         config.option.hypothesis_seed = str(seed)
+    for name in CHOICES:
+        if (chosen := config.getoption(name)) is not None:
+            os.environ[name] = chosen
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is about other places than the chosen ones."""
+    skip_elsewhere(item)
+
+
+def pytest_unconfigure() -> None:
+    """Servers that apps of tests wanted."""
+    close_servers()
 
 
 @pytest.fixture

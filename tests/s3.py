@@ -25,9 +25,9 @@ import pytest
 from flask import Flask
 
 from flask_chunked import ChunkedUploadBlueprint
+from flask_chunked.registration import registrations
 from flask_chunked.storage.base import StorageSettings
 from flask_chunked.storage.s3 import S3Storage
-from tests.apps import registered
 
 ACCESS, SECRET = "devkey", "devsecret"
 #: One for all tests: a new one costs the server much more than a new prefix.
@@ -160,7 +160,8 @@ def s3_blueprint(server: S3Server, **more: object) -> type[ChunkedUploadBlueprin
 
 def storage_of(app: Flask) -> S3Storage:
     """The storage of the app's one blueprint."""
-    storage = registered(app).storage
+    (here,) = registrations(app).values()
+    storage = here.storage
     assert isinstance(storage, S3Storage)
     return storage
 

@@ -161,6 +161,7 @@ def test_file_that_was_moved_away_has_no_content(
     assert told(client.get(done["file"])) == NOT_FOUND
 
 
+@pytest.mark.local_disk
 def test_bytes_that_were_lost_are_told(app: Flask, client: FlaskClient) -> None:
     done = finish(client)
     here = registered(app)

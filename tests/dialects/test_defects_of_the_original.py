@@ -287,6 +287,7 @@ def test_t25_delete_frees_the_bytes_and_may_be_repeated(
     assert (rows(app), stored_files(tmp_path)) == ([], [])
 
 
+@pytest.mark.local_disk
 def test_t27_no_path_is_shown_and_files_are_private(
     client: FlaskClient, tmp_path: Path
 ) -> None:

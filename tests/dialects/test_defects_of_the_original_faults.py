@@ -53,6 +53,7 @@ def test_t02_database_error_after_the_bytes_is_503_and_the_retry_succeeds(
     assert contents(tmp_path) == [(".done", DATA)]
 
 
+@pytest.mark.local_disk
 def test_t03_full_disk_is_507_and_the_retry_succeeds(
     client: FlaskClient, tmp_path: Path, raw: bool
 ) -> None:
@@ -75,6 +76,7 @@ def test_t03_full_disk_is_507_and_the_retry_succeeds(
     assert contents(tmp_path) == [(".done", DATA)]
 
 
+@pytest.mark.local_disk
 @pytest.mark.parametrize(
     "failing", ["pwrite", "fdatasync", "flock", "copy_file_range", "ftruncate"]
 )
@@ -97,6 +99,7 @@ def test_t35_no_descriptor_stays_open_after_an_error(
     resume(client, url)
 
 
+@pytest.mark.local_disk
 def test_t35_no_bytes_arrive_late(client: FlaskClient, tmp_path: Path) -> None:
     url = begin(client)
     with pytest.MonkeyPatch.context() as patch:
@@ -120,6 +123,7 @@ class _Failing:
         raise OSError(errno.EIO, "lost pages")
 
 
+@pytest.mark.local_disk
 def test_t34_raw_body_needs_no_form_and_is_written_once(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +153,8 @@ def test_t36_memory_storage_passes_the_same_exchange(app_factory: AppFactory) ->
     assert client.delete(url).status_code == 204
 
 
+@pytest.mark.local_disk
+@pytest.mark.sqlite
 @pytest.mark.parametrize("durable", [True, False])
 def test_t37_bytes_are_synced_before_the_offset_moves(
     app_factory: AppFactory,

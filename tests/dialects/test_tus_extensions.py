@@ -6,6 +6,7 @@ import base64
 import io
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -333,7 +334,7 @@ def test_rules_43_and_44_the_checksum_is_of_this_body_and_leaves_nothing(
     of_the_file = checksum("sha1", b"abcdef")
     assert tus.patch(url, 3, b"def", Upload_Checksum=of_the_file).status_code == 460
     root = tus_app.instance_path
-    sizes = [p.stat().st_size for p in stored_files_of(root)]
+    sizes = [len(p.read_bytes()) for p in stored_files_of(root)]
     assert sizes == [3]
     of_the_body = checksum("sha1", b"def")
     assert tus.patch(url, 3, b"def", Upload_Checksum=of_the_body).status_code == 204
@@ -525,5 +526,5 @@ def test_rule_64_a_post_without_the_version_is_of_the_other_dialect(tus: Tus) ->
     assert tus.client.put(BASE, headers=BYTES, data=b"abc").status_code == 405
 
 
-def stored_files_of(root: str) -> list[Path]:
-    return list(stored_files(Path(root).parent))
+def stored_files_of(root: str) -> list[Any]:
+    return stored_files(Path(root).parent)
