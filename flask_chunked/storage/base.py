@@ -269,7 +269,10 @@ class Storage(ABC):
         """The key of a new upload, made from its id and creation time (UTC) alone."""
 
     def new_state(self, length: int | None) -> State | None:
-        """The state of a new upload of this declared length (bytes)."""
+        """The state of a new upload of this declared length (bytes).
+
+        :raises StorageFull: no file of this length can be stored here.
+        """
         return None
 
     @abstractmethod

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import cast
 
+from ..exceptions import StorageFull
 from .base import State
 
 MIB = 2**20
@@ -52,9 +53,13 @@ class PartPlan:
         """Bytes of every part but the last, for a file of this length.
 
         Whole MiB where the preferred size does not do.
+
+        :raises StorageFull: no size does.
         """
         if length is None or length <= self.preferred * self.usable_parts:
             return self.preferred
+        if length > MAX_PART_SIZE * self.usable_parts:
+            raise StorageFull("The storage does not take files of this length")
         least = -(-length // self.usable_parts)
         return -(-least // MIB) * MIB
 

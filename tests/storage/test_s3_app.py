@@ -210,6 +210,19 @@ def test_tus_upload_in_pieces(app: Flask, tus: Tus) -> None:
     require_only(app, *rows(app))
 
 
+def test_length_that_the_store_cannot_take_is_refused_at_once(
+    app: Flask, tus: Tus
+) -> None:
+    created = tus.post(Upload_Length=str(2**60))
+    first = app.test_client().put(
+        "/uploads/", data=b"abc", headers={"Content-Range": f"bytes 0-2/{2**60}"}
+    )
+    for answer in (created, first):
+        assert answer.status_code == 507
+        assert "files of this length" in answer.text
+    assert rows(app) == []
+
+
 def test_length_that_comes_with_an_empty_request(app: Flask, tus: Tus) -> None:
     url = tus.post(Upload_Defer_Length="1").headers["Location"]
     assert tus.patch(url, 0, CONTENT[: 6 * MIB]).status_code == 204

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_chunked.exceptions import ConfigurationError
+from flask_chunked.exceptions import ConfigurationError, StorageFull
 from flask_chunked.storage.base import Blob, StorageSettings, StoredItem
 from flask_chunked.storage.s3 import S3Storage
 from flask_chunked.storage.s3_plan import MAX_PART_SIZE, MIB, PartPlan, UploadState
@@ -45,7 +45,7 @@ def test_parts_grow_where_the_file_needs_it(length: int | None, size: int) -> No
 @given(
     length=st.integers(0, 5 * 2**40),
     preferred=st.integers(5 * MIB, 64 * MIB),
-    max_parts=st.integers(1_100, 10_000),
+    max_parts=st.integers(1_150, 10_000),
 )
 def test_any_length_fits_with_a_tenth_to_spare(
     length: int, preferred: int, max_parts: int
@@ -54,6 +54,13 @@ def test_any_length_fits_with_a_tenth_to_spare(
     size = plan.part_size(length)
     assert preferred <= size <= MAX_PART_SIZE
     assert -(-length // size) <= max_parts - max_parts // 10
+
+
+def test_length_that_no_part_size_does_for_is_refused() -> None:
+    plan = PartPlan(8 * MIB, 10_000)
+    assert plan.part_size(9_000 * MAX_PART_SIZE) == MAX_PART_SIZE
+    with pytest.raises(StorageFull, match="files of this length"):
+        plan.part_size(9_000 * MAX_PART_SIZE + 1)
 
 
 @pytest.mark.parametrize(
