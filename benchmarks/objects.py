@@ -14,7 +14,7 @@ from benchmarks.large import SMALL, upload
 from benchmarks.measure import Case, Plan, Turn
 from benchmarks.options import Options
 from benchmarks.receivers import Receiver, ours, tus_server
-from benchmarks.seaweedfs import ACCESS, REGION, SECRET, Store
+from benchmarks.seaweedfs import REGION, Store
 
 #: Bytes of a part, for both.
 PART = 8 * MIB
@@ -66,8 +66,8 @@ def _options(store: Store, bucket: str) -> dict[str, object]:
     return {
         "bucket": store.bucket(bucket),
         "endpoint_url": store.endpoint,
-        "access_key": ACCESS,
-        "secret_key": SECRET,
+        "access_key": store.access,
+        "secret_key": store.secret,
         "region": REGION,
         "path_style": True,
         "part_size": PART,

