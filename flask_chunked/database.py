@@ -123,6 +123,12 @@ class Database:
 
     def _make_engine(self) -> Engine:
         theirs = self._app_engine()
+        if theirs.dialect.name not in ("sqlite", "postgresql"):
+            logger.warning(
+                "%s is not supported: where it compares without regard to case, Ann "
+                "is shown the uploads of ann (docs/deployment.rst, Databases)",
+                theirs.dialect.name,
+            )
         if theirs.dialect.driver == "psycopg":
             _watch_for_poolers(theirs)
         if theirs.dialect.name != "sqlite" or _is_in_memory(theirs):

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,24 +71,25 @@ def test_pragmas_are_on_our_connections_only(app_factory: AppFactory) -> None:
     assert theirs == SYNCHRONOUS["full"]
 
 
-def test_other_databases_keep_the_applications_engine(app: Flask) -> None:
+@pytest.mark.parametrize(("name", "warned"), [("postgresql", False), ("mysql", True)])
+def test_other_databases_keep_the_applications_engine(
+    app: Flask, caplog: pytest.LogCaptureFixture, name: str, warned: bool
+) -> None:
     here = registered(app)
     with app.app_context():
         theirs = here.db.engine
         here.database.dispose()
 
-        class Other:
-            name = "postgresql"
-            driver = "psycopg2"
-
         class Engine:
-            dialect = Other()
+            dialect = SimpleNamespace(name=name, driver="other")
             url = theirs.url
 
         here.database._app_engine = Engine  # type: ignore[method-assign,assignment]
         here.database._engine = None
-        assert isinstance(here.database.engine(), Engine)
+        with caplog.at_level(logging.WARNING):
+            assert isinstance(here.database.engine(), Engine)
         here.database._engine = None
+    assert ("mysql is not supported" in caplog.text) is warned
 
 
 def test_forked_worker_gets_connections_of_its_own(
