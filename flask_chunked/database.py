@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,9 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.sql.dml import UpdateBase
 
+from .driver import Driver, Outcome, Statement, is_refused
 from .exceptions import DatabaseUnavailable, MissingTableError
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class Database:
         self._wal = wal
         self._engine: Engine | None = None
         self._pid = 0
+        self._driver: Driver | None = None
         self._lock = threading.RLock()
         self._warned = False
 
@@ -78,6 +81,26 @@ class Database:
             self._raise_ours(error, failure)
             raise
 
+    def run(self, statement: Statement, values: Mapping[str, object]) -> Outcome:
+        """One statement that is kept for ever, as a transaction of its own.
+
+        :raises: as :meth:`transaction`.
+        """
+        driver = self._file_driver()
+        if driver is None:
+            with self.transaction() as connection:
+                result = connection.execute(statement, values)
+                rows = list(result) if result.returns_rows else []
+                return Outcome(rows, result.rowcount)
+        try:
+            return driver.run(statement, values)
+        except DBAPIError as error:
+            unanswered = isinstance(statement, UpdateBase) and not is_refused(error)
+            self._raise_ours(
+                error, CommitUnanswered if unanswered else DatabaseUnavailable
+            )
+            raise
+
     @contextmanager
     def answering(self) -> Iterator[None]:
         """Errors as in :meth:`transaction`, for what the application's session does."""
@@ -93,13 +116,21 @@ class Database:
         if self._engine is None or self._pid != os.getpid():
             with self._lock:
                 self._engine = self._make_engine()
+                self._driver = self._make_driver(self._engine)
                 self._pid = os.getpid()
         return self._engine
+
+    @property
+    def returns_changes(self) -> bool:
+        """Can an UPDATE tell the row that it changed?"""
+        return self.engine().dialect.update_returning
 
     def dispose(self) -> None:
         """Close pooled connections of an engine that is ours."""
         if self._engine is not None and self._engine is not self._app_engine():
             self._engine.dispose()
+        if self._driver is not None:
+            self._driver.close()
 
     def create_tables(self, tables: list[Table]) -> None:
         """Create what is missing; several processes may do it at once."""
@@ -148,6 +179,17 @@ class Database:
             cursor.close()
 
         return ours
+
+    def _make_driver(self, engine: Engine) -> Driver | None:
+        dialect = engine.dialect
+        if dialect.name != "sqlite" or _is_in_memory(engine):
+            return None
+        suits = dialect.driver == "pysqlite" and dialect.update_returning
+        return Driver(engine, self._lock) if suits else None
+
+    def _file_driver(self) -> Driver | None:
+        self.engine()
+        return self._driver
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:

@@ -11,7 +11,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, and_, false, func, not_, or_, select
+from sqlalchemy import (
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+)
 from sqlalchemy.sql import ColumnElement
 
 from .database import Database
@@ -59,8 +69,9 @@ class Queries:
 
     def get(self, upload_id: UUID) -> Upload | None:
         """The row, in whatever state."""
-        with self._database.transaction() as connection:
-            return self._select(connection, upload_id)
+        values = {"upload_id": upload_id}
+        rows = self._database.run(self._statements.select, values).rows
+        return self._rows.to_upload(rows[0]) if rows else None
 
     def waiting_finals(self, upload_id: UUID) -> Iterator[Upload]:
         """Open uploads whose concatenation names this one."""
@@ -104,13 +115,23 @@ class Queries:
 
     def find(self, query: Select[Any], upload_id: UUID) -> Upload | None:
         """The row, where the application's query lets the caller see it."""
-        c = self._table.c
-        statement = self._columns_of(query).where(
-            c.id == upload_id, c.status != Status.TERMINATING.value
-        )
+        statement = self.one_of(query)
         with self._database.transaction() as connection:
-            row = connection.execute(statement).first()
+            row = connection.execute(statement, {"upload_id": upload_id}).first()
         return None if row is None else self._rows.to_upload(row)
+
+    def one_of(self, query: Select[Any]) -> Select[Any]:
+        """A statement for one visible row of a query; its parameter: ``upload_id``."""
+        c = self._table.c
+        return self._columns_of(query).where(
+            c.id == bindparam("upload_id", type_=c.id.type),
+            c.status != Status.TERMINATING.value,
+        )
+
+    def find_by(self, statement: Select[Any], **values: object) -> Upload | None:
+        """The row that a statement of :meth:`one_of`, kept for ever, finds."""
+        rows = self._database.run(statement, values).rows
+        return self._rows.to_upload(rows[0]) if rows else None
 
     def page(self, query: Select[Any], page: Page) -> list[Upload]:
         """A page of the query's rows, oldest first."""

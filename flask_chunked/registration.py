@@ -6,9 +6,10 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from flask import Flask
-from sqlalchemy import BigInteger, Select, Table, false, inspect, or_
+from sqlalchemy import BigInteger, Select, Table, bindparam, false, inspect, or_
 
 from .config import Settings
 from .database import Database
@@ -72,6 +73,8 @@ class Registration:
         self.repository = SQLRepository(
             self.database, model, name, self.user_field, self.quotas, self.parts
         )
+        #: Is the owner unknown -> the statement that finds an upload of theirs.
+        self._finders: dict[bool, Select[Any]] = {}
         self.engine = Engine(
             blueprint=name,
             repository=self.repository,
@@ -150,6 +153,19 @@ class Registration:
         if wide or self.database.engine().dialect.name == "sqlite":
             return 2**63 - 1
         return 2**31 - 1
+
+    def find(self, owner: object, upload_id: UUID) -> Upload | None:
+        """The upload, where the application's query lets its owner see it."""
+        if self.blueprint.overrides("get_query"):
+            query = self.visible(self.blueprint.get_query(), owner, listing=False)
+            return self.repository.find(query, upload_id)
+        statement = self._finders.get(owner is None)
+        if statement is None:
+            known: Any = None if owner is None else bindparam("owner")
+            query = self.visible(self.blueprint.get_query(), known, listing=False)
+            statement = self.repository.one_of(query)
+            self._finders[owner is None] = statement
+        return self.repository.find_by(statement, upload_id=upload_id, owner=owner)
 
     def visible(
         self, query: Select[Any], owner: object, *, listing: bool

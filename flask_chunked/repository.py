@@ -1,7 +1,7 @@
 """Claims and compare-and-set on the rows of uploads.
 
-SQLAlchemy Core in short transactions; the ORM only for creation, so that the
-application's columns, events and validators work.
+SQLAlchemy Core in short transactions; the ORM for creations by models with columns,
+events or validators of their own, so that these work.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import (
-    Connection,
-    delete,
-)
+from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
@@ -60,7 +57,7 @@ class SQLRepository(Queries):
     def create(
         self, draft: Upload, fields: Mapping[str, object], quota: Quota | None = None
     ) -> Upload:
-        """Insert the draft's row through the ORM, in a session of ours."""
+        """Insert the draft's row; through the ORM where the model has a say."""
         created = self._insert(draft, fields, quota)
         if created is None:
             self._begin_to_count(draft.user)
@@ -73,13 +70,21 @@ class SQLRepository(Queries):
         self, draft: Upload, fields: Mapping[str, object], quota: Quota | None
     ) -> Upload | None:
         """The new row; ``None``: its owner is not counted yet."""
-        instance = self._rows.instance(draft, fields)
+        is_plain = self._rows.is_plain() and not fields
+        instance = None if is_plain else self._rows.instance(draft, fields)
         try:
+            if is_plain and quota is None:
+                self._database.run(self._statements.insert, self._rows.values(draft))
+                return draft
             with self._database.transaction() as connection:
                 if quota is not None and not self._counted.take(
                     connection, draft.user, quota
                 ):
                     return None
+                if is_plain:
+                    values = self._rows.values(draft)
+                    connection.execute(self._statements.insert, values)
+                    return draft
                 with Session(
                     connection, join_transaction_mode="create_savepoint"
                 ) as session:
@@ -131,9 +136,7 @@ class SQLRepository(Queries):
     def holds(self, upload_id: UUID, fence: int, offset: int) -> bool:
         """Still open, same fence, same offset?"""
         values = {"upload_id": upload_id, "its_fence": fence, "its_offset": offset}
-        with self._database.transaction() as connection:
-            found = connection.execute(self._statements.holds, values)
-            return found.first() is not None
+        return bool(self._database.run(self._statements.holds, values).rows)
 
     def advance(self, step: Step) -> bool:
         """Move the offset, with the storage's receipt, if nobody else did."""
@@ -149,12 +152,7 @@ class SQLRepository(Queries):
             "new_hash_state": step.hash_state,
         }
         try:
-            with self._database.transaction() as connection:
-                if connection.execute(self._statements.advance, values).rowcount != 1:
-                    return False
-                if step.parts and self._parts is not None:
-                    self._parts.add(connection, step.upload_id, step.parts)
-                return True
+            return self._advance(step, values)
         except CommitUnanswered:
             row = self.get(step.upload_id)
             # Nobody else has this fence. A state may be stored without a move.
@@ -162,6 +160,16 @@ class SQLRepository(Queries):
                 raise
             if row.storage_state != step.state:
                 raise
+            return True
+
+    def _advance(self, step: Step, values: Mapping[str, object]) -> bool:
+        statement = self._statements.advance
+        if not step.parts or self._parts is None:
+            return self._database.run(statement, values).count == 1
+        with self._database.transaction() as connection:
+            if connection.execute(statement, values).rowcount != 1:
+                return False
+            self._parts.add(connection, step.upload_id, step.parts)
             return True
 
     def parts(self, upload_id: UUID) -> list[Part]:
@@ -234,8 +242,10 @@ class SQLRepository(Queries):
 
     def remove(self, upload_id: UUID) -> None:
         """Delete the row."""
-        statement = delete(self._table).where(self._table.c.id == upload_id)
-        self._repeatable(lambda connection: connection.execute(statement))
+        values = {"upload_id": upload_id}
+        self._repeatable(
+            lambda: self._database.run(self._statements.remove, values).count
+        )
 
     def claim_delivery(
         self, upload_id: UUID, at: datetime, stale: datetime
@@ -280,8 +290,11 @@ class SQLRepository(Queries):
         self, upload_id: UUID, happening: Event, **values: object
     ) -> Upload | None:
         """A transition behind which an upload counts no more for its owner."""
-        statement = self._statements.transitions[happening]
         try:
+            if self._parts is None and self._quotas is None:
+                ends = self._statements.ends[happening]
+                return self._alone(upload_id, ends, values)
+            statement = self._statements.transitions[happening]
             with self._database.transaction() as connection:
                 row = self._change(connection, upload_id, statement, values)
                 if row is not None and self._parts is not None:
@@ -311,18 +324,25 @@ class SQLRepository(Queries):
         self, upload_id: UUID, statement: Any, values: Mapping[str, object]
     ) -> Upload | None:
         # They may: a fence is bumped once more, a delivery stays pending.
-        return self._repeatable(
-            lambda connection: self._change(connection, upload_id, statement, values)
-        )
+        return self._repeatable(lambda: self._alone(upload_id, statement, values))
 
-    def _repeatable(self, act: Callable[[Connection], Result]) -> Result:
+    def _repeatable(self, act: Callable[[], Result]) -> Result:
         """A transaction that may happen twice, where nobody tells if it did once."""
         try:
-            with self._database.transaction() as connection:
-                return act(connection)
+            return act()
         except CommitUnanswered:
+            return act()
+
+    def _alone(
+        self, upload_id: UUID, statement: Any, values: Mapping[str, object]
+    ) -> Upload | None:
+        """:meth:`_change` in a transaction of its own."""
+        if not self._database.returns_changes:
             with self._database.transaction() as connection:
-                return act(connection)
+                return self._change(connection, upload_id, statement, values)
+        statement = self._statements.returning(statement)
+        rows = self._database.run(statement, {"upload_id": upload_id, **values}).rows
+        return self._rows.to_upload(rows[0]) if rows else None
 
     def _change(
         self,
@@ -332,7 +352,7 @@ class SQLRepository(Queries):
         values: Mapping[str, object],
     ) -> Upload | None:
         values = {"upload_id": upload_id, **values}
-        if connection.dialect.update_returning:
+        if self._database.returns_changes:
             changed = connection.execute(
                 self._statements.returning(statement), values
             ).first()

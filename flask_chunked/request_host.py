@@ -117,10 +117,7 @@ class RequestHost:
         owner = self.owner()
         if upload_id is None:
             raise UnknownUpload()
-        query = self.registration.visible(
-            self.registration.blueprint.get_query(), owner, listing=False
-        )
-        found = self.registration.repository.find(query, upload_id)
+        found = self.registration.find(owner, upload_id)
         if found is None:
             raise UnknownUpload()
         return found

@@ -2,17 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Table, inspect
+from sqlalchemy import Table, inspect
 from sqlalchemy.exc import StatementError
+from sqlalchemy.orm import Session
 
 from .engine.records import Upload
 from .engine.states import Status
 from .exceptions import ChunkedUploadError, InvalidFields, OwnerRequired
 from .models import CORE_COLUMNS
+
+_STORED = tuple(sorted(CORE_COLUMNS - {"user"}))
+
+#: What an application may listen to where the ORM inserts.
+_MAPPER_EVENTS = ("before_insert", "after_insert")
+_SESSION_EVENTS = (
+    *("before_attach", "after_attach", "transient_to_pending"),
+    *("before_flush", "after_flush", "after_flush_postexec", "pending_to_persistent"),
+    *("after_begin", "before_commit", "after_commit"),
+)
+
+
+class Plainness:
+    """Does a model leave nothing to do for the ORM when a row is inserted?
+
+    Its class is looked at once. Who listens is asked anew: that may come at any time.
+
+    :param is_bare: it has no columns but the mixin's.
+    """
+
+    def __init__(self, model: type[Any], is_bare: bool) -> None:
+        mapper = inspect(model)
+        manager: Any = mapper.class_manager
+        constructor = getattr(manager.original_init, "__module__", "")
+        self._is_bare = (
+            is_bare
+            and not mapper.validators
+            and mapper.inherits is None
+            and mapper.polymorphic_on is None
+            and mapper.version_id_col is None
+            and not any("__setattr__" in vars(base) for base in model.__mro__[:-1])
+            and constructor.startswith("sqlalchemy.")
+        )
+        # One listener of new instances is SQLAlchemy's own.
+        self._instances = manager.dispatch
+        self._listened: list[tuple[Any, tuple[str, ...]]] = [
+            (mapper.dispatch, _MAPPER_EVENTS),
+            (Session().dispatch, _SESSION_EVENTS),
+            *((getattr(model, name).dispatch, ("set",)) for name in _STORED),
+        ]
+
+    def holds(self) -> bool:
+        """By what is listened to now."""
+        return (
+            self._is_bare
+            and len(self._instances.init) == 1
+            and not any(
+                getattr(dispatch, name)
+                for dispatch, names in self._listened
+                for name in names
+            )
+        )
 
 
 class RowMapper:
@@ -24,6 +76,7 @@ class RowMapper:
     def __init__(self, model: type[Any], user_field: str) -> None:
         self.model = model
         self.table: Table = model.__table__
+        self._names = [column.name for column in self.table.c]
         self._user_field = user_field
         columns = {
             attribute.key: attribute.columns[0].name
@@ -36,6 +89,8 @@ class RowMapper:
             for name, column in columns.items()
             if name not in CORE_COLUMNS and name != user_field
         }
+
+        self._plainness = Plainness(model, not self._own_columns)
 
     def refusal(
         self, error: StatementError | OverflowError
@@ -55,12 +110,7 @@ class RowMapper:
         :param own: values of the application's own columns.
         :raises InvalidFields: a validator of the model refuses a value.
         """
-        values = {
-            field.name: getattr(draft, field.name)
-            for field in fields(Upload)
-            if field.name not in ("user", "extra")
-        }
-        values["status"] = draft.status.value
+        values = self._core_values(draft)
         values[self._user_field] = draft.user
         values.update(own)
         instance = self.model()
@@ -77,11 +127,26 @@ class RowMapper:
             raise InvalidFields(errors)
         return instance
 
-    def to_upload(self, row: Row[Any]) -> Upload:
-        """The snapshot of a row with all columns of the table."""
-        values = dict(row._mapping)
-        owner = values.get(self.user_column)
-        core = {name: values[name] for name in CORE_COLUMNS if name != "user"}
+    def values(self, draft: Upload) -> dict[str, object]:
+        """Column -> value of a new row, for a model that :meth:`is_plain`."""
+        values: dict[str, object] = dict.fromkeys(self._names)
+        values.update(self._core_values(draft))
+        values[self.user_column] = draft.user
+        return values
+
+    def is_plain(self) -> bool:
+        """Would the ORM do nothing but write the columns of the mixin?"""
+        return self._plainness.holds()
+
+    def _core_values(self, draft: Upload) -> dict[str, Any]:
+        values = {name: getattr(draft, name) for name in _STORED}
+        values["status"] = draft.status.value
+        return values
+
+    def to_upload(self, row: Sequence[Any]) -> Upload:
+        """The snapshot of a row with all columns of the table, in their order."""
+        values = dict(zip(self._names, row, strict=True))
+        core = {name: values[name] for name in _STORED}
         core["status"] = Status(core["status"])
         extra = {name: values[column] for name, column in self._own_columns.items()}
-        return Upload(user=owner, extra=extra, **core)
+        return Upload(user=values[self.user_column], extra=extra, **core)

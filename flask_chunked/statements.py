@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Table, bindparam, or_, select, update
+from sqlalchemy import Table, bindparam, delete, insert, or_, select, update
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.dml import Update
 
@@ -33,6 +33,7 @@ class Statements:
         new_offset = bindparam("new_offset", type_=c.offset.type)
         within = or_(c.length.is_(None), c.length >= new_offset)
         self.select = select(*c).where(self._id)
+        self.insert = insert(table)
         self.holds = select(c.fence).where(
             self._id, its_fence, its_offset, self._is_open
         )
@@ -50,6 +51,7 @@ class Statements:
             c.offset <= bindparam("new_length", type_=c.length.type),
         )
         self.reserve = self._set("reserved")
+        self.remove = delete(table).where(self._id)
         self.forget_file = self._set().values(storage_key=None, storage_state=None)
         self.mark_delivered = self._set("delivered_at")
         self.claim_delivery = (
@@ -95,6 +97,11 @@ class Statements:
             Event.TERMINATE: self._move(Event.TERMINATE),
             Event.EXPIRE: self._move(Event.EXPIRE, old),
         }
+        #: Those behind which an upload counts no more, where nobody is counted.
+        self.ends = {
+            happening: self.transitions[happening].values(reserved=None)
+            for happening in (Event.COMPLETE, Event.TERMINATE, Event.EXPIRE)
+        }
 
     def returning(self, statement: Update) -> Any:
         """The statement with the changed row as its result."""
@@ -123,7 +130,9 @@ class Statements:
         statement = self._set(*columns).values(status=target(happening).value)
         if bump:
             statement = statement.values(fence=c.fence + 1)
-        return statement.where(c.status.in_(values_of(sources(happening))), *conditions)
+        # No list: the text of a statement that has one is made for each execution.
+        allowed = [c.status == status.value for status in sources(happening)]
+        return statement.where(or_(*allowed), *conditions)
 
 
 def values_of(statuses: tuple[Status, ...]) -> list[str]:

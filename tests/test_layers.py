@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "models",
         "rows",
+        "driver",
         "database",
         "statements",
         "queries",

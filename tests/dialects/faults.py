@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from tests.apps import registered
+from tests.statements import before_each
 
 REPOSITORY = [
     "create",
@@ -116,17 +116,13 @@ def every_crash(app: Flask, request: Callable[[], object]) -> Iterator[str]:
 @contextmanager
 def database_failing(app: Flask, words: str) -> Iterator[None]:
     """In the block, statements that begin with these words find no database."""
-    engine = registered(app).database.engine()
 
-    def fail(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+    def fail(statement: str) -> None:
         if " ".join(statement.split()).startswith(words):
             raise OperationalError(statement, None, Exception("server is gone"))
 
-    event.listen(engine, "before_cursor_execute", fail)
-    try:
+    with before_each(registered(app).database, fail):
         yield
-    finally:
-        event.remove(engine, "before_cursor_execute", fail)
 
 
 def open_files() -> int:

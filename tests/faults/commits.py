@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import event
+
+from flask_chunked.database import Database
+from flask_chunked.driver import Outcome
+from tests.statements import around_single
 
 #: Told the number of a commit; what becomes of it: "" (nothing), "after", "before".
 Choose = Callable[[int], str]
@@ -34,6 +38,18 @@ class Commits:
     def look(self, *arguments: object) -> None:
         """Listen to ``before_cursor_execute``."""
         self._wrote |= not str(arguments[2]).startswith(("SELECT", "SAVEPOINT"))
+
+    def answer_single(self, text: str, execute: Callable[[], Outcome]) -> Outcome:
+        """Stand around statements that commit themselves."""
+        if text.startswith("SELECT"):
+            return execute()
+        fate = self._choose(self.count)
+        self.count += 1
+        outcome = None if fate == BEFORE else execute()
+        if outcome is None or fate != NOTHING:
+            self.lost += 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return outcome
 
     def answer(self, real: Callable[[Any], None], connection: Any) -> None:
         """Stand for the dialect's ``do_commit``."""
@@ -63,15 +79,17 @@ def _lost(connection: Any) -> Exception:
 
 
 @contextmanager
-def lossy(engine: Engine, choose: Choose) -> Iterator[Commits]:
-    """Lose replies of this engine's commits for the length of the block."""
+def lossy(database: Database, choose: Choose) -> Iterator[Commits]:
+    """Lose replies to this database's commits for the length of the block."""
     commits = Commits(choose)
+    engine = database.engine()
     dialect: Any = engine.dialect
     real = dialect.do_commit
     dialect.do_commit = lambda connection: commits.answer(real, connection)
     event.listen(engine, "before_cursor_execute", commits.look)
     try:
-        yield commits
+        with around_single(database, commits.answer_single):
+            yield commits
     finally:
         event.remove(engine, "before_cursor_execute", commits.look)
         del dialect.do_commit

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL
 from werkzeug.test import TestResponse
 
 from flask_chunked.engine.records import Cutoff, NewUpload, Upload
@@ -126,10 +126,6 @@ def _prepared(ground: Ground, case: Case) -> Upload:
     return _now(ground, upload)
 
 
-def _engine(ground: Ground) -> Engine:
-    return ground.here.database.engine()
-
-
 def _only(number: int, fate: str) -> Choose:
     return lambda commit: fate if commit == number else NOTHING
 
@@ -137,12 +133,12 @@ def _only(number: int, fate: str) -> Choose:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_write_that_happened_is_found_in_the_row(ground: Ground, case: Case) -> None:
     upload = _prepared(ground, case)
-    with lossy(_engine(ground), lambda _: NOTHING) as commits:
+    with lossy(ground.here.database, lambda _: NOTHING) as commits:
         assert case.write(ground, upload)
     assert commits.count
     for lost in range(commits.count):
         upload = _prepared(ground, case)
-        with lossy(_engine(ground), _only(lost, AFTER)):
+        with lossy(ground.here.database, _only(lost, AFTER)):
             assert case.write(ground, upload), f"reply {lost} of {commits.count}"
 
 
@@ -152,7 +148,7 @@ def test_write_that_did_not_happen_leaves_nothing_behind(
 ) -> None:
     for lost in range(1_000):
         upload = _prepared(ground, case)
-        with lossy(_engine(ground), _only(lost, BEFORE)) as commits:
+        with lossy(ground.here.database, _only(lost, BEFORE)) as commits:
             try:
                 assert case.write(ground, upload)
             except DatabaseUnavailable:
@@ -182,7 +178,10 @@ def test_completion_of_another_request_is_not_taken_for_ours(
         return get(upload_id)
 
     monkeypatch.setattr(repository, "get", get_later)
-    with lossy(_engine(ground), _only(0, BEFORE)), pytest.raises(DatabaseUnavailable):
+    with (
+        lossy(ground.here.database, _only(0, BEFORE)),
+        pytest.raises(DatabaseUnavailable),
+    ):
         repository.complete(upload.id, None, ours, now)
     row = get(upload.id)
     assert row is not None
@@ -268,7 +267,7 @@ def play(ground: Ground, replies: int) -> None:
 
     client = Client(ground, chance)
     known: list[Known] = []
-    with lossy(_engine(ground), choose) as commits:
+    with lossy(ground.here.database, choose) as commits:
         while commits.lost < replies:
             known.append(client.upload(ground))
     print(f"{commits.lost} of {commits.count} lost; {dict(client.answers)}")

@@ -1,0 +1,168 @@
+"""Single statements straight on SQLite's driver, each a transaction of its own.
+
+SQLAlchemy compiles a statement once and converts its values; its connections and
+results cost ten times what SQLite does. In autocommit SQLite's lock is held in C only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Dialect, Engine, Select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.dml import UpdateBase
+
+#: A statement that is kept for ever, so that it is compiled once.
+Statement = Select[Any] | UpdateBase
+Convert = Callable[[Any], Any]
+
+#: Connections that are kept open while nobody needs them.
+IDLE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a statement gave.
+
+    :param rows: in the order of the statement's columns.
+    :param count: rows that it changed.
+    """
+
+    rows: list[Any]
+    count: int
+
+
+class Prepared:
+    """A statement as text, with what its values and its rows go through."""
+
+    def __init__(self, statement: Statement, dialect: Dialect) -> None:
+        #: Kept alive, for its id is the key to this.
+        self.statement = statement
+        self.writes = isinstance(statement, UpdateBase)
+        compiled: Any = statement.compile(dialect=dialect)
+        self.text = str(compiled)
+        self._values = [
+            _Value(compiled.binds[name], dialect) for name in compiled.positiontup
+        ]
+        converters = [
+            column.type.dialect_impl(dialect).result_processor(dialect, None)
+            for column in statement.exported_columns
+        ]
+        self._converters = [
+            (number, convert)
+            for number, convert in enumerate(converters)
+            if convert is not None
+        ]
+
+    def arguments(self, values: Mapping[str, object]) -> list[Any]:
+        """The driver's arguments for these values."""
+        return [value.of(values) for value in self._values]
+
+    def convert(self, row: tuple[Any, ...]) -> list[Any]:
+        """A row of the driver's, as SQLAlchemy would give it."""
+        converted = list(row)
+        for number, convert in self._converters:
+            if converted[number] is not None:
+                converted[number] = convert(converted[number])
+        return converted
+
+
+class _Value:
+    """One question mark of a statement: a named value, or a constant."""
+
+    def __init__(self, bind: Any, dialect: Dialect) -> None:
+        if bind.expanding:
+            raise ValueError("a list of values makes another text each time")
+        self._name = bind.key
+        self._convert: Convert | None = bind.type.dialect_impl(dialect).bind_processor(
+            dialect
+        )
+        self._is_constant = not bind.required
+        self._constant = self._converted(bind.value) if self._is_constant else None
+
+    def of(self, values: Mapping[str, object]) -> Any:
+        if self._is_constant:
+            return self._constant
+        return self._converted(values[self._name])
+
+    def _converted(self, value: object) -> Any:
+        return value if self._convert is None else self._convert(value)
+
+
+class Driver:
+    """Connections of the driver to one SQLite file; for one process.
+
+    :param engine: makes the connections, its pragmas included.
+    :param queue: writers queue here: fairer than SQLite's busy loop.
+    """
+
+    def __init__(self, engine: Engine, queue: threading.RLock) -> None:
+        self._engine = engine
+        self._queue = queue
+        self._idle: list[sqlite3.Connection] = []
+        self._prepared: dict[int, Prepared] = {}
+
+    def run(self, statement: Statement, values: Mapping[str, object]) -> Outcome:
+        """Execute and commit.
+
+        :raises sqlalchemy.exc.DBAPIError: what the driver raised, wrapped as usual.
+        """
+        prepared = self._prepared.get(id(statement))
+        if prepared is None:
+            prepared = Prepared(statement, self._engine.dialect)
+            self._prepared[id(statement)] = prepared
+        try:
+            with self._queue if prepared.writes else nullcontext():
+                return self.execute(prepared, values)
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(
+                prepared.text, None, error, sqlite3.Error
+            ) from error
+
+    def execute(self, prepared: Prepared, values: Mapping[str, object]) -> Outcome:
+        """The same, with the driver's own errors."""
+        arguments = prepared.arguments(values)
+        with self._connection() as connection:
+            cursor = connection.execute(prepared.text, arguments)
+            rows = cursor.fetchall()
+        return Outcome([prepared.convert(row) for row in rows], cursor.rowcount)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """An idle connection, or a new one; not kept after an error."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if len(self._idle) < IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        pooled = self._engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        connection.isolation_level = None
+        return connection  # type: ignore[no-any-return]
+
+
+def is_refused(error: DBAPIError) -> bool:
+    """Did SQLite say that it did nothing, so that nobody has to look?"""
+    text = str(error.orig).lower()
+    return any(words in text for words in ("locked", "no such", "readonly", "to open"))

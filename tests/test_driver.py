@@ -1,0 +1,330 @@
+"""Single statements on SQLite's driver say and do what SQLAlchemy's would."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import delete, event, select
+from sqlalchemy.orm import Mapped, Session, mapped_column, validates
+
+from flask_chunked import ChunkedUploadMixin
+from flask_chunked import database as database_module
+from flask_chunked import driver as driver_module
+from flask_chunked.database import CommitUnanswered
+from flask_chunked.driver import Outcome, Prepared
+from flask_chunked.engine.records import NewUpload, Upload
+from flask_chunked.engine.states import Status
+from flask_chunked.exceptions import DatabaseUnavailable, MissingTableError
+from flask_chunked.rows import RowMapper
+
+from .apps import registered
+from .statements import around_single, driver_of
+
+LATE = datetime(2026, 7, 1, 12, 0, 0, 123456, timezone(timedelta(hours=2)))
+
+#: A row in which no column has its default.
+FULL = Upload(
+    id=uuid4(),
+    blueprint="uploads",
+    user="ada",
+    filename="sn\u00f6w.bin",
+    offset=3,
+    length=2**40,
+    status=Status.COMPLETING,
+    fence=7,
+    created_at=LATE,
+    last_activity_at=LATE,
+    dialect="tus",
+    last_start=1,
+    last_digest="ab" * 32,
+    completed_at=LATE,
+    storage_key="2026/07/01/x",
+    partial=True,
+    concat="partial",
+    raw_metadata="filename eA==",
+    content_type="text/plain",
+    hash_name="md5",
+    hash_state=b"\x00\xff",
+    digest="md5:00",
+    event_id=uuid4(),
+    delivered_at=LATE,
+    delivery_started_at=LATE,
+    attempts=2,
+    storage_state={"parts": [1, None, "\u00fc"]},
+    reserved=5,
+)
+BARE = Upload(
+    id=uuid4(),
+    blueprint="uploads",
+    user=None,
+    filename="upload",
+    offset=0,
+    length=None,
+    status=Status.UPLOADING,
+    fence=0,
+    created_at=LATE,
+    last_activity_at=LATE,
+    dialect="",
+)
+
+
+@pytest.mark.parametrize("draft", [FULL, BARE], ids=["every column", "few columns"])
+def test_rows_are_what_the_orm_would_write_and_read(app: Flask, draft: Upload) -> None:
+    here = registered(app)
+    rows = here.repository._rows
+    with app.app_context():
+        assert rows.is_plain()
+        here.repository.create(draft, {})
+        twin = replace(draft, id=uuid4())
+        with Session(here.database.engine()) as session:
+            session.add(rows.instance(twin, {}))
+            session.commit()
+        table = here.table
+        with here.database.transaction() as connection:
+            written = connection.exec_driver_sql(f"SELECT * FROM {table.name}").all()
+            by_sqlalchemy = connection.execute(
+                select(*table.c).where(table.c.id == draft.id)
+            ).one()
+        assert written[0][1:] == written[1][1:]
+        assert rows.to_upload(by_sqlalchemy) == draft
+        assert here.repository.get(draft.id) == draft
+
+
+def test_single_statements_go_past_sqlalchemys_connections(app: Flask) -> None:
+    here = registered(app)
+    seen: list[str] = []
+
+    def note(text: str, execute: Callable[[], Outcome]) -> Outcome:
+        seen.append(text.split()[0])
+        return execute()
+
+    with app.app_context(), around_single(here.database, note):
+        upload = here.engine.create(NewUpload("ada", "a", 1, dialect="tus"))
+        here.repository.take_over(upload.id)
+        here.repository.remove(upload.id)
+    assert seen == ["INSERT", "UPDATE", "DELETE"]
+
+
+def test_list_of_values_is_refused(app: Flask) -> None:
+    here = registered(app)
+    with app.app_context():
+        statement = delete(here.table).where(here.table.c.status.in_(["complete"]))
+        with pytest.raises(ValueError, match="list"):
+            here.database.run(statement, {})
+
+
+# -- failures --------------------------------------------------------------------------
+
+
+def test_missing_table_is_named(tmp_path: Path, app: Flask) -> None:
+    here = registered(app)
+    with app.app_context():
+        here.table.drop(here.database.engine())
+        with pytest.raises(MissingTableError):
+            here.repository.get(uuid4())
+        with pytest.raises(MissingTableError):
+            here.repository.create(BARE, {})
+
+
+def test_locked_database_did_nothing(
+    app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.05)
+    here = registered(app)
+    other = sqlite3.connect(tmp_path / "app.db", isolation_level=None)
+    with app.app_context():
+        # Made by the fixture with the usual time-out.
+        here.database.dispose()
+        here.database._engine = None
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseUnavailable) as caught:
+            here.repository.create(BARE, {})
+        other.execute("ROLLBACK")
+        assert type(caught.value) is DatabaseUnavailable
+        here.repository.create(BARE, {})
+    other.close()
+
+
+def test_any_other_error_of_a_write_leaves_open_whether_it_happened(app: Flask) -> None:
+    here = registered(app)
+
+    def fail(_text: str, _execute: Callable[[], Outcome]) -> Outcome:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with app.app_context(), around_single(here.database, fail):
+        with pytest.raises(CommitUnanswered):
+            here.database.run(here.repository._statements.remove, {"upload_id": None})
+        with pytest.raises(DatabaseUnavailable) as caught:
+            here.repository.get(uuid4())
+    assert type(caught.value) is DatabaseUnavailable
+
+
+def test_connection_is_not_used_again_after_an_error(app: Flask) -> None:
+    here = registered(app)
+    driver = driver_of(here.database)
+    assert driver is not None
+    with app.app_context():
+        here.repository.get(uuid4())
+        (connection,) = driver._idle
+        with pytest.raises(ValueError), driver._connection() as taken:
+            assert taken is connection
+            raise ValueError
+        assert driver._idle == []
+        with pytest.raises(sqlite3.ProgrammingError):
+            connection.execute("SELECT 1")
+
+
+def test_few_idle_connections_are_kept(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "IDLE", 1)
+    driver = driver_of(registered(app).database)
+    assert driver is not None
+    with app.app_context(), driver._connection(), driver._connection():
+        pass
+    assert len(driver._idle) == 1
+
+
+def test_forked_process_has_connections_of_its_own(app: Flask) -> None:
+    here = registered(app)
+    with app.app_context():
+        here.repository.get(uuid4())
+        driver = driver_of(here.database)
+        child = os.fork()
+        if not child:
+            mine = driver_of(here.database)
+            os._exit(0 if mine is not driver and mine and not mine._idle else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# -- when the ORM inserts --------------------------------------------------------------
+
+
+def _column(db: SQLAlchemy) -> type[Any]:
+    class Titled(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        title: Mapped[str | None] = mapped_column()
+
+    return Titled
+
+
+def _validator(db: SQLAlchemy) -> type[Any]:
+    class Validated(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        @validates("filename")
+        def short(self, _key: str, value: str) -> str:
+            return value[:5]
+
+    return Validated
+
+
+def _constructor(db: SQLAlchemy) -> type[Any]:
+    class Constructed(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__(attempts=3)
+
+    return Constructed
+
+
+def _setter(db: SQLAlchemy) -> type[Any]:
+    class Set(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+
+    return Set
+
+
+def _bare(db: SQLAlchemy) -> type[Any]:
+    class Bare(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        pass
+
+    return Bare
+
+
+@pytest.mark.parametrize(
+    ("make", "plain"),
+    [
+        (_bare, True),
+        (_column, False),
+        (_validator, False),
+        (_constructor, False),
+        (_setter, False),
+    ],
+    ids=["mixin alone", "column", "validator", "constructor", "__setattr__"],
+)
+def test_model_with_a_say_is_inserted_by_the_orm(
+    make: Callable[[SQLAlchemy], type[Any]], plain: bool
+) -> None:
+    db = SQLAlchemy()
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    db.init_app(app)
+    assert RowMapper(make(db), "user").is_plain() is plain
+
+
+def _listen_to_mapper(model: type[Any], listener: Callable[..., None]) -> Any:
+    return model, "before_insert", listener
+
+
+def _listen_to_attribute(model: type[Any], listener: Callable[..., None]) -> Any:
+    return model.filename, "set", listener
+
+
+def _listen_to_instances(model: type[Any], listener: Callable[..., None]) -> Any:
+    return model, "init", listener
+
+
+def _listen_to_sessions(model: type[Any], listener: Callable[..., None]) -> Any:
+    return Session, "before_flush", listener
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        _listen_to_mapper,
+        _listen_to_attribute,
+        _listen_to_instances,
+        _listen_to_sessions,
+    ],
+    ids=["before_insert", "set", "init", "before_flush"],
+)
+def test_listener_that_comes_late_is_called(
+    tmp_path: Path, app_factory: Callable[..., Flask], listen: Callable[..., Any]
+) -> None:
+    app = app_factory()
+    here = registered(app)
+    called: list[object] = []
+
+    def listener(*arguments: object, **_: object) -> None:
+        called.append(arguments)
+
+    new = NewUpload("ada", "a", 1, dialect="tus")
+    with app.app_context():
+        here.engine.create(new)
+        assert not called
+        where = listen(here.model, listener)
+        event.listen(*where)
+        try:
+            made = here.engine.create(new)
+        finally:
+            event.remove(*where)
+        assert called
+        assert here.repository.get(made.id) == made
+
+
+def test_prepared_text_has_no_names(app: Flask) -> None:
+    here = registered(app)
+    with app.app_context():
+        prepared = Prepared(
+            here.repository._statements.select, here.database.engine().dialect
+        )
+    assert prepared.text.count("?") == 1
+    assert not prepared.writes
