@@ -157,6 +157,15 @@ class BodyReader:
         if self._failure is not None:
             raise self._failure
 
+    def linger(self, seconds: float) -> bool:
+        """Wait a little; see the engine's ``Reader`` port."""
+        if self._failure is not None:
+            raise self._failure
+        began = time.monotonic()
+        came = self._source.wait(min(seconds, self._timeout))
+        self._note_pace(began, 0)
+        return came
+
     def read_into(self, view: memoryview) -> int:
         """Fill some of a view, waiting for the client; 0 is the end of the body.
 

@@ -132,6 +132,21 @@ def test_silence_hands_over_what_is_there() -> None:
     assert bytes(reader.read()) == b"56789"
 
 
+def test_lingering_tells_whether_the_client_went_on_and_gives_nobody_up() -> None:
+    reader = BodyReader(Told(b"01234", None, None, b"56789"), 10, 1)
+    assert bytes(reader.read()) == b"01234"
+    assert not reader.linger(0.5)
+    assert reader.linger(0.5)
+    assert bytes(reader.read()) == b"56789"
+
+
+def test_lingering_is_over_when_the_client_is_lost() -> None:
+    reader = BodyReader(Told(ConnectionResetError()), 10, 1)
+    for ask in (reader.read, lambda: reader.linger(1)):
+        with pytest.raises(BodyInterrupted):
+            ask()
+
+
 def test_a_client_below_the_least_rate_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -117,7 +117,7 @@ class Intake:
         while not reader.ended:
             block = reader.read()
             if not block:
-                if not reader.ended:
+                if not reader.ended and not self._lingered(reader):
                     self._commit_pending()
                     reader.wait()
                 continue
@@ -129,6 +129,14 @@ class Intake:
                     self._commit()
             if due:
                 self._commit_pending()
+
+    def _lingered(self, reader: Reader) -> bool:
+        """Did the client go on before a commit was due, where commits are dear?"""
+        pending = self._appender.position > self.committed
+        if not pending or not self._appender.lingers:
+            return False
+        left = self._committed_at + COMMIT_SECONDS - time.monotonic()
+        return left > 0 and reader.linger(left)
 
     def _take_section(
         self, block: memoryview, reader: Reader, stop: int | None

@@ -145,6 +145,12 @@ class Reader(Protocol):
         :raises BodyInterrupted: the client is gone.
         """
 
+    def linger(self, seconds: float) -> bool:
+        """Wait for the client, but no longer than this.
+
+        :return: did it go on?
+        """
+
     def interrupt(self) -> None:
         """Called from another thread: stop waiting, the body ends here."""
 

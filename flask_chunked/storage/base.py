@@ -177,9 +177,12 @@ class Appender(ABC):
     :ivar position: where the next byte goes; starts at the blob's size.
     :cvar drains_pipes: can it :meth:`write_from` a pipe, so that bytes need not pass
         through the process?
+    :cvar lingers: does a commit cost so much that a silent client gets until the next
+        one is due to go on?
     """
 
     drains_pipes: bool = False
+    lingers: bool = False
     position: int
 
     def bind(self, save: Callable[[State], None]) -> None:

@@ -28,6 +28,9 @@ class S3Appender(Appender):
     new name each time, so that the one that the row names is never touched.
     """
 
+    # Each commit sends the tail again.
+    lingers = True
+
     def __init__(self, storage: S3Storage, blob: Blob) -> None:
         self.position = blob.size
         self._storage = storage

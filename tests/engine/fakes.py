@@ -290,6 +290,8 @@ class ScriptedReader:
 
     :ivar pours: can its bytes go through a pipe?
     :ivar interrupts: how often it was told to stop; the script goes on.
+    :ivar goes_on: does silence end while somebody lingers?
+    :ivar lingered: seconds that were offered.
     """
 
     def __init__(
@@ -299,6 +301,8 @@ class ScriptedReader:
         self.waited = 0
         self.interrupts = 0
         self.pours = False
+        self.goes_on = True
+        self.lingered: list[float] = []
 
     @property
     def ended(self) -> bool:
@@ -336,6 +340,12 @@ class ScriptedReader:
         self.waited += 1
         if self._script and self._script[0] is None:
             self._script.pop(0)
+
+    def linger(self, seconds: float) -> bool:
+        self.lingered.append(seconds)
+        if self.goes_on:
+            self.wait()
+        return self.goes_on
 
     def interrupt(self) -> None:
         self.interrupts += 1

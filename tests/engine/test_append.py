@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from flask_chunked.engine import intake as intake_module
+from flask_chunked.engine.records import Step
 from flask_chunked.exceptions import (
     AlreadyComplete,
     BodyInterrupted,
@@ -20,6 +21,7 @@ from flask_chunked.exceptions import (
     UploadExpired,
 )
 from flask_chunked.storage.base import Stage
+from flask_chunked.storage.memory import MemoryAppender
 from tests.engine.fakes import Bench, ScriptedReader, cut, idle_since
 
 
@@ -122,6 +124,68 @@ def test_bytes_are_committed_before_a_silent_client_is_waited_for(
         bench.engine.append_stream(upload, 0, 10, reader)
     assert seen == [3]
     assert reader.waited >= 1
+
+
+@pytest.fixture
+def dear(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The storage's commits are dear; offsets that are committed."""
+    monkeypatch.setattr(MemoryAppender, "lingers", True)
+    offsets: list[int] = []
+    advance = bench.repository.advance
+
+    def note(step: Step) -> bool:
+        offsets.append(step.offset)
+        return advance(step)
+
+    monkeypatch.setattr(bench.repository, "advance", note)
+    return offsets
+
+
+@pytest.mark.parametrize(
+    ("lingers", "goes_on", "seconds", "commits"),
+    [
+        pytest.param(True, True, 60.0, [9], id="goes-on"),
+        pytest.param(True, False, 60.0, [3, 6, 9], id="stays-silent"),
+        pytest.param(True, True, 0.0, [3, 6, 9], id="a-commit-is-due"),
+        pytest.param(False, True, 60.0, [3, 6, 9], id="commits-are-cheap"),
+    ],
+)
+def test_pause_makes_no_commit_where_one_is_dear_and_not_due(
+    bench: Bench,
+    dear: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    lingers: bool,
+    goes_on: bool,
+    seconds: float,
+    commits: list[int],
+) -> None:
+    monkeypatch.setattr(MemoryAppender, "lingers", lingers)
+    monkeypatch.setattr(intake_module, "COMMIT_SECONDS", seconds)
+    upload = bench.create(9)
+    reader = ScriptedReader(b"abc", None, b"def", None, b"ghi")
+    reader.goes_on = goes_on
+    assert bench.engine.append_stream(upload, 0, 9, reader).offset == 9
+    assert dear == commits
+    assert bench.stored(upload) == b"abcdefghi"
+    assert all(0 < offered <= seconds for offered in reader.lingered)
+
+
+def test_nobody_lingers_with_nothing_to_commit(bench: Bench, dear: list[int]) -> None:
+    upload = bench.create(3)
+    reader = ScriptedReader(None, b"abc")
+    bench.engine.append_stream(upload, 0, 3, reader)
+    assert (reader.lingered, reader.waited, dear) == ([], 1, [3])
+
+
+def test_what_came_before_a_pause_is_kept_when_the_client_is_lost_in_it(
+    bench: Bench, dear: list[int]
+) -> None:
+    upload = bench.create(9)
+    reader = ScriptedReader(b"abc", None, BodyInterrupted())
+    with pytest.raises(BodyInterrupted):
+        bench.engine.append_stream(upload, 0, 9, reader)
+    assert dear == [3]
+    assert bench.row(upload).offset == 3
 
 
 def test_long_bodies_commit_in_sections(

@@ -174,6 +174,10 @@ class Blocks:
     def wait(self) -> None:
         """The client goes on at once."""
 
+    def linger(self, seconds: float) -> bool:
+        """The client goes on when it is waited for, and not before."""
+        return False
+
     def interrupt(self) -> None:
         """What is on its way comes all the same."""
 
