@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event
 
 from flask_chunked.engine import intake
 from tests.apps import registered
@@ -19,6 +17,7 @@ from tests.documents import ROOT, section, tables
 from tests.exchange import content_range, finish
 from tests.s3 import S3Server, s3_blueprint, storage_of
 from tests.s3_costs import DELETES, GETS, PUTS, cost_of
+from tests.statements import before_each
 
 MIB = 2**20
 SCALING = ROOT / "docs/scaling.rst"
@@ -117,31 +116,17 @@ def test_chunks_of_one_part_cost_these_statements(
     put_all(app, 5 * MIB, 5 * MIB)  # warms up
     found = {}
     for parts in (1, 2, 3):
-        with statements(app) as seen:
+        seen: list[str] = []
+        with before_each(registered(app).database, seen.append):
             put_all(app, parts * 5 * MIB, 5 * MIB)
-        found[parts] = sum(not told.startswith(FENCE) for told in seen)
-    # Insert and read, claim, take a number, advance, store the part; find, begin, read
+        texts = [" ".join(text.split()) for text in seen]
+        found[parts] = sum(
+            "SAVEPOINT" not in text and not text.startswith(FENCE) for text in texts
+        )
+    # Insert, claim, take a number, advance, store the part; find, begin, read
     # the parts, complete, drop the parts. For each chunk more: find, claim, number,
     # advance, part.
-    assert found == {1: 11, 2: 16, 3: 21}
-
-
-@contextmanager
-def statements(app: Flask) -> Iterator[list[str]]:
-    """What our connections run."""
-    seen: list[str] = []
-
-    def note(*arguments: object) -> None:
-        told = " ".join(str(arguments[2]).split())
-        if "SAVEPOINT" not in told:
-            seen.append(told)
-
-    engine = registered(app).database.engine()
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+    assert found == {1: 10, 2: 15, 3: 20}
 
 
 def test_page_tells_what_a_gib_costs() -> None:

@@ -80,7 +80,9 @@ def test_options_that_cannot_be_are_refused_at_once(options: dict[str, Any]) -> 
 
 
 def test_missing_boto3_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "boto3", None)
+    # Both: what somebody has imported before is found without its package.
+    for name in ("boto3", "boto3.session"):
+        monkeypatch.setitem(sys.modules, name, None)
     storage = new_storage()
     with pytest.raises(ConfigurationError, match=r"flask-chunked\[s3\]"):
         storage.measure(Blob(KEY, 1))
