@@ -216,7 +216,7 @@ class Copy:
         self._directory = directory
         self._marks = marks
         ignored = shutil.ignore_patterns("__pycache__", ".mypy_cache")
-        for name in ("flask_chunked", "tests"):
+        for name in ("flask_chunked", "tests", "examples"):
             shutil.copytree(ROOT / name, directory / name, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", directory)
         self._environment = {**os.environ, "PYTHONPATH": str(directory)}
