@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 from ..exceptions import BytesMissing, ConfigurationError, StorageError, StorageFull
 from .base import Part
 
-#: Error codes of what is not there. Some servers say NoSuchKey for a multipart upload.
-ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
+#: Error codes of what is not there, or is not what was sent. Some servers say NoSuchKey
+#: for a multipart upload.
+ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload", "InvalidPart"})
 #: Error codes of a store that has no room.
 FULL = frozenset({"507", "InsufficientStorage", "QuotaExceeded", "EntityTooLarge"})
 #: How a request's bytes are checked on the way.

@@ -30,9 +30,10 @@ from flask_chunked.engine.records import Upload
 from tests.apps import dispose
 from tests.exchange import PREFIX, finish, put_form, put_raw
 
-from .ground import Ground
+from .ground import Ground, on_database
 from .herd import STUCK_AFTER, Child, Report
 from .invariants import Known, broken_at_rest
+from .s3_ground import ground_at
 
 #: Clients of a duel, and requests of a client.
 CLIENTS, REQUESTS = 8, 6
@@ -359,6 +360,8 @@ def main() -> int:
     parser.add_argument("arena", choices=["threads", "processes"])
     parser.add_argument("--duels", type=int, default=250)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--database", help="URL; default: a SQLite file")
+    parser.add_argument("--s3", help="options as JSON; default: the local disk")
     options = parser.parse_args()
     drawn = random.SystemRandom().getrandbits(32)
     seed = drawn if options.seed is None else options.seed
@@ -366,7 +369,8 @@ def main() -> int:
     logging.getLogger("flask_chunked").setLevel(logging.CRITICAL)
     bodies.BLOCK_SIZE, intake.COMMIT_BYTES = BLOCK, SECTION
     print(f"duels: {options.arena}, seed {seed}, {options.duels} duels", flush=True)
-    ground = Ground(options.directory)
+    config = on_database(options.database)
+    ground = ground_at(options.directory, options.s3, **config)
     arena = Threads(ground) if options.arena == "threads" else Processes(ground)
     referee = Referee(ground, arena, seed)
     began = time.monotonic()

@@ -20,6 +20,7 @@ from flask_chunked import ChunkedUploadBlueprint
 from flask_chunked.engine.engine import Engine
 from flask_chunked.engine.hashing import FileDigest
 from flask_chunked.engine.records import NewUpload, Upload
+from flask_chunked.engine.states import Status
 from flask_chunked.registration import Registration
 from tests.apps import dispose, make_app, registered
 
@@ -128,6 +129,26 @@ class Ground:
             with suppress(FileNotFoundError):
                 return path.read_bytes()
         return None
+
+    def unaccounted(self) -> list[str]:
+        """Files without a row, rows without their file; nobody is at work."""
+        found = []
+        paths = set()
+        for row in self.here.repository.matching():
+            path = self.stored_path(row)
+            if row.status in (Status.TERMINATING, Status.EXPIRED):
+                continue
+            if path is None and row.offset and row.storage_key is not None:
+                found.append(f"row {row.id} without bytes")
+            if path is not None:
+                paths.add(path)
+                if path.stat().st_size != row.offset:
+                    found.append(f"{path.name} is longer than {row.offset}")
+        root = self.directory / "instance"
+        for path in root.rglob("*"):
+            if path.is_file() and path not in paths:
+                found.append(f"file without a row: {path.relative_to(root)}")
+        return found
 
     def stored_path(self, upload: Upload) -> Path | None:
         """Where an upload's bytes are now, finished or not."""

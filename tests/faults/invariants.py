@@ -176,22 +176,7 @@ def broken_after_repair(ground: Ground) -> list[str]:
                 found.append(f"I6: {finding.kind} {finding.subject}")
         for finding in maintenance.check():
             found.append(f"I6: after repair: {finding.kind} {finding.subject}")
-    paths = set()
-    for row in ground.here.repository.matching():
-        path = ground.stored_path(row)
-        if row.status in _GIVEN_UP:
-            continue
-        if path is None and row.offset and row.storage_key is not None:
-            found.append(f"I6: row {row.id} without bytes")
-        if path is not None:
-            paths.add(path)
-            if path.stat().st_size != row.offset:
-                found.append(f"I6: {path.name} is longer than {row.offset}")
-    root = ground.directory / "instance"
-    for path in root.rglob("*"):
-        if path.is_file() and path not in paths:
-            found.append(f"I6: file without a row: {path.relative_to(root)}")
-    return found
+    return found + [f"I6: {problem}" for problem in ground.unaccounted()]
 
 
 def descriptors() -> list[str]:

@@ -31,6 +31,7 @@ from flask_chunked.exceptions import (
 from .ground import Ground, append_staged, append_streamed, content, on_database
 from .herd import Child, Message, Report
 from .invariants import Known, broken, broken_at_rest
+from .s3_ground import S3Ground, ground_at
 
 #: Processes that write at the same time.
 WRITERS = 4
@@ -38,8 +39,10 @@ WRITERS = 4
 OPEN, COMPLETE = 4, 4
 #: Bytes of an upload and of a chunk, at most.
 LARGEST, LARGEST_CHUNK = 200_000, 60_000
-#: A kill strikes so many seconds after the last one, at most.
-PAUSE = 0.012
+#: The same where parts of 5 MiB are to be filled, for one upload in three.
+WITH_PARTS, CHUNK_WITH_PARTS = 12_000_000, 7_000_000
+#: A kill strikes so many seconds after the last one, at most; on S3, too.
+PAUSE, PAUSE_ON_S3 = 0.012, 0.15
 #: All uploads are checked after so many strikes; the victims' after each.
 CHECK_ALL = 50
 #: Every so many strikes all writers die at once, as with their whole machine.
@@ -81,7 +84,10 @@ class Writer:
             self._advance(engine, self._random.choice(open_))
 
     def _create(self) -> None:
-        upload = self._ground.create(self._random.randint(1, LARGEST))
+        largest = LARGEST
+        if isinstance(self._ground, S3Ground) and self._random.random() < 1 / 3:
+            largest = WITH_PARTS
+        upload = self._ground.create(self._random.randint(1, largest))
         self._report.send("created", str(upload.id), upload.length)
 
     def _terminate(self, engine: Engine, upload: Upload) -> None:
@@ -105,7 +111,8 @@ class Writer:
 
     def _append(self, engine: Engine, upload: Upload, length: int) -> None:
         start = upload.offset
-        stop = min(length, start + self._random.randint(1, LARGEST_CHUNK))
+        largest = self._largest_chunk(length)
+        stop = min(length, start + self._random.randint(1, largest))
         chunk = content(upload.id, length)[start:stop]
         if self._random.random() < 0.5:
             after = append_staged(engine, upload, start, chunk)
@@ -113,10 +120,14 @@ class Writer:
             after = append_streamed(engine, upload, start, self._blocks(chunk))
         self._report.send("acked", str(upload.id), max(stop, after.offset), length)
 
+    def _largest_chunk(self, length: int) -> int:
+        return LARGEST_CHUNK if length <= LARGEST else CHUNK_WITH_PARTS
+
     def _blocks(self, chunk: bytes) -> list[bytes | None]:
         blocks: list[bytes | None] = []
+        largest = self._largest_chunk(len(chunk)) // 2
         while chunk:
-            size = self._random.randint(1, LARGEST_CHUNK // 2)
+            size = self._random.randint(1, largest)
             blocks.append(chunk[:size])
             chunk = chunk[size:]
             # A silent client: what is there so far is committed.
@@ -172,7 +183,8 @@ class Killer:
 
     def _pick(self) -> Child:
         """A writer that has begun to work, at a random instant."""
-        time.sleep(self._random.uniform(0, PAUSE))
+        on_s3 = isinstance(self.ground, S3Ground)
+        time.sleep(self._random.uniform(0, PAUSE_ON_S3 if on_s3 else PAUSE))
         while True:
             self._hear_all()
             warm = [one for one in self._writers if one.pid in self._warm]
@@ -239,6 +251,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--not-durable", action="store_true")
     parser.add_argument("--database", help="URL; default: a SQLite file")
+    parser.add_argument("--s3", help="options as JSON; default: the local disk")
     options = parser.parse_args()
     seed = (
         random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
@@ -249,7 +262,9 @@ def main() -> int:
     began = time.monotonic()
     config = on_database(options.database)
     durable = not options.not_durable
-    ground = Ground(options.directory, CHUNKED_UPLOAD_DURABLE=durable, **config)
+    ground = ground_at(
+        options.directory, options.s3, CHUNKED_UPLOAD_DURABLE=durable, **config
+    )
     killer = Killer(ground, seed)
     killer.run(options.kills)
     if not killer.problems:

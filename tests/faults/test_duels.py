@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from tests.figures import figure, run_seed
+from tests.postgres import as_setting
+from tests.s3 import S3Server
 
 from .herd import run_driver
 
 #: Duels of the slow tier, half of them between threads and half between processes.
 DUELS = figure("FAULTS_DUELS", 500, 10_000)
+#: Duels with the bytes in S3, on PostgreSQL.
+DUELS_S3 = figure("FAULTS_DUELS_S3", 100, 1_000)
 #: Duels of the sample in the fast tier.
 SAMPLE = 20
 
@@ -34,4 +40,19 @@ def test_one_client_wins_each_byte(tmp_path: Path, arena: str, duels: int) -> No
         "--seed",
         run_seed(),
         timeout=60 + duels,
+    )
+
+
+@pytest.mark.slow
+def test_one_client_wins_each_byte_on_s3(
+    tmp_path: Path, postgres_database: URL, s3_server: S3Server
+) -> None:
+    run_driver(
+        "tests.faults.duels",
+        tmp_path,
+        "processes",
+        *("--duels", DUELS_S3, "--seed", run_seed()),
+        *("--database", as_setting(postgres_database)),
+        *("--s3", json.dumps(s3_server.options())),
+        timeout=60 + 10 * DUELS_S3,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import URL
 
 from tests.figures import figure, run_seed
 from tests.postgres import as_setting
+from tests.s3 import S3Server
 
 from .herd import run_driver
 
@@ -16,6 +18,8 @@ from .herd import run_driver
 KILLS = figure("FAULTS_KILLS", 2_000, 20_000)
 #: Kills on PostgreSQL.
 KILLS_POSTGRESQL = figure("FAULTS_KILLS_POSTGRESQL", 500, 5_000)
+#: Kills with the bytes in S3, on PostgreSQL.
+KILLS_S3 = figure("FAULTS_KILLS_S3", 500, 5_000)
 #: Kills of the sample in the fast tier.
 SAMPLE = 25
 
@@ -54,3 +58,11 @@ def test_killed_writers_lose_nothing_on_postgresql(
     tmp_path: Path, postgres_database: URL
 ) -> None:
     kill(tmp_path, KILLS_POSTGRESQL, "--database", as_setting(postgres_database))
+
+
+@pytest.mark.slow
+def test_killed_writers_lose_nothing_on_s3(
+    tmp_path: Path, postgres_database: URL, s3_server: S3Server
+) -> None:
+    database, options = as_setting(postgres_database), json.dumps(s3_server.options())
+    kill(tmp_path, KILLS_S3, "--database", database, "--s3", options)

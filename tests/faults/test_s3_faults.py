@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import encode_multipart
 
 import flask_chunked
+from tests.aging import age_row
 from tests.apps import registered, rows, stop_clock
 from tests.conftest import AppFactory
 from tests.dialects.tus import Tus
+from tests.exchange import PREFIX, content_range, finish
 from tests.s3 import S3Server, left_in, s3_blueprint, storage_of
 
 pytest.importorskip("botocore")
 from botocore.awsrequest import AWSResponse, HTTPHeaders
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 pytestmark = pytest.mark.slow
 
@@ -161,6 +166,141 @@ def test_any_request_may_fail_once(s3_app: Any, kind: str, attempts: int) -> Non
     assert len(hits) >= 9, hits
     require_clean(app)
     assert len(rows(app)) == len(hits) + 1
+
+
+def in_forms(client: FlaskClient) -> str:
+    """Chunks in forms and a completion with the checksum."""
+    url, offset = f"{PREFIX}/", 0
+    for _ in range(20):
+        if offset == len(CONTENT):
+            answer = finish(client, url, CONTENT)
+            if answer.status_code == 200:
+                return url
+        else:
+            chunk = CONTENT[offset : offset + CHUNK]
+            # The test client itself would leave a temporary file open.
+            part = FileStorage(io.BytesIO(chunk), "name.bin")
+            boundary, body = encode_multipart({"file": part})
+            answer = client.put(
+                url,
+                data=body,
+                headers={"Content-Range": content_range(chunk, offset, len(CONTENT))},
+                content_type=f"multipart/form-data; boundary={boundary}",
+            )
+            if answer.status_code == 200:
+                url, offset = answer.get_json()["url"], answer.get_json()["offset"]
+        assert answer.status_code in (200, 503), answer.text
+    raise AssertionError("never done")
+
+
+def of_unknown_length(client: FlaskClient) -> str:
+    """The length comes when all bytes are there, with an empty request."""
+    tus = Tus(client)
+    url = tus.post(Upload_Defer_Length="1").headers["Location"]
+    for _ in range(20):
+        start = tus.offset(url)
+        chunk = CONTENT[start : start + CHUNK]
+        length = {} if chunk else {"Upload_Length": str(len(CONTENT))}
+        answer = tus.patch(url, start, chunk, **length)
+        assert answer.status_code in (204, 503), answer.text
+        if answer.status_code == 204 and not chunk:
+            return url
+    raise AssertionError("never done")
+
+
+def from_partial_ones(client: FlaskClient) -> str:
+    """Two partial uploads become one: copied inside the store, and streamed."""
+    tus = Tus(client)
+    cut = 5 * MIB + 3
+    urls = []
+    for piece in (CONTENT[:cut], CONTENT[cut:]):
+        urls.append(tus.post(Upload_Length=str(len(piece)), Upload_Concat="partial"))
+        url = urls[-1].headers["Location"]
+        while (offset := tus.offset(url)) < len(piece):
+            answer = tus.patch(url, offset, piece[offset:])
+            assert answer.status_code in (204, 503), answer.text
+    locations = [answer.headers["Location"] for answer in urls]
+    for _ in range(5):
+        answer = tus.final(*locations)
+        assert answer.status_code in (201, 503), answer.text
+        if answer.status_code == 201:
+            return str(answer.headers["Location"])
+    raise AssertionError("never done")
+
+
+WAYS = {
+    "forms": in_forms,
+    "unknown-length": of_unknown_length,
+    "concatenation": from_partial_ones,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", WAYS)
+def test_any_request_may_fail_in_every_way_to_upload(
+    s3_app: Any, way: str, kind: str
+) -> None:
+    app = s3_app(1)
+    client, at, hit = app.test_client(), 0, True
+    while hit:
+        with faulty(app, at, **KINDS[kind]) as session:
+            url = WAYS[way](client)
+        assert Tus(client).content(url) == CONTENT, session.hit
+        hit, at = session.hit is not None, at + 1
+    assert at > 9
+    give_up_the_rest(app)
+    require_clean(app)
+
+
+def give_up_the_rest(app: Flask) -> None:
+    """Uploads whose creator was told 503 and began anew; partial ones, too."""
+    for row in rows(app):
+        if not row.is_complete:
+            age_row(app, row.id)
+    with app.app_context():
+        flask_chunked.delete_expired()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_expiry_may_fail_at_any_request(s3_app: Any, kind: str) -> None:
+    app = s3_app(1)
+    tus, at, hit = Tus(app.test_client()), 0, True
+    while hit:
+        url = tus.create(len(CONTENT))
+        assert tus.patch(url, 0, CONTENT[:-1]).status_code == 204
+        give_up = [row.id for row in rows(app)]
+        for upload_id in give_up:
+            age_row(app, upload_id)
+        with faulty(app, at, **KINDS[kind]) as session, app.app_context():
+            # What fails is told, and the next clean-up carries it on.
+            with suppress(flask_chunked.exceptions.ChunkedUploadError):
+                flask_chunked.delete_expired()
+            flask_chunked.delete_expired()
+        assert tus.head(url).status_code in (404, 410)
+        hit, at = session.hit is not None, at + 1
+    assert at > 4
+    require_clean(app)
+    assert rows(app) == []
+
+
+def test_part_that_is_not_the_one_that_was_sent_is_lost_bytes(s3_app: Any) -> None:
+    """The server compares ETags; not all do, so its answer is ours here."""
+    app = s3_app(1)
+    tus = Tus(app.test_client())
+    url = tus.create(len(CONTENT))
+    assert tus.patch(url, 0, CONTENT[:-1]).status_code == 204
+    with pytest.MonkeyPatch.context() as patch:
+        client = storage_of(app).bucket.client
+        told: Any = {"Error": {"Code": "InvalidPart"}}
+
+        def refuse(**_: object) -> None:
+            raise ClientError(told, "CompleteMultipartUpload")
+
+        patch.setattr(client, "complete_multipart_upload", refuse)
+        answer = tus.patch(url, len(CONTENT) - 1, CONTENT[-1:])
+    assert (answer.status_code, rows(app)[0].is_complete) == (410, False), answer.text
+    assert tus.delete(url).status_code == 204
+    require_clean(app)
 
 
 @pytest.mark.parametrize("kind", KINDS)
