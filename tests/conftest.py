@@ -16,6 +16,7 @@ from tests.apps import dispose, make_app
 from tests.figures import SEED
 from tests.places import CHOICES, close_servers, skip_elsewhere
 from tests.s3 import S3Server, seaweedfs
+from tests.swift import swift
 
 AppFactory = Callable[..., Flask]
 NewApp = Callable[..., Flask]
@@ -85,6 +86,13 @@ def client(app: Flask) -> FlaskClient:
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server of this process, started for the first test that wants it."""
     with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Another maker's."""
+    with swift(tmp_path_factory.mktemp("swift")) as server:
         yield server
 
 

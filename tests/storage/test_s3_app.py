@@ -48,14 +48,22 @@ CONTENT = random.Random(3).randbytes(12 * MIB + 17)
 S3App = Callable[..., Flask]
 
 
+@pytest.fixture(params=["s3_server", "swift_server"])
+def server(request: pytest.FixtureRequest) -> S3Server:
+    """Each of two makers' servers."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, S3Server)
+    return found
+
+
 @pytest.fixture
-def s3_app(app_factory: AppFactory, s3_server: S3Server) -> Iterator[S3App]:
+def s3_app(app_factory: AppFactory, server: S3Server) -> Iterator[S3App]:
     """Apps whose blueprint keeps its uploads on the server."""
     made = []
 
     def make(*, storage: dict[str, object] | None = None, **config: object) -> Flask:
         app = app_factory(
-            blueprint_class=s3_blueprint(s3_server, **(storage or {})),
+            blueprint_class=s3_blueprint(server, **(storage or {})),
             CHUNKED_UPLOAD_DOWNLOADS=True,
             **config,
         )
@@ -508,11 +516,11 @@ def test_finished_file_is_opened_and_moved(app: Flask, tmp_path: Path) -> None:
 
 
 def test_inspect_sees_the_first_bytes_of_a_long_chunk(
-    s3_app: S3App, s3_server: S3Server, app_factory: AppFactory
+    s3_app: S3App, server: S3Server, app_factory: AppFactory
 ) -> None:
     seen = []
 
-    class Inspecting(s3_blueprint(s3_server)):  # type: ignore[misc]
+    class Inspecting(s3_blueprint(server)):  # type: ignore[misc]
         def inspect(self, upload: Upload, head: bytes) -> None:
             seen.append(head)
 
