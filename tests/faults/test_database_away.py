@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -17,12 +20,14 @@ from sqlalchemy import URL, create_engine, text
 from tests.exchange import finish, put_form, put_raw
 from tests.figures import figure, run_seed
 from tests.postgres import Postgres, as_setting, new_database, running_postgres
+from tests.s3 import S3Server
 from tests.servers.gunicorn import serve
-from tests.servers.uploaders import APP, crowd
+from tests.servers.uploaders import APP, Stored, crowd
 
 from .ground import Ground, content, on_database
 from .invariants import Known, broken_after_repair, broken_at_rest
 from .outside import Answer, Answers
+from .s3_ground import ground_at
 
 pytestmark = pytest.mark.slow
 
@@ -48,43 +53,93 @@ def database(server: Postgres) -> URL:
     return new_database(server.url)
 
 
-def check_at_rest(directory: Path, database: URL) -> None:
-    ground = Ground(directory, **on_database(as_setting(database)))
+@pytest.fixture(params=["local", "s3"])
+def bucket(request: pytest.FixtureRequest) -> dict[str, Any] | None:
+    """Options of the storage; ``None``: the local disk."""
+    if request.param == "local":
+        return None
+    found: S3Server = request.getfixturevalue("s3_server")
+    return found.options()
+
+
+def served_with(database: URL, bucket: dict[str, Any] | None) -> dict[str, Any]:
+    """Settings of the server."""
+    settings: dict[str, Any] = {"SQLALCHEMY_DATABASE_URI": as_setting(database)}
+    if bucket is not None:
+        settings["storage_class"] = "flask_chunked.storage.s3:S3Storage"
+        settings["storage_options"] = bucket
+    return settings
+
+
+@pytest.fixture
+def stored(
+    tmp_path: Path, bucket: dict[str, Any] | None, request: pytest.FixtureRequest
+) -> Iterator[Callable[[], Stored] | None]:
+    """What finds finished uploads in the bucket; ``None``: they are files."""
+    if bucket is None:
+        yield None
+        return
+    s3_server: S3Server = request.getfixturevalue("s3_server")
+    with s3_server.storage(tmp_path, prefix=bucket["prefix"]) as storage:
+        place = storage.bucket
+
+        def read(key: str) -> bytes:
+            got = place.client.get_object(Bucket=place.settings.name, Key=key)
+            return bytes(got["Body"].read())
+
+        def find() -> Stored:
+            keys = [found.key for found in place.objects(storage.prefix)]
+            return {key.rpartition("/")[2]: partial(read, key) for key in keys}
+
+        yield find
+
+
+def check_at_rest(
+    directory: Path, database: URL, bucket: dict[str, Any] | None
+) -> None:
+    options = None if bucket is None else json.dumps(bucket)
+    ground = ground_at(directory, options, **on_database(as_setting(database)))
     with ground.open():
         assert broken_after_repair(ground) == []
 
 
 def test_postgresql_stops_and_starts_again(
-    tmp_path: Path, server: Postgres, database: URL
+    tmp_path: Path,
+    server: Postgres,
+    database: URL,
+    bucket: dict[str, Any] | None,
+    stored: Callable[[], Stored] | None,
 ) -> None:
     seed = run_seed()
     chance = random.Random(seed)
-    setting = as_setting(database)
-    with serve(
-        tmp_path, "--preload", app=APP, SQLALCHEMY_DATABASE_URI=setting
-    ) as served:
-        with crowd(served, seed) as clients:
+    settings = served_with(database, bucket)
+    with serve(tmp_path, "--preload", app=APP, **settings) as served:
+        with crowd(served, seed, stored) as clients:
             for _ in range(STOPS):
                 time.sleep(chance.uniform(0.2, 1.0))
                 server.stop_at_once()
                 time.sleep(chance.uniform(0, 0.5))
                 server.start_again()
         assert clients.answers.statuses[503] >= STOPS
-    check_at_rest(tmp_path, database)
+    check_at_rest(tmp_path, database, bucket)
 
 
-def test_connections_are_terminated(tmp_path: Path, database: URL) -> None:
+def test_connections_are_terminated(
+    tmp_path: Path,
+    database: URL,
+    bucket: dict[str, Any] | None,
+    stored: Callable[[], Stored] | None,
+) -> None:
     seed = run_seed()
     chance = random.Random(seed)
-    setting = as_setting(database)
     admin = create_engine(database, isolation_level="AUTOCOMMIT")
     with (
         serve(
-            tmp_path, "--preload", app=APP, SQLALCHEMY_DATABASE_URI=setting
+            tmp_path, "--preload", app=APP, **served_with(database, bucket)
         ) as served,
         admin.connect() as connection,
     ):
-        with crowd(served, seed) as clients:
+        with crowd(served, seed, stored) as clients:
             ended = 0
             while ended < TERMINATED and clients.is_busy:
                 time.sleep(chance.uniform(0, 0.05))
@@ -101,7 +156,7 @@ def test_connections_are_terminated(tmp_path: Path, database: URL) -> None:
         assert ended == TERMINATED
         assert clients.answers.statuses[503] > 0
     admin.dispose()
-    check_at_rest(tmp_path, database)
+    check_at_rest(tmp_path, database, bucket)
 
 
 class LockedOut:

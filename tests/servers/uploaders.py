@@ -40,6 +40,8 @@ PATIENCE = 60.0
 #: Seconds that a client waits before it comes again.
 PAUSE = 0.02
 KIB = 1024
+#: Id -> what reads the bytes of a finished upload.
+Stored = Mapping[str, Callable[[], bytes]]
 
 
 class Owned(ChunkedUploadBlueprint):
@@ -161,8 +163,11 @@ def _seen(answer: requests.Response) -> Answer:
 class Crowd:
     """The uploaders of one server, the stranger, and who watches its memory."""
 
-    def __init__(self, server: Server, seed: int) -> None:
+    def __init__(
+        self, server: Server, seed: int, stored: Callable[[], Stored] | None
+    ) -> None:
         self._server = server
+        self._stored = self._on_disk if stored is None else stored
         self._stop = threading.Event()
         self.answers = Answers()
         self.problems: list[str] = []
@@ -210,11 +215,13 @@ class Crowd:
         problems = self.problems + self.answers.problems
         assert not problems, problems[:5]
         assert self._probes, "the stranger came too late"
-        stored = {path.stem: path for path in self._server.finished()}
+        stored = self._stored()
         assert len(self.finished) >= CLIENTS
         for name, digest in self.finished.items():
-            content = stored[name].read_bytes()
-            assert hashlib.sha256(content).hexdigest() == digest, f"I3: {name}"
+            assert hashlib.sha256(stored[name]()).hexdigest() == digest, f"I3: {name}"
+
+    def _on_disk(self) -> Stored:
+        return {path.stem: path.read_bytes for path in self._server.finished()}
 
     def _watch(self) -> None:
         """The stranger, and the watch on memory."""
@@ -245,9 +252,14 @@ class Crowd:
 
 
 @contextmanager
-def crowd(server: Server, seed: int) -> Iterator[Crowd]:
-    """Clients at work for the length of the block; all is checked at its end."""
-    clients = Crowd(server, seed)
+def crowd(
+    server: Server, seed: int, stored: Callable[[], Stored] | None = None
+) -> Iterator[Crowd]:
+    """Clients at work for the length of the block; all is checked at its end.
+
+    :param stored: finds what is finished; default: files of the server.
+    """
+    clients = Crowd(server, seed, stored)
     clients.start()
     try:
         yield clients
