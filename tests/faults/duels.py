@@ -41,6 +41,8 @@ CLIENTS, REQUESTS = 8, 6
 SMALLEST, LARGEST, LARGEST_CHUNK = 3_000, 16_000, 6_000
 #: Small blocks and sections, so that writers meet in the middle of a chunk.
 BLOCK, SECTION = 1_500, 3_000
+#: All these times so much, so that uploads have parts.
+LONG = 1_000
 #: Documented answers of a duel. Nobody needs to wait so long that it is a 503.
 ANSWERS = {200, 204, 400, 404, 410}
 
@@ -58,6 +60,7 @@ class Duel:
     seed: int
     same: bool
     roles: list[str]
+    scale: int = 1
 
     def content(self, client: int) -> bytes:
         """The file as this client has it."""
@@ -109,7 +112,7 @@ class Client:
             if offset == self._duel.length:
                 self._finish()
                 return
-            size = self._random.randint(1, LARGEST_CHUNK)
+            size = self._random.randint(1, LARGEST_CHUNK * self._duel.scale)
             stop = min(self._duel.length, offset + size)
             offset = self._put(offset, stop)
 
@@ -259,7 +262,10 @@ class Processes:
 class Referee:
     """Draws duels, lets them be fought, and judges what is left."""
 
-    def __init__(self, ground: Ground, arena: Threads | Processes, seed: int) -> None:
+    def __init__(
+        self, ground: Ground, arena: Threads | Processes, seed: int, scale: int = 1
+    ) -> None:
+        self._scale = scale
         self.problems: list[str] = []
         self.counts: Counter[str] = Counter()
         self._ground = ground
@@ -284,7 +290,8 @@ class Referee:
 
     def _draw(self) -> Duel:
         rng = self._random
-        upload = self._ground.create(rng.randint(SMALLEST, LARGEST))
+        smallest, largest = SMALLEST * self._scale, LARGEST * self._scale
+        upload = self._ground.create(rng.randint(smallest, largest))
         roles = ["append"] * CLIENTS
         for role, odds in (("ask", 0.5), ("complete", 0.5), ("terminate", 0.15)):
             if rng.random() < odds:
@@ -299,7 +306,8 @@ class Referee:
             self._ground.set_columns(upload.id, last_activity_at=idle_since)
         length = upload.length or 0
         same = rng.random() < 0.5
-        return Duel(str(upload.id), length, rng.getrandbits(32), same, roles)
+        drawn = rng.getrandbits(32)
+        return Duel(str(upload.id), length, drawn, same, roles, self._scale)
 
     def _judge_gone(self, duel: Duel, stories: list[Story]) -> list[str]:
         """Somebody ended it, and time ends nothing that took bytes just now."""
@@ -362,17 +370,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--database", help="URL; default: a SQLite file")
     parser.add_argument("--s3", help="options as JSON; default: the local disk")
+    parser.add_argument("--long", action="store_true", help="uploads that have parts")
     options = parser.parse_args()
     drawn = random.SystemRandom().getrandbits(32)
     seed = drawn if options.seed is None else options.seed
     # Deliveries of uploads that are terminated meanwhile are logged as failures.
     logging.getLogger("flask_chunked").setLevel(logging.CRITICAL)
-    bodies.BLOCK_SIZE, intake.COMMIT_BYTES = BLOCK, SECTION
+    scale = LONG if options.long else 1
+    bodies.BLOCK_SIZE, intake.COMMIT_BYTES = BLOCK * scale, SECTION * scale
     print(f"duels: {options.arena}, seed {seed}, {options.duels} duels", flush=True)
     config = on_database(options.database)
     ground = ground_at(options.directory, options.s3, **config)
     arena = Threads(ground) if options.arena == "threads" else Processes(ground)
-    referee = Referee(ground, arena, seed)
+    referee = Referee(ground, arena, seed, scale)
     began = time.monotonic()
     for _ in range(options.duels):
         referee.judge()

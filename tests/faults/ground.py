@@ -96,6 +96,9 @@ class Ground:
         finally:
             dispose(self.app)
 
+    def warm(self) -> None:
+        """In a new process, what a long-lived one has done long ago."""
+
     def deliveries(self, upload_id: UUID) -> list[str]:
         """Event ids that ``deliver`` was called with for an upload, in order."""
         log = self.blueprint.log

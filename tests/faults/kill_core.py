@@ -62,6 +62,7 @@ class Writer:
     def run(self) -> None:
         """Work for ever."""
         with self._ground.app.app_context():
+            self._ground.warm()
             self._report.send("ready")
             while True:
                 try:

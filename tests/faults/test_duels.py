@@ -18,6 +18,8 @@ from .herd import run_driver
 DUELS = figure("FAULTS_DUELS", 500, 10_000)
 #: Duels with the bytes in S3, on PostgreSQL.
 DUELS_S3 = figure("FAULTS_DUELS_S3", 100, 1_000)
+#: The same over uploads that have parts.
+LONG_DUELS_S3 = figure("FAULTS_LONG_DUELS_S3", 5, 50)
 #: Duels of the sample in the fast tier.
 SAMPLE = 20
 
@@ -44,15 +46,27 @@ def test_one_client_wins_each_byte(tmp_path: Path, arena: str, duels: int) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("duels", "flags"),
+    [
+        pytest.param(DUELS_S3, (), id="below-a-part"),
+        pytest.param(LONG_DUELS_S3, ("--long",), id="over-parts"),
+    ],
+)
 def test_one_client_wins_each_byte_on_s3(
-    tmp_path: Path, postgres_database: URL, s3_server: S3Server
+    tmp_path: Path,
+    postgres_database: URL,
+    s3_server: S3Server,
+    duels: int,
+    flags: tuple[str, ...],
 ) -> None:
     run_driver(
         "tests.faults.duels",
         tmp_path,
         "processes",
-        *("--duels", DUELS_S3, "--seed", run_seed()),
+        *("--duels", duels, "--seed", run_seed()),
+        *flags,
         *("--database", as_setting(postgres_database)),
         *("--s3", json.dumps(s3_server.options())),
-        timeout=60 + 10 * DUELS_S3,
+        timeout=60 + 10 * duels,
     )
