@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from .database import CommitUnanswered, Database
 from .engine.records import Cutoff, Quota, Step, Upload
-from .engine.states import Event, target
+from .engine.states import Event, Status, target
 from .exceptions import DatabaseUnavailable
 from .parts import PartBook
 from .queries import Queries
@@ -156,14 +156,19 @@ class SQLRepository(Queries):
         except CommitUnanswered:
             row = self.get(step.upload_id)
             # Nobody else has this fence. A state may be stored without a move.
-            if row is None or (row.fence, row.offset) != (step.fence, step.offset):
+            fence, status = step.fence, Status.UPLOADING
+            if step.completes:
+                fence, status = fence + 1, Status.COMPLETING
+            wanted = (fence, status, step.offset)
+            if row is None or (row.fence, row.status, row.offset) != wanted:
                 raise
             if row.storage_state != step.state:
                 raise
             return True
 
     def _advance(self, step: Step, values: Mapping[str, object]) -> bool:
-        statement = self._statements.advance
+        known = self._statements
+        statement = known.advance_to_end if step.completes else known.advance
         if not step.parts or self._parts is None:
             return self._database.run(statement, values).count == 1
         with self._database.transaction() as connection:

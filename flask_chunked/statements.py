@@ -45,6 +45,10 @@ class Statements:
             "storage_state",
             "hash_state",
         ).where(its_fence, its_offset, self._is_open, within)
+        #: The same for the last bytes, with the beginning of completion.
+        self.advance_to_end = self.advance.values(
+            status=target(Event.BEGIN_COMPLETION).value, fence=c.fence + 1
+        ).where(c.length == new_offset)
         self.declare_length = self._set("length").where(
             self._is_open,
             c.length.is_(None),

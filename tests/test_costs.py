@@ -111,8 +111,8 @@ def test_requests_cost_what_they_did(costs: dict[str, tuple[int, int]]) -> None:
         "delete": (3, 3),
         "tus post": (1, 1),
         "tus patch": (4, 4),
-        # ... begin, complete
-        "tus patch, last": (6, 6),
+        # ... with which completion begins, complete
+        "tus patch, last": (5, 5),
         "tus head": (1, 1),
-        "tus post with all": (6, 6),
+        "tus post with all": (5, 5),
     }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flask import Response
 
-from ..engine.records import Upload
+from ..engine.records import Completion, Upload
 from ..engine.states import Status
 from ..exceptions import (
     ChunkBeyondLength,
@@ -63,11 +63,13 @@ def receive(call: Call, upload: Upload) -> Upload:
     stop = upload.length
     if stop is None:
         stop = call.host.max_bytes()
-    if call.announced_length() == 0:
+    announced = call.announced_length()
+    if announced == 0:
         return upload
+    finishing = _may_finish_with(call, upload, announced)
     try:
         return call.host.engine.append_stream(
-            upload, upload.offset, stop, call.body, exact=False
+            upload, upload.offset, stop, call.body, exact=False, finishing=finishing
         )
     except ChunkSizeMismatch as error:
         # A body without a length went on behind the end.
@@ -90,7 +92,30 @@ def _receive_checked(
             upload = engine.declare_length(upload, length)
         if not part.size or part.stage is None:
             return upload
-        return engine.append_whole(upload, upload.offset, part.stage, part.file_digest)
+        return engine.append_whole(
+            upload,
+            upload.offset,
+            part.stage,
+            part.file_digest,
+            finishing=_may_finish_with(call, upload, part.size),
+        )
+
+
+def _may_finish_with(call: Call, upload: Upload, size: int | None) -> bool:
+    """Are so many bytes the last ones, and may the caller complete the upload?
+
+    Who may not is told so when the bytes are stored.
+    """
+    if size is None or upload.offset + size != upload.length:
+        return False
+    return call.host.is_authorized(Action.COMPLETE, upload)
+
+
+def finish_received(call: Call, received: Upload) -> Upload:
+    """Go on behind the body of this request: complete what is all there."""
+    if received.status is Status.COMPLETING:
+        return _completed(call, call.host.engine.finish(received))
+    return finish_if_all_is_there(call, received)
 
 
 def finish_if_all_is_there(call: Call, upload: Upload) -> Upload:
@@ -104,7 +129,10 @@ def finish_if_all_is_there(call: Call, upload: Upload) -> Upload:
         return upload
     call.host.authorize(Action.COMPLETE, upload)
     call.host.release_session()
-    done = call.host.engine.complete(upload, None)
+    return _completed(call, call.host.engine.complete(upload, None))
+
+
+def _completed(call: Call, done: Completion) -> Upload:
     if done.upload.partial and done.first:
         # The last member of a final upload, perhaps.
         make_waiting_finals(call, done.upload)
@@ -162,7 +190,7 @@ def _take(call: Call, upload: Upload, patch: Patch) -> Upload:
             finish_if_all_is_there(call, call.find())
             raise
     call.subject = received
-    return finish_if_all_is_there(call, received)
+    return finish_received(call, received)
 
 
 def _answer(call: Call, upload: Upload) -> Response:

@@ -19,7 +19,7 @@ from ..protocol.tus import (
 from .base import Action, Call
 from .forms import declared_type
 from .tus_answers import created
-from .tus_append import finish_if_all_is_there, receive
+from .tus_append import finish_received, receive
 from .tus_checksum import ChecksumDemand, checksum_demand, receive_checked
 from .tus_concat import create_final
 
@@ -68,7 +68,7 @@ def create(call: Call) -> Response:
     else:
         upload = _create_checked(call, creation, creation.checksum, new)
     call.subject = upload
-    upload = finish_if_all_is_there(call, upload)
+    upload = finish_received(call, upload)
     response = created(call, upload)
     if creation.with_body:
         response.headers["Upload-Offset"] = str(upload.offset)

@@ -70,6 +70,10 @@ class Completer:
         # Five racing completions with wrong digests in between: the client may repeat.
         raise DatabaseUnavailable()
 
+    def finish(self, begun: Upload) -> Completion:
+        """See :meth:`Engine.finish`."""
+        return self._finish(begun, None) or self.complete(begun, None)
+
     def deliver(self, upload: Upload, lease: timedelta = DELIVERY_LEASE) -> bool:
         """See :meth:`Engine.deliver`."""
         now = self._clock()

@@ -25,7 +25,7 @@ from ..exceptions import (
     UploadExpired,
 )
 from ..storage.base import Stage, Storage
-from .completion import Completer, stored_digest
+from .completion import Completer
 from .concatenation import Members, load_members
 from .creation import Creator
 from .expiry import Expiry
@@ -34,6 +34,7 @@ from .intake import Intake
 from .ports import Policy, Reader, Repository
 from .receiving import Receiving
 from .records import Completion, Cutoff, Expected, NewUpload, Upload
+from .repeats import is_repeat, may_repeat
 from .states import Status
 
 
@@ -115,17 +116,23 @@ class Engine:
         reader: Reader,
         *,
         exact: bool = True,
+        finishing: bool = False,
     ) -> Upload:
         """Append a body as it arrives; whatever ends it, what arrived is kept.
 
         :param stop: where the body must not go beyond, ``None``: no limit.
         :param exact: the body must reach ``stop``.
+        :param finishing: completion begins with the commit of the upload's last byte;
+            the upload that is returned says so, and :meth:`finish` goes on.
         :raises ChunkSizeMismatch: it does not, or goes beyond; what fits is kept.
         :raises OffsetMismatch: the upload does not stand at ``start``.
         :raises BodyInterrupted, BodyTimeout: after what arrived was committed.
         """
         claimed = self._claim(upload, start)
-        with self._intake(claimed) as intake, self._receiving.by(upload.id, reader):
+        with (
+            self._intake(claimed, finishing=finishing) as intake,
+            self._receiving.by(upload.id, reader),
+        ):
             intake.stream(reader, stop)
         if exact and stop is not None and intake.committed < stop:
             raise ChunkSizeMismatch(intake.committed - start, stop - start)
@@ -137,11 +144,14 @@ class Engine:
         start: int,
         stage: Stage,
         file_digest: FileDigest | None = None,
+        *,
+        finishing: bool = False,
     ) -> Upload:
         """Append a chunk that was received whole, all of it or nothing.
 
         :param file_digest: of the whole file up to the chunk's end, where one was taken
             on the way (:meth:`file_digest`).
+        :param finishing: as in :meth:`append_stream`.
         :raises OffsetMismatch: the upload does not stand at ``start`` and this is no
             repeat of its last chunk.
         """
@@ -155,7 +165,7 @@ class Engine:
             if not self.is_repeat(current, start, stop, stage.sha256().hexdigest()):
                 raise
             return current
-        with self._intake(claimed) as intake:
+        with self._intake(claimed, finishing=finishing) as intake:
             intake.take(stage, file_digest)
         return self._received(intake.upload)
 
@@ -169,18 +179,14 @@ class Engine:
 
     def may_repeat(self, upload: Upload, start: int, stop: int) -> bool:
         """Is this the range of the last committed chunk, so that its bytes decide?"""
-        return stop == upload.offset and start == upload.last_start and start < stop
+        return may_repeat(upload, start, stop)
 
     def is_repeat(self, upload: Upload, start: int, stop: int, digest: str) -> bool:
         """Is this the last committed chunk once more, byte for byte?
 
         :param digest: SHA-256 (hex) of the bytes that came.
         """
-        if not self.may_repeat(upload, start, stop):
-            return False
-        if upload.last_digest is not None or upload.blob is None:
-            return digest == upload.last_digest
-        return digest == stored_digest(self.storage, upload.blob, "sha256", start)
+        return is_repeat(self.storage, upload, start, stop, digest)
 
     def refuse_offset(self, upload: Upload, start: int) -> ChunkedUploadError:
         """The error for a chunk at ``start``, told from what the row says."""
@@ -237,6 +243,10 @@ class Engine:
         :raises ChecksumMismatch: the digest differs; nothing changed.
         """
         return self._completer.complete(upload, expected)
+
+    def finish(self, begun: Upload) -> Completion:
+        """Go on with the completion that an append of this request began."""
+        return self._completer.finish(begun)
 
     def deliver(self, upload: Upload) -> bool:
         """Deliver the completion event, if it is pending and nobody is at it."""
@@ -371,10 +381,15 @@ class Engine:
         return row
 
     @contextmanager
-    def _intake(self, claimed: Upload) -> Iterator[Intake]:
+    def _intake(self, claimed: Upload, *, finishing: bool = False) -> Iterator[Intake]:
         """An intake whose failures leave neither stray bytes nor a stuck upload."""
         intake = Intake(
-            claimed, self.repository, self.storage, self._policy, self.clock
+            claimed,
+            self.repository,
+            self.storage,
+            self._policy,
+            self.clock,
+            finishing=finishing,
         )
         try:
             with intake:

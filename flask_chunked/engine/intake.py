@@ -19,6 +19,7 @@ from .hashing import FileDigest, resume
 from .pipe import PIPE_SIZE, Pipe
 from .ports import Policy, Reader, Repository
 from .records import Step, Upload
+from .states import Status
 
 #: Bytes of the file that ``inspect`` sees.
 HEAD_SIZE = 4096
@@ -36,6 +37,7 @@ class Intake:
     """Appends one chunk for one claim. Use as a context manager.
 
     :param claimed: the snapshot that :meth:`Repository.claim` returned.
+    :param finishing: with the last byte's commit completion begins.
     :ivar upload: the same with what was committed since.
     """
 
@@ -46,6 +48,8 @@ class Intake:
         storage: Storage,
         policy: Policy,
         clock: Callable[[], datetime],
+        *,
+        finishing: bool = False,
     ) -> None:
         blob = claimed.blob
         if blob is None:  # pragma: no cover - an open upload always has a key
@@ -54,6 +58,7 @@ class Intake:
         self._repository = repository
         self._policy = policy
         self._clock = clock
+        self._finishing = finishing
         self._appender = storage.appender(blob)
         self._appender.bind(self._save)
         # Only needed to know the chunk again where it cannot be read again.
@@ -241,6 +246,7 @@ class Intake:
             hash_state=self._dump_at(position),
             at=self._clock(),
             parts=receipt.parts,
+            completes=self._finishing and position == self._claimed.length,
         )
         if not self._repository.advance(step):
             self._appender.settle(committed=False)
@@ -254,6 +260,10 @@ class Intake:
             storage_state=state,
             hash_state=step.hash_state,
         )
+        if step.completes:
+            self.upload = replace(
+                self.upload, status=Status.COMPLETING, fence=step.fence + 1
+            )
         self._committed_at = time.monotonic()
         self._appender.settle(committed=True)
 

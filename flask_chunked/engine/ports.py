@@ -46,7 +46,7 @@ class Repository(Protocol):
         """Is the upload still open, with this fence and this offset?"""
 
     def advance(self, step: Step) -> bool:
-        """Move the offset by compare-and-set.
+        """Move the offset by compare-and-set; and begin completion, if it says so.
 
         ``False``: somebody else is there, or declared a length that this goes beyond.
         """

@@ -125,6 +125,8 @@ class Step:
         where the storage can read it again.
     :param hash_state: of the whole file's digest at ``offset``; ``None``: not known.
     :param parts: that the storage keeps apart, new with this step.
+    :param completes: all bytes are there, and with the same commit completion begins:
+        the fence is bumped once more.
     """
 
     upload_id: UUID
@@ -137,6 +139,7 @@ class Step:
     hash_state: bytes | None
     at: datetime
     parts: tuple[Part, ...] = ()
+    completes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,8 @@ class MemoryRepository:
                 storage_state=step.state,
             )
             self.sent.setdefault(step.upload_id, []).extend(step.parts)
+            if step.completes:
+                self._move(step.upload_id, Event.BEGIN_COMPLETION)
             return True
 
     def parts(self, upload_id: UUID) -> list[Part]:

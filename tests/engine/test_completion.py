@@ -499,3 +499,59 @@ def test_an_event_that_nobody_wants_is_delivered_with_the_completion(
     assert done.delivered_at == done.completed_at == bench.clock.now
     assert bench.policy.seen("deliver") == []
     assert list(bench.engine.deliver_pending(timedelta(0))) == []
+
+
+# -- with the last byte ----------------------------------------------------------------
+
+
+def append_last(bench: Bench, upload: Upload, *script: object) -> Upload:
+    reader = ScriptedReader(*script)  # type: ignore[arg-type]
+    start, stop = upload.offset, upload.length
+    return bench.engine.append_stream(
+        upload, start, stop, reader, exact=False, finishing=True
+    )
+
+
+def test_completion_begins_with_the_commit_of_the_last_byte(bench: Bench) -> None:
+    part = append_last(bench, bench.create(), b"01234")
+    assert part.status is Status.UPLOADING
+    begun = append_last(bench, part, b"56789")
+    assert begun == bench.row(begun)
+    assert begun.status is Status.COMPLETING
+    done = bench.engine.finish(begun)
+    assert done.first
+    assert bench.row(begun).is_complete
+    hooks = [name for name, _ in bench.policy.calls]
+    assert hooks[-4:] == ["chunk_received", "verify", "completed", "deliver"]
+
+
+def test_completion_does_not_begin_where_the_length_is_unknown(bench: Bench) -> None:
+    assert append_last(bench, bench.create(None), CONTENT).status is Status.UPLOADING
+
+
+def test_staged_chunk_begins_completion_too(bench: Bench) -> None:
+    upload = bench.create()
+    stage = bench.storage.stage()
+    stage.write(CONTENT)
+    begun = bench.engine.append_whole(upload, 0, stage, finishing=True)
+    assert begun.status is Status.COMPLETING
+    assert bench.engine.finish(begun).first
+
+
+def test_completion_begun_with_the_last_byte_survives_its_process(bench: Bench) -> None:
+    begun = append_last(bench, bench.create(), CONTENT)
+    assert bench.engine.complete(bench.row(begun), md5()).first
+
+
+def test_other_completion_that_is_refused_between_is_begun_anew(bench: Bench) -> None:
+    begun = append_last(bench, bench.create(), CONTENT)
+
+    def refuse(name: str) -> None:
+        if name == "complete":
+            bench.repository.before = lambda _: None
+            with pytest.raises(ChecksumMismatch):
+                bench.engine.complete(begun, WRONG)
+
+    bench.repository.before = refuse
+    assert bench.engine.finish(begun).first
+    assert bench.row(begun).is_complete

@@ -118,7 +118,7 @@ BREAKS = (
         "tests/faults/test_lost_commits.py",
         Change(
             "repository.py",
-            "if row is None or (row.fence, row.offset) != (step.fence, step.offset):",
+            "if row is None or (row.fence, row.status, row.offset) != wanted:",
             "if row is not None:",
         ),
     ),
@@ -126,10 +126,9 @@ BREAKS = (
         "repeats",
         "tests/faults/test_repeats.py",
         Change(
-            "engine/engine.py",
-            "        if not self.may_repeat(upload, start, stop):\n"
-            "            return False\n",
-            "        return False\n",
+            "engine/repeats.py",
+            "    if not may_repeat(upload, start, stop):\n        return False\n",
+            "    return False\n",
         ),
     ),
     _row(

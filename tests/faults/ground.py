@@ -212,11 +212,17 @@ def content(upload_id: UUID, length: int) -> bytes:
 
 
 def append_streamed(
-    engine: Engine, upload: Upload, start: int, blocks: Sequence[bytes | None]
+    engine: Engine,
+    upload: Upload,
+    start: int,
+    blocks: Sequence[bytes | None],
+    *,
+    finishing: bool = False,
 ) -> Upload:
     """Append as a raw body that comes block by block."""
     stop = start + sum(len(block or b"") for block in blocks)
-    return engine.append_stream(upload, start, stop, Blocks(blocks))
+    body = Blocks(blocks)
+    return engine.append_stream(upload, start, stop, body, finishing=finishing)
 
 
 def append_staged(engine: Engine, upload: Upload, start: int, chunk: bytes) -> Upload:

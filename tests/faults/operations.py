@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from flask_chunked import maintenance
 from flask_chunked.engine.records import Expected, Upload
+from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
     ChecksumMismatch,
@@ -156,6 +157,16 @@ def _stream(ground: Ground, known: Known) -> None:
     append_streamed(ground.engine, row, start, blocks)
 
 
+def _stream_and_finish(ground: Ground, known: Known) -> None:
+    row = _row(ground, known)
+    if row.status is Status.UPLOADING:
+        rest = [known.content[row.offset :]]
+        row = append_streamed(ground.engine, row, row.offset, rest, finishing=True)
+        ground.engine.finish(row)
+    else:
+        ground.engine.complete(row, None)
+
+
 def _stage(ground: Ground, known: Known) -> None:
     row, start = _row(ground, known), max(known.acked, 0)
     append_staged(ground.engine, row, start, known.content[start : start + 3000])
@@ -243,6 +254,15 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "later staged chunk": Operation(
         _steps(_SECTION, _STAGING, {"cut", "copy"}), _with_tail, _stage
+    ),
+    "last chunk with completion": Operation(
+        _steps(
+            _SECTION,
+            {"cut", "write file", "rename to finished"},
+            _COMPLETION - {"row begin_completion"},
+        ),
+        _with_tail,
+        _stream_and_finish,
     ),
     "take-over": Operation(_steps({"row take_over"}), _begun, _take_over),
     "completion": Operation(

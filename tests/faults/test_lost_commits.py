@@ -16,6 +16,7 @@ from sqlalchemy import URL
 from werkzeug.test import TestResponse
 
 from flask_chunked.engine.records import Cutoff, NewUpload, Upload
+from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import DatabaseUnavailable
 from tests.exchange import PREFIX, finish, id_of, put_form, put_raw
 from tests.figures import figure, run_seed
@@ -63,6 +64,12 @@ def _stream(ground: Ground, upload: Upload) -> object:
     return _now(ground, upload).offset == 1_000
 
 
+def _stream_to_the_end(ground: Ground, upload: Upload) -> object:
+    data = _data(upload)
+    after = append_streamed(ground.engine, upload, 0, [data], finishing=True)
+    return after.status is Status.COMPLETING and ground.engine.finish(after).first
+
+
 def _complete(ground: Ground, upload: Upload) -> object:
     done = ground.engine.complete(upload, None)
     return done.first and done.upload.is_complete
@@ -99,6 +106,7 @@ CASES = {
     "create": Case(_create),
     "append a staged chunk": Case(_append),
     "append a streamed chunk": Case(_stream),
+    "append to the end, and complete": Case(_stream_to_the_end),
     "take over": Case(lambda ground, upload: ground.engine.take_over(upload)),
     "declare the length": Case(_declare, length=None),
     "complete": Case(_complete, offset=LENGTH),
