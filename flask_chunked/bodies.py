@@ -25,6 +25,8 @@ logger = logging.getLogger("flask_chunked")
 
 #: Bytes of one block, the most that a reader holds.
 BLOCK_SIZE = 256 * 2**10
+#: Bytes of a body that comes in one block, as good as always.
+SHORT = 64 * 2**10
 #: Seconds without a byte after which a client counts as silent.
 PATIENCE = 0.05
 #: Seconds in which a block is filled, however slowly the client goes on.
@@ -88,6 +90,11 @@ class BodyReader:
         self._last = 0
         self.received = 0
         self.ended = length == 0
+
+    @property
+    def is_short(self) -> bool:
+        """See the engine's ``Reader`` port."""
+        return self._length is not None and self._length <= SHORT
 
     def read(self) -> memoryview:
         """Up to one block of what is there; see the engine's ``Reader`` port."""

@@ -47,7 +47,8 @@ class Prepared:
         compiled: Any = statement.compile(dialect=dialect)
         self.text = str(compiled)
         self._values = [
-            _Value(compiled.binds[name], dialect) for name in compiled.positiontup
+            _question_mark(compiled.binds[name], dialect)
+            for name in compiled.positiontup
         ]
         converters = [
             column.type.dialect_impl(dialect).result_processor(dialect, None)
@@ -61,7 +62,14 @@ class Prepared:
 
     def arguments(self, values: Mapping[str, object]) -> list[Any]:
         """The driver's arguments for these values."""
-        return [value.of(values) for value in self._values]
+        return [
+            constant
+            if name is None
+            else values[name]
+            if convert is None
+            else convert(values[name])
+            for name, convert, constant in self._values
+        ]
 
     def convert(self, row: tuple[Any, ...]) -> list[Any]:
         """A row of the driver's, as SQLAlchemy would give it."""
@@ -72,26 +80,16 @@ class Prepared:
         return converted
 
 
-class _Value:
-    """One question mark of a statement: a named value, or a constant."""
-
-    def __init__(self, bind: Any, dialect: Dialect) -> None:
-        if bind.expanding:
-            raise ValueError("a list of values makes another text each time")
-        self._name = bind.key
-        self._convert: Convert | None = bind.type.dialect_impl(dialect).bind_processor(
-            dialect
-        )
-        self._is_constant = not bind.required
-        self._constant = self._converted(bind.value) if self._is_constant else None
-
-    def of(self, values: Mapping[str, object]) -> Any:
-        if self._is_constant:
-            return self._constant
-        return self._converted(values[self._name])
-
-    def _converted(self, value: object) -> Any:
-        return value if self._convert is None else self._convert(value)
+def _question_mark(
+    bind: Any, dialect: Dialect
+) -> tuple[str | None, Convert | None, Any]:
+    """Name of the value and what it goes through; or no name, and a constant."""
+    if bind.expanding:
+        raise ValueError("a list of values makes another text each time")
+    convert: Convert | None = bind.type.dialect_impl(dialect).bind_processor(dialect)
+    if bind.required:
+        return bind.key, convert, None
+    return None, None, bind.value if convert is None else convert(bind.value)
 
 
 class Driver:

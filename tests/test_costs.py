@@ -99,10 +99,10 @@ def costs(app: Flask, client: FlaskClient) -> dict[str, tuple[int, int]]:
 
 def test_requests_cost_what_they_did(costs: dict[str, tuple[int, int]]) -> None:
     assert costs == {
-        # find, claim, fence, advance
-        "put": (4, 4),
-        # insert, claim, fence, advance
-        "put, creating": (4, 4),
+        # find, claim, advance
+        "put": (3, 3),
+        # insert, fence, advance
+        "put, creating": (3, 3),
         "get": (1, 1),
         "head": (2, 2),
         # find, begin, complete
@@ -110,9 +110,9 @@ def test_requests_cost_what_they_did(costs: dict[str, tuple[int, int]]) -> None:
         # find, begin, remove
         "delete": (3, 3),
         "tus post": (1, 1),
-        "tus patch": (4, 4),
+        "tus patch": (3, 3),
         # ... with which completion begins, complete
-        "tus patch, last": (5, 5),
+        "tus patch, last": (4, 4),
         "tus head": (1, 1),
-        "tus post with all": (5, 5),
+        "tus post with all": (4, 4),
     }

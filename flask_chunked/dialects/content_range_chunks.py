@@ -204,7 +204,7 @@ def _receive_first(call: Call, chunk: ContentRange) -> Upload:
     if not chunk.size:
         return created
     try:
-        return engine.append_stream(created, 0, chunk.stop, call.body)
+        return engine.append_stream(created, 0, chunk.stop, call.body, is_new=True)
     except BaseException:
         # What arrived is in the caller's list; an upload without a byte is not kept.
         engine.abandon(created, unless_started=True)

@@ -55,9 +55,10 @@ def append(call: Call) -> Response:
     return _answer(call, received)
 
 
-def receive(call: Call, upload: Upload) -> Upload:
+def receive(call: Call, upload: Upload, *, is_new: bool = False) -> Upload:
     """The request's body behind the upload's offset, whatever is left of it.
 
+    :param is_new: this request made the upload.
     :raises TooLarge: more than fits; what fits is kept.
     """
     stop = upload.length
@@ -69,7 +70,13 @@ def receive(call: Call, upload: Upload) -> Upload:
     finishing = _may_finish_with(call, upload, announced)
     try:
         return call.host.engine.append_stream(
-            upload, upload.offset, stop, call.body, exact=False, finishing=finishing
+            upload,
+            upload.offset,
+            stop,
+            call.body,
+            exact=False,
+            finishing=finishing,
+            is_new=is_new,
         )
     except ChunkSizeMismatch as error:
         # A body without a length went on behind the end.

@@ -131,7 +131,7 @@ def _create_streamed(call: Call, new: NewUpload) -> Upload:
     engine = call.host.engine
     upload = call.subject = engine.create(new)
     try:
-        return receive(call, upload)
+        return receive(call, upload, is_new=True)
     except TooLarge:
         engine.abandon(upload)
         call.subject = None

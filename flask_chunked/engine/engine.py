@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 from ..exceptions import (
@@ -28,7 +29,7 @@ from ..storage.base import Stage, Storage
 from .completion import Completer
 from .concatenation import Members, load_members
 from .creation import Creator
-from .expiry import Expiry
+from .expiry import Expiry, utcnow
 from .hashing import FileDigest, resume
 from .intake import Intake
 from .ports import Policy, Reader, Repository
@@ -36,11 +37,7 @@ from .receiving import Receiving
 from .records import Completion, Cutoff, Expected, NewUpload, Upload
 from .repeats import is_repeat, may_repeat
 from .states import Status
-
-
-def utcnow() -> datetime:
-    """The default clock: aware UTC."""
-    return datetime.now(timezone.utc)
+from .tails import cut_tail
 
 
 class Engine:
@@ -117,6 +114,7 @@ class Engine:
         *,
         exact: bool = True,
         finishing: bool = False,
+        is_new: bool = False,
     ) -> Upload:
         """Append a body as it arrives; whatever ends it, what arrived is kept.
 
@@ -124,13 +122,18 @@ class Engine:
         :param exact: the body must reach ``stop``.
         :param finishing: completion begins with the commit of the upload's last byte;
             the upload that is returned says so, and :meth:`finish` goes on.
+        :param is_new: this request made the upload, which is as good as a claim.
         :raises ChunkSizeMismatch: it does not, or goes beyond; what fits is kept.
         :raises OffsetMismatch: the upload does not stand at ``start``.
         :raises BodyInterrupted, BodyTimeout: after what arrived was committed.
         """
-        claimed = self._claim(upload, start)
+        claim = None if is_new else partial(self._claim, upload, start, reader)
+        # A short body is here at once, and claims under the lock of its one section.
+        may_wait = reader.is_short and start == upload.offset
+        if claim is not None and (not may_wait or self.storage.keeps_parts):
+            upload, claim = claim(), None
         with (
-            self._intake(claimed, finishing=finishing) as intake,
+            self._intake(upload, finishing=finishing, claim=claim) as intake,
             self._receiving.by(upload.id, reader),
         ):
             intake.stream(reader, stop)
@@ -338,20 +341,7 @@ class Engine:
 
     def cut_tail(self, upload: Upload) -> bool:
         """Remove the bytes beyond the offset; ``False``: somebody is writing them."""
-        if upload.blob is None:
-            return False
-        if upload.status is not Status.UPLOADING:
-            self.storage.cut(upload.blob)
-            return True
-        claimed = self.repository.claim(upload.id, upload.offset)
-        if claimed is None or claimed.blob is None:
-            return False
-        with self.storage.appender(claimed.blob) as appender, appender.exclusive():
-            if not self.repository.holds(claimed.id, claimed.fence, claimed.offset):
-                return False
-            # Writing nothing cuts what stands behind the position.
-            appender.write(b"")
-        return True
+        return cut_tail(self.repository, self.storage, upload)
 
     def _remove(self, upload: Upload, *, keep_record: bool = False) -> None:
         self._delete_bytes(upload)
@@ -364,13 +354,13 @@ class Engine:
 
     # -- inside --------------------------------------------------------------------
 
-    def _claim(self, upload: Upload, start: int) -> Upload:
+    def _claim(self, upload: Upload, start: int, mine: Reader | None = None) -> Upload:
         self.require_live(upload)
         claimed = self.repository.claim(upload.id, start)
         if claimed is None:
             raise self.refuse_offset(self._current(upload.id), start)
         # Whoever still waits for its client here was just superseded.
-        self._receiving.interrupt(upload.id)
+        self._receiving.interrupt(upload.id, but=mine)
         return claimed
 
     def _current(self, upload_id: UUID) -> Upload:
@@ -381,31 +371,41 @@ class Engine:
         return row
 
     @contextmanager
-    def _intake(self, claimed: Upload, *, finishing: bool = False) -> Iterator[Intake]:
+    def _intake(
+        self,
+        upload: Upload,
+        *,
+        finishing: bool = False,
+        claim: Callable[[], Upload] | None = None,
+    ) -> Iterator[Intake]:
         """An intake whose failures leave neither stray bytes nor a stuck upload."""
         intake = Intake(
-            claimed,
+            upload,
             self.repository,
             self.storage,
             self._policy,
             self.clock,
             finishing=finishing,
+            claim=claim,
         )
         try:
             with intake:
                 yield intake
         except ChunkedUploadError as error:
             if intake.refused:
-                self._give_up(claimed)
+                self._give_up(intake.claimed)
             elif isinstance(error, Superseded | StorageError | BodyInterrupted):
-                self._explain(claimed, error)
+                intake.claim()
+                self._explain(intake.claimed, error)
             raise
         finally:
-            if intake.committed > claimed.offset:
-                self._announce_progress(claimed, intake)
+            if intake.committed > upload.offset:
+                self._announce_progress(intake)
 
-    def _announce_progress(self, claimed: Upload, intake: Intake) -> None:
-        now = replace(claimed, offset=intake.committed, last_activity_at=self.clock())
+    def _announce_progress(self, intake: Intake) -> None:
+        now = replace(
+            intake.claimed, offset=intake.committed, last_activity_at=self.clock()
+        )
         self._policy.announce("chunk_received", now)
 
     def _give_up(self, claimed: Upload) -> None:

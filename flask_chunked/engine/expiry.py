@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from ..exceptions import UploadExpired
 from .records import Cutoff, Upload
 from .states import Status
+
+
+def utcnow() -> datetime:
+    """The default clock: aware UTC."""
+    return datetime.now(timezone.utc)
 
 
 class Expiry:

@@ -36,7 +36,10 @@ COPY_BYTES = 256 * 2**20
 class Intake:
     """Appends one chunk for one claim. Use as a context manager.
 
-    :param claimed: the snapshot that :meth:`Repository.claim` returned.
+    :param claimed: the snapshot that :meth:`Repository.claim` returned; or another one,
+        with ``claim``.
+    :param claim: claims the upload, in the first section or when the client is silent.
+    :ivar claimed: the upload as it was claimed.
     :param finishing: with the last byte's commit completion begins.
     :ivar upload: the same with what was committed since.
     """
@@ -50,11 +53,13 @@ class Intake:
         clock: Callable[[], datetime],
         *,
         finishing: bool = False,
+        claim: Callable[[], Upload] | None = None,
     ) -> None:
         blob = claimed.blob
         if blob is None:  # pragma: no cover - an open upload always has a key
             raise ValueError("an upload without a storage key takes no bytes")
-        self.upload = self._claimed = claimed
+        self.upload = self.claimed = claimed
+        self._claim = claim
         self._repository = repository
         self._policy = policy
         self._clock = clock
@@ -123,6 +128,7 @@ class Intake:
             block = reader.read()
             if not block:
                 if not reader.ended and not self._lingered(reader):
+                    self.claim()
                     self._commit_pending()
                     reader.wait()
                 continue
@@ -165,7 +171,7 @@ class Intake:
                 if digest is not None:
                     digest.update(kept)
         if room < len(block):
-            reported = self._appender.position - self._claimed.offset
+            reported = self._appender.position - self.claimed.offset
             extra = len(block) - room
             raise ChunkSizeMismatch(reported + extra, reported)
         return len(block)
@@ -210,9 +216,7 @@ class Intake:
             on the way into the stage.
         """
         # It counts only where it went on from the very state that was claimed.
-        mine = (
-            file_digest is not None and file_digest.origin == self._claimed.hash_state
-        )
+        mine = file_digest is not None and file_digest.origin == self.claimed.hash_state
         self._file_digest = file_digest if mine else None
         if self._digest is not None:
             self._digest = stage.sha256()
@@ -240,13 +244,13 @@ class Intake:
             fence=self.upload.fence,
             old_offset=self.upload.offset,
             offset=position,
-            start=self._claimed.offset,
+            start=self.claimed.offset,
             digest=None if self._digest is None else self._digest.hexdigest(),
             state=state,
             hash_state=self._dump_at(position),
             at=self._clock(),
             parts=receipt.parts,
-            completes=self._finishing and position == self._claimed.length,
+            completes=self._finishing and position == self.claimed.length,
         )
         if not self._repository.advance(step):
             self._appender.settle(committed=False)
@@ -294,15 +298,32 @@ class Intake:
             digest.dump() if digest is not None and digest.count == position else None
         )
 
+    def claim(self) -> None:
+        """Claim the upload, unless that is done.
+
+        :raises Superseded: somebody else was at it since it was looked at.
+        """
+        if self._claim is None:
+            return
+        claim, self._claim = self._claim, None
+        seen, claimed = self.upload, claim()
+        if claimed.storage_state != seen.storage_state:
+            raise self._superseded()
+        self.upload = self.claimed = claimed
+
     def _check_fence(self) -> None:
+        if self._claim is not None:
+            # Nobody else can write while we are in here, so that the claim will do.
+            self.claim()
+            return
         mine = self.upload
         if not self._repository.holds(mine.id, mine.fence, mine.offset):
             raise self._superseded()
 
     def _superseded(self) -> Superseded:
-        row = self._repository.get(self._claimed.id)
+        row = self._repository.get(self.claimed.id)
         offset = self.committed if row is None else row.offset
-        return Superseded(expected=offset, provided=self._claimed.offset)
+        return Superseded(expected=offset, provided=self.claimed.offset)
 
     def _is_due(self) -> bool:
         pending = self._appender.position - self.committed
@@ -310,7 +331,7 @@ class Intake:
         return pending >= COMMIT_BYTES or waited >= COMMIT_SECONDS
 
     def _head_size(self) -> int:
-        length = self._claimed.length
+        length = self.claimed.length
         return HEAD_SIZE if length is None else min(HEAD_SIZE, length)
 
     def _needs_inspection(self) -> bool:
@@ -320,5 +341,5 @@ class Intake:
     def _inspect(self) -> None:
         head = self._appender.head(self._head_size())
         self.refused = True
-        self._policy.inspect(self._claimed, head)
+        self._policy.inspect(self.claimed, head)
         self.refused = False

@@ -117,6 +117,10 @@ class Reader(Protocol):
     def ended(self) -> bool:
         """The announced end was reached."""
 
+    @property
+    def is_short(self) -> bool:
+        """Is so little announced that it comes in one block?"""
+
     def read(self) -> memoryview:
         """Up to one block of what is there, without waiting long.
 

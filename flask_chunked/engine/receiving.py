@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -18,25 +18,30 @@ class Receiving:
     """
 
     def __init__(self) -> None:
-        self._readers: dict[UUID, Reader] = {}
+        self._readers: dict[UUID, list[Reader]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
     def by(self, upload_id: UUID, reader: Reader) -> Iterator[None]:
-        """For the length of the block this reader is known as the upload's."""
+        """For the length of the block this reader is known as one of the upload's."""
         with self._lock:
-            self._readers[upload_id] = reader
+            self._readers.setdefault(upload_id, []).append(reader)
         try:
             yield
         finally:
             with self._lock:
-                if self._readers.get(upload_id) is reader:
-                    del self._readers[upload_id]
+                self._keep(upload_id, lambda known: known is not reader)
 
-    def interrupt(self, upload_id: UUID) -> None:
-        """End the body of whoever receives for the upload."""
+    def interrupt(self, upload_id: UUID, but: Reader | None = None) -> None:
+        """End the bodies of all who receive for the upload, except one."""
         # Under the lock: once its request is over, the connection may be another's.
         with self._lock:
-            reader = self._readers.pop(upload_id, None)
-            if reader is not None:
-                reader.interrupt()
+            for reader in self._readers.get(upload_id, ()):
+                if reader is not but:
+                    reader.interrupt()
+            self._keep(upload_id, lambda known: known is but)
+
+    def _keep(self, upload_id: UUID, is_kept: Callable[[Reader], bool]) -> None:
+        kept = list(filter(is_kept, self._readers.pop(upload_id, ())))
+        if kept:
+            self._readers[upload_id] = kept

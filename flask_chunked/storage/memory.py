@@ -213,6 +213,11 @@ class MemoryAppender(Appender):
             yield
         finally:
             self._inside = False
+            with self._storage.guard:
+                unfinished = self._storage.unfinished
+                if not file.content and unfinished.get(self._key) is file:
+                    # A writer that was overtaken leaves nothing behind.
+                    del unfinished[self._key]
             file.lock.release()
 
     def _lock(self) -> _Bytes:

@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from flask_chunked import maintenance
-from flask_chunked.engine.engine import utcnow
+from flask_chunked.engine.expiry import utcnow
 from flask_chunked.engine.states import Status
 from tests.apps import registered, rows
 from tests.dialects.wire import (
@@ -39,31 +39,37 @@ def raw(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "raw")
 
 
-@pytest.mark.parametrize("step", ["claim", "holds"])
+@pytest.mark.parametrize("when", ["before the claim", "behind the claim"])
 def test_t04_of_two_chunks_at_one_offset_one_wins(
     app: Flask,
     client: FlaskClient,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     raw: bool,
-    step: str,
+    when: str,
 ) -> None:
     url = begin(client)
-    repository = registered(app).repository
-    real = getattr(repository, step)
+    here = registered(app)
+    # A short body claims where it has locked the file already.
+    last: tuple[Any, str] = (here.repository, "advance" if raw else "holds")
+    first: tuple[Any, str] = (here.repository, "claim")
+    if raw:
+        first = (here.storage, "appender")
+    where, step = first if when == "before the claim" else last
+    real = getattr(where, step)
     answers: list[Any] = []
 
     def overtaken(*args: Any) -> Any:
-        monkeypatch.setattr(repository, step, real)
-        if step == "claim":
+        monkeypatch.setattr(where, step, real)
+        if when == "before the claim":
             answers.append(put(app.test_client(), url, b"WINNE", "bytes 5-9/10"))
         else:
             app.test_client().head(url)
         return real(*args)
 
-    monkeypatch.setattr(repository, step, overtaken)
+    monkeypatch.setattr(where, step, overtaken)
     answers.append(put(client, url, DATA[5:], "bytes 5-9/10", raw=raw))
-    if step == "holds":
+    if when == "behind the claim":
         answers.append(put(client, url, b"WINNE", "bytes 5-9/10", raw=raw))
     assert sorted(answer.status_code for answer in answers) == [200, 400]
     (loser,) = (answer for answer in answers if answer.status_code == 400)
@@ -151,16 +157,16 @@ def test_t31_upload_that_comes_alive_is_not_cleaned_away(
     now = [utcnow()]
     here.engine.clock = lambda: now[0]
     chosen: list[Any] = []
-    real = here.repository.holds
+    real = here.repository.claim
 
-    def chosen_by_the_clean_up(*args: Any) -> bool:
+    def chosen_by_the_clean_up(*args: Any) -> Any:
         now[0] = utcnow() + timedelta(days=2)
         chosen.extend(here.engine.expirable(expired_too=True))
         monkeypatch.undo()
         return real(*args)
 
     # While a chunk is on its way its time is over; then it arrives.
-    monkeypatch.setattr(here.repository, "holds", chosen_by_the_clean_up)
+    monkeypatch.setattr(here.repository, "claim", chosen_by_the_clean_up)
     assert state(put(client, url, DATA[5:7], "bytes 5-6/10")) == (200, 1, 7)
     ((upload, before),) = chosen
     assert here.engine.expire(upload, before, keep_record=False) is None

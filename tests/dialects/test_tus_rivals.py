@@ -250,14 +250,14 @@ def test_a_length_that_a_rival_declared_is_never_passed(
 ) -> None:
     url = tus.post(Upload_Defer_Length="1").headers["Location"]
     repository = registered(tus_app).engine.repository
-    holds = repository.holds
+    advance = repository.advance
 
-    def beside(upload_id: Any, fence: int, offset: int) -> bool:
-        monkeypatch.setattr(repository, "holds", holds)
-        repository.declare_length(upload_id, 2)
-        return holds(upload_id, fence, offset)
+    def beside(step: Any) -> bool:
+        monkeypatch.setattr(repository, "advance", advance)
+        repository.declare_length(step.upload_id, 2)
+        return advance(step)
 
-    monkeypatch.setattr(repository, "holds", beside)
+    monkeypatch.setattr(repository, "advance", beside)
     assert tus.patch(url, 0, b"abc").status_code == 409
     assert tus.offset(url) == 0
     assert tus.patch(url, 0, b"ab").status_code == 204

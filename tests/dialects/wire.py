@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_chunked.engine.engine import utcnow
+from flask_chunked.engine.expiry import utcnow
 from tests.apps import registered, stored_files
 
 DATA = b"0123456789"

@@ -290,6 +290,7 @@ class ScriptedReader:
 
     A callable is called where it stands, between two blocks; for races.
 
+    :ivar is_short: is it one that claims late?
     :ivar pours: can its bytes go through a pipe?
     :ivar interrupts: how often it was told to stop; the script goes on.
     :ivar goes_on: does silence end while somebody lingers?
@@ -305,6 +306,7 @@ class ScriptedReader:
         self.pours = False
         self.goes_on = True
         self.lingered: list[float] = []
+        self.is_short = False
 
     @property
     def ended(self) -> bool:

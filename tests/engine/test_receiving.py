@@ -59,6 +59,7 @@ class SilentReader:
     """A body of some bytes and then silence, until somebody interrupts it."""
 
     ended = False
+    is_short = False
 
     def __init__(self, content: bytes) -> None:
         self._content = content

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from flask_chunked.engine.engine import utcnow
+from flask_chunked.engine.expiry import utcnow
 from flask_chunked.engine.records import NewUpload
 from tests.engine.fakes import Bench
 

@@ -179,6 +179,7 @@ class Blocks:
 
     def __init__(self, blocks: Sequence[bytes | None]) -> None:
         self._blocks = list(blocks)
+        self.is_short = len(blocks) < 2
 
     @property
     def ended(self) -> bool:

@@ -18,7 +18,7 @@ from flask import Flask, request
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_chunked import ChunkedUploadBlueprint, create_tables
-from flask_chunked.engine.engine import utcnow
+from flask_chunked.engine.expiry import utcnow
 from flask_chunked.registration import registrations
 from tests.apps import dispose
 from tests.oracle.differences import ABSENT, DIFFERENCES, EVERYWHERE, Difference
