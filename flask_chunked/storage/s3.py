@@ -45,6 +45,8 @@ class S3Storage(Storage):
     :param max_parts: the highest part number that the store takes.
     :param presign: seconds that a download's URL is good for; ``None``: downloads go
         through the application.
+    :param concurrency: parts of one request that are on their way at once, while the
+        next one is received.
     :param spool: directory of temporary files, on a disk; ``None``: the system's.
     :param options: those of :class:`~flask_chunked.storage.s3_bucket.BucketSettings`.
     """
@@ -61,6 +63,7 @@ class S3Storage(Storage):
         part_size: int = 8 * MIB,
         max_parts: int = 10_000,
         presign: int | None = None,
+        concurrency: int = 2,
         spool: str | None = None,
         **options: object,
     ) -> None:
@@ -71,7 +74,12 @@ class S3Storage(Storage):
             raise ConfigurationError(f"options of S3Storage: {error}") from error
         self.settings = settings
         self.prefix = prefix
+        if concurrency < 1:
+            raise ConfigurationError(
+                f"options of S3Storage: concurrency is {concurrency}; it is 1 or more"
+            )
         self.presign = presign
+        self.concurrency = concurrency
         self.spool = spool
         self._ours = re.compile(f"({re.escape(prefix)}{_ID})({_TAIL})?")
 

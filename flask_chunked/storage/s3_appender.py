@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..exceptions import BytesMissing, StorageError, StorageFull, Superseded
 from .base import Appender, Blob, Part, Receipt, Stage, State
+from .s3_flight import Flight
 from .s3_plan import MIN_PART_SIZE
 from .s3_reader import open_object
 from .s3_spool import BLOCK, Buffer, Spool, SpooledStage
@@ -22,7 +25,7 @@ HEAD_KEPT = 2**16
 
 
 class S3Appender(Appender):
-    """Collects full parts in a temporary file and sends them.
+    """Collects full parts in temporary files and sends them while the next one comes.
 
     What is below one part when the offset is to move becomes the *tail*: an object of a
     new name each time, so that the one that the row names is never touched.
@@ -37,6 +40,8 @@ class S3Appender(Appender):
         self._bucket = storage.bucket
         self._key = blob.key
         self._spool = Spool(storage.spool)
+        #: Parts on their way, in their order. The state counts them already.
+        self._flights: deque[Flight] = deque()
         self._spool_is_loaded = False
         #: What the row says, and what it will say after the next receipt.
         self._committed = storage.state_of(blob)
@@ -112,11 +117,11 @@ class S3Appender(Appender):
                 if not self._state.parts:
                     self._head = self._storage.first_bytes(place, start, HEAD_KEPT)
                 number = self._take_number()
-                self._accept(
-                    self._bucket.copy_part(
-                        self._key, self._upload, number, place, size, start
-                    )
+                part = self._bucket.copy_part(
+                    self._key, self._upload, number, place, size, start
                 )
+                self._sent.append(part)
+                self._state = replace(self._state, parts=self._state.parts + 1)
                 self._moved(size)
                 start += size
             else:
@@ -149,6 +154,8 @@ class S3Appender(Appender):
             return Receipt(self._state.to_row())
         if self._spool.size == self._state.part_size:
             self._ship()
+        while self._flights:
+            self._land()
         tail, size = None, self._spool.size
         if size:
             tail = self._storage.tail_name(self._key, uuid4().hex)
@@ -176,6 +183,8 @@ class S3Appender(Appender):
     def close(self) -> None:
         self._closed = True
         self._inside = False
+        for flight in self._flights:
+            flight.abandon()
         self._spool.close()
 
     # -- inside --------------------------------------------------------------------
@@ -236,23 +245,27 @@ class S3Appender(Appender):
             self._ship()
 
     def _ship(self) -> None:
-        """Send the temporary file as a part."""
-        size = self._spool.size
+        """Let the temporary file go as a part, and have another one."""
+        while len(self._flights) >= self._storage.concurrency:
+            self._land()
         number = self._take_number()
         self._keep_head()
-        part = self._bucket.send_part(
-            self._key, self._upload, number, self._spool.file, size
-        )
-        self._accept(part)
-        self._spool.empty()
+        send = partial(self._bucket.send_part, self._key, self._upload, number)
+        self._flights.append(Flight(send, self._spool))
+        self._spool = Spool(self._storage.spool)
+        self._state = replace(self._state, parts=self._state.parts + 1)
+
+    def _land(self) -> None:
+        """Wait for the first part on its way; one that failed is sent again here.
+
+        :raises StorageError: it failed, and stays the first.
+        """
+        self._sent.append(self._flights[0].land())
+        self._flights.popleft()
 
     def _keep_head(self) -> None:
         if not self._state.parts and self._head is None:
             self._head = self._spool.head(HEAD_KEPT)
-
-    def _accept(self, part: Part) -> None:
-        self._sent.append(part)
-        self._state = replace(self._state, parts=self._state.parts + 1)
 
     def _take_number(self) -> int:
         """A part number that nobody else ever uses, because the row says so first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
@@ -48,13 +49,16 @@ class Faulty:
     ) -> None:
         self.real = real
         self.count = 0
+        self._lock = threading.Lock()
         self.hit: str | None = None
         self._at = at
         self._after = after
         self._status = status
 
     def send(self, request: Any) -> Any:
-        number, self.count = self.count, self.count + 1
+        # Parts are sent by several threads.
+        with self._lock:
+            number, self.count = self.count, self.count + 1
         if number != self._at:
             return self.real.send(request)
         self.hit = f"{request.method} {request.url}"

@@ -320,7 +320,8 @@ def test_writer_that_was_superseded_is_never_listed(app: Flask) -> None:
         claimed.blob.key, stale._upload, number, stale._spool.file, 5 * MIB
     )
     with app.app_context(), pytest.raises(Superseded), stale.exclusive():
-        stale._accept(late)
+        stale._sent.append(late)
+        stale._state = replace(stale._state, parts=1)
         stale.position = 5 * MIB
         intake._commit()
     intake.__exit__(None, None, None)
