@@ -26,6 +26,8 @@ pytestmark = pytest.mark.slow
 MIB = 2**20
 SIZE = 256 * MIB
 BLOCK = os.urandom(MIB)
+#: Small uploads that are counted.
+SMALL = 100
 
 
 @pytest.fixture
@@ -87,6 +89,37 @@ def send(server: Server) -> float:
             wire.send(BLOCK)
         assert wire.answer()[0] == 204
     return time.monotonic() - began
+
+
+def send_small(server: Server, uploads: int) -> None:
+    """Uploads of 4 KiB with tus, each in two requests on one connection."""
+    version = {"Tus-Resumable": "1.0.0"}
+    body = {**version, "Content-Type": "application/offset+octet-stream"}
+    with requests.Session() as session:
+        for _ in range(uploads):
+            headers = {**version, "Upload-Length": "4096"}
+            made = session.post(server.url, headers=headers, timeout=30)
+            answer = session.patch(
+                f"http://127.0.0.1:{server.port}{made.headers['Location']}",
+                data=BLOCK[:4096],
+                headers={**body, "Upload-Offset": "0"},
+                timeout=30,
+            )
+            assert answer.status_code == 204
+
+
+def test_a_small_upload_costs_few_syncs_and_system_calls(
+    server: Server, tmp_path: Path
+) -> None:
+    send_small(server, 10)
+    (worker,) = server.workers()
+    with traced(worker, tmp_path / "calls") as calls:
+        send_small(server, SMALL)
+    syncs = calls.get("fdatasync", 0) + calls.get("fsync", 0)
+    # The row, claim, bytes, their name, offset, the finished name, completion; now and
+    # then SQLite's checkpoint.
+    assert syncs / SMALL <= 7.2, calls
+    assert sum(calls.values()) / SMALL <= 200, calls
 
 
 def test_a_large_body_costs_few_page_faults(server: Server) -> None:
