@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 from flask_chunked.engine.records import Upload
 from tests.apps import registered, rows
 from tests.dialects.wire import DATA, begin, cut, md5
+from tests.statements import before_each
 
 #: Keys of an error's JSON; ``detail`` is always there.
 KEYS = {"detail", "reason", "errors", "expected_offset", "provided_offset"}
@@ -118,18 +119,22 @@ def send(site: Site, kind: str, body: bytes, **environ: Any) -> TestResponse:
 @contextmanager
 def statements(app: Flask) -> Iterator[list[str]]:
     """In the block, every statement that goes to the database, by whomever."""
+    ours = registered(app).database
     with app.app_context():
-        engines = list(app.extensions["sqlalchemy"].engines.values())
-    engines.append(registered(app).database.engine())
+        theirs = set(app.extensions["sqlalchemy"].engines.values()) - {ours.engine()}
     seen: list[str] = []
 
-    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        seen.append(" ".join(statement.split()))
+    def note(text: str) -> None:
+        seen.append(" ".join(text.split()))
 
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
+    def by_event(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        note(statement)
+
+    for engine in theirs:
+        event.listen(engine, "before_cursor_execute", by_event)
     try:
-        yield seen
+        with before_each(ours, note):
+            yield seen
     finally:
-        for engine in engines:
-            event.remove(engine, "before_cursor_execute", note)
+        for engine in theirs:
+            event.remove(engine, "before_cursor_execute", by_event)
