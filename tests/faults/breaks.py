@@ -40,6 +40,26 @@ _NO_ANSWER_FOR_AWAY = Change(
     "if lost is None:",
 )
 _AWAY = "tests/faults/test_database_away.py"
+_DUELS_ON_S3 = "tests/faults/test_duels.py::test_one_client_wins_each_byte_on_s3"
+_S3_FAULTS = "tests/faults/test_s3_faults.py"
+#: A tail overwrites the one that the row names.
+_SAME_TAIL = Change(
+    "storage/s3_appender.py",
+    "self._storage.tail_name(self._key, uuid4().hex)",
+    'self._storage.tail_name(self._key, "0" * 32)',
+)
+_NEVER_ABORTED = Change(
+    "storage/s3_bucket.py",
+    '            self._call("abort_multipart_upload", Key=key, UploadId=upload)',
+    "            return",
+)
+#: Two writers send under one number.
+_NUMBER_NOT_TAKEN = Change(
+    "storage/s3_appender.py",
+    "            if self._save is not None:\n                self._save",
+    "            if self._save is not None and begun is not None:\n"
+    "                self._save",
+)
 _CORE = "tests/faults/test_kill_core.py"
 _IO = "tests/faults/test_io_errors.py"
 _CROWDS = "tests/servers/test_crowds.py"
@@ -80,6 +100,39 @@ BREAKS = (
         ),
     ),
     _row("duels", "tests/faults/test_duels.py", *_ANY_WRITER),
+    _row("S3: kill -9", f"{_CORE}::test_killed_writers_lose_nothing_on_s3", _SAME_TAIL),
+    _row("S3: duels", f"{_DUELS_ON_S3}[below-a-part]", *_ANY_WRITER),
+    _row("S3: duels over parts", f"{_DUELS_ON_S3}[over-parts]", _NUMBER_NOT_TAKEN),
+    _row(
+        "S3: requests fail",
+        f"{_S3_FAULTS}::test_any_request_may_fail_once",
+        Change(
+            "storage/s3_appender.py",
+            "            self._bucket.put(tail, self._spool.file, size)",
+            "            self._bucket.delete(self._committed.tail or tail)\n"
+            "            self._bucket.put(tail, self._spool.file, size)",
+        ),
+    ),
+    _row(
+        "S3: requests of other ways to upload fail",
+        f"{_S3_FAULTS}::test_any_request_may_fail_in_every_way_to_upload",
+        _NEVER_ABORTED,
+    ),
+    _row(
+        "S3: expiry",
+        f"{_S3_FAULTS}::test_expiry_may_fail_at_any_request",
+        _NEVER_ABORTED,
+    ),
+    _row(
+        "S3: another part's ETag",
+        f"{_S3_FAULTS}::test_part_that_is_not_the_one_that_was_sent_is_lost_bytes",
+        Change("storage/s3_bucket.py", '"InvalidPart"', '"NoPart"'),
+    ),
+    _row(
+        "S3: large files",
+        "tests/servers/test_s3_large.py",
+        Change("bodies.py", "BLOCK_SIZE = 256 * 2**10", "BLOCK_SIZE = 64 * 2**20"),
+    ),
     _row(
         "stateful model",
         "tests/dialects/test_tus_machine.py",
