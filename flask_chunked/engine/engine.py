@@ -396,7 +396,7 @@ class Engine:
                 self._give_up(intake.claimed)
             elif isinstance(error, Superseded | StorageError | BodyInterrupted):
                 intake.claim()
-                self._explain(intake.claimed, error)
+                self._explain(intake, error)
             raise
         finally:
             if intake.committed > upload.offset:
@@ -413,15 +413,15 @@ class Engine:
         if self.repository.holds(claimed.id, claimed.fence, claimed.offset):
             self.terminate(claimed)
 
-    def _explain(self, claimed: Upload, error: Exception) -> None:
+    def _explain(self, intake: Intake, error: Exception) -> None:
         """Was the upload removed or taken over under the writer? Then say that.
 
         A writer whose upload is gone leaves no bytes behind.
         """
-        row = self.repository.get(claimed.id)
+        row = self.repository.get((claimed := intake.claimed).id)
         if row is not None and row.status not in (Status.TERMINATING, Status.EXPIRED):
             # Its body may have been cut, or its file closed, to let it go.
-            if not isinstance(error, Superseded) and row.fence != claimed.fence:
+            if not isinstance(error, Superseded) and row.fence != intake.upload.fence:
                 raise Superseded(row.offset, claimed.offset) from error
             return
         self._delete_bytes(claimed)

@@ -23,6 +23,8 @@ from flask_chunked.exceptions import (
     UnknownUpload,
     UploadExpired,
 )
+from flask_chunked.storage.base import Receipt
+from flask_chunked.storage.memory import MemoryAppender
 from tests.engine.fakes import Bench, ScriptedReader, idle_since
 
 CONTENT = b"0123456789"
@@ -555,3 +557,23 @@ def test_other_completion_that_is_refused_between_is_begun_anew(bench: Bench) ->
     bench.repository.before = refuse
     assert bench.engine.finish(begun).first
     assert bench.row(begun).is_complete
+
+
+def test_storage_that_fails_once_at_the_last_byte_is_no_take_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What arrived is committed all the same, and that commit moved our own fence."""
+    flush = MemoryAppender.flush
+    failures = [StorageError()]
+
+    def fail_once(appender: MemoryAppender) -> Receipt:
+        if failures:
+            raise failures.pop()
+        return flush(appender)
+
+    monkeypatch.setattr(MemoryAppender, "flush", fail_once)
+    upload = bench.create()
+    with pytest.raises(StorageError):
+        append_last(bench, upload, CONTENT)
+    assert bench.row(upload).status is Status.COMPLETING
+    assert bench.engine.complete(bench.row(upload), md5()).first
