@@ -185,6 +185,11 @@ class BodyReader:
                 return filled
         return 0
 
+    @property
+    def is_let_go(self) -> bool:
+        """See the engine's ``Reader`` port."""
+        return self._is_interrupted
+
     def interrupt(self) -> None:
         """End the body from another thread; see the engine's ``Reader`` port."""
         # One that is all here needs no letting go, and its connection may live on.

@@ -356,6 +356,9 @@ class Engine:
 
     def _claim(self, upload: Upload, start: int, mine: Reader | None = None) -> Upload:
         self.require_live(upload)
+        if mine is not None and mine.is_let_go:
+            # Whoever did that came later, and has the upload.
+            raise Superseded(self._current(upload.id).offset, start)
         claimed = self.repository.claim(upload.id, start)
         if claimed is None:
             raise self.refuse_offset(self._current(upload.id), start)
@@ -395,7 +398,6 @@ class Engine:
             if intake.refused:
                 self._give_up(intake.claimed)
             elif isinstance(error, Superseded | StorageError | BodyInterrupted):
-                intake.claim()
                 self._explain(intake, error)
             raise
         finally:
@@ -421,8 +423,11 @@ class Engine:
         row = self.repository.get((claimed := intake.claimed).id)
         if row is not None and row.status not in (Status.TERMINATING, Status.EXPIRED):
             # Its body may have been cut, or its file closed, to let it go.
-            if not isinstance(error, Superseded) and row.fence != intake.upload.fence:
-                raise Superseded(row.offset, claimed.offset) from error
+            is_anothers = intake.let_go or row.fence != intake.upload.fence
+            if is_anothers and not isinstance(error, Superseded):
+                if intake.is_claimed or row.status is Status.UPLOADING:
+                    raise Superseded(row.offset, claimed.offset) from error
+                raise self.refuse_offset(row, claimed.offset) from error
             return
         self._delete_bytes(claimed)
         if row is not None and row.status is Status.EXPIRED:

@@ -77,6 +77,8 @@ class Intake:
         self._may_pour = self._appender.drains_pipes and not seen
         #: ``inspect`` did not agree; the bytes must not be committed.
         self.refused = False
+        #: Another request ended the body.
+        self.let_go = False
 
     def __enter__(self) -> Intake:
         return self
@@ -110,6 +112,7 @@ class Intake:
         except Superseded:
             raise
         except BaseException as error:
+            self.let_go = reader.is_let_go
             if not self.refused:
                 self._keep_what_arrived(error)
             raise
@@ -297,6 +300,11 @@ class Intake:
         return (
             digest.dump() if digest is not None and digest.count == position else None
         )
+
+    @property
+    def is_claimed(self) -> bool:
+        """Is the upload this request's, unless somebody took it over?"""
+        return self._claim is None
 
     def claim(self) -> None:
         """Claim the upload, unless that is done.

@@ -155,6 +155,10 @@ class Reader(Protocol):
         :return: did it go on?
         """
 
+    @property
+    def is_let_go(self) -> bool:
+        """Was :meth:`interrupt` called, and cut the body short?"""
+
     def interrupt(self) -> None:
         """Called from another thread: stop waiting, the body ends here."""
 

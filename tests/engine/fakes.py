@@ -351,6 +351,11 @@ class ScriptedReader:
             self.wait()
         return self.goes_on
 
+    @property
+    def is_let_go(self) -> bool:
+        """Was it told to stop?"""
+        return self.interrupts > 0
+
     def interrupt(self) -> None:
         self.interrupts += 1
 

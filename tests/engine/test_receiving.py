@@ -84,6 +84,10 @@ class SilentReader:
     def linger(self, seconds: float) -> bool:
         raise AssertionError("memory's commits cost nothing")
 
+    @property
+    def is_let_go(self) -> bool:
+        return self._let_go.is_set()
+
     def interrupt(self) -> None:
         self._let_go.set()
 

@@ -166,3 +166,23 @@ def test_late_claim_frees_others_and_not_its_own_reader(
         append(bench, upload, theirs)
     assert (mine.interrupts, theirs.interrupts) == (0, 1)
     assert bench.stored(upload) == CONTENT
+
+
+def test_client_that_is_let_go_before_its_claim_takes_nothing_over(
+    bench: Bench, upload: Upload
+) -> None:
+    taken: list[Upload] = []
+    reader = short(
+        lambda: taken.append(bench.engine.take_over(upload)), BodyInterrupted()
+    )
+    with pytest.raises(Superseded):
+        append(bench, upload, reader)
+    assert bench.row(upload).fence == taken[0].fence
+
+
+def test_client_that_goes_away_before_its_claim_changes_nothing(
+    bench: Bench, upload: Upload
+) -> None:
+    with pytest.raises(BodyInterrupted):
+        append(bench, upload, short(BodyInterrupted()))
+    assert bench.row(upload) == upload

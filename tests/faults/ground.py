@@ -203,6 +203,11 @@ class Blocks:
         """The client goes on when it is waited for, and not before."""
         return False
 
+    @property
+    def is_let_go(self) -> bool:
+        """It never is."""
+        return False
+
     def interrupt(self) -> None:
         """What is on its way comes all the same."""
 
