@@ -382,15 +382,8 @@ class Engine:
         claim: Callable[[], Upload] | None = None,
     ) -> Iterator[Intake]:
         """An intake whose failures leave neither stray bytes nor a stuck upload."""
-        intake = Intake(
-            upload,
-            self.repository,
-            self.storage,
-            self._policy,
-            self.clock,
-            finishing=finishing,
-            claim=claim,
-        )
+        ports = (self.repository, self.storage, self._policy, self.clock)
+        intake = Intake(upload, *ports, finishing=finishing, claim=claim)
         try:
             with intake:
                 yield intake

@@ -123,10 +123,10 @@ def test_chunks_of_one_part_cost_these_statements(
         found[parts] = sum(
             "SAVEPOINT" not in text and not text.startswith(FENCE) for text in texts
         )
-    # Insert, claim, take a number, advance, store the part; find, begin, read
+    # Insert, take a number, advance, store the part; find, begin, read
     # the parts, complete, drop the parts. For each chunk more: find, claim, number,
     # advance, part.
-    assert found == {1: 10, 2: 15, 3: 20}
+    assert found == {1: 9, 2: 14, 3: 19}
 
 
 def test_page_tells_what_a_gib_costs() -> None:
