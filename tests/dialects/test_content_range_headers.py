@@ -87,6 +87,7 @@ def test_unit_is_case_insensitive(client: FlaskClient, value: str) -> None:
     assert state(answer) == (200, 1, 5)
 
 
+@pytest.mark.local_disk
 def test_largest_number_of_the_database_is_a_total(client: FlaskClient) -> None:
     answer = client.put(
         "/uploads/",
