@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Dialect, Engine, Select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import UpdateBase
 
+from .driver_values import Convert, binder, reader
+
 #: A statement that is kept for ever, so that it is compiled once.
 Statement = Select[Any] | UpdateBase
-Convert = Callable[[Any], Any]
-
 #: Connections that are kept open while nobody needs them.
 IDLE = 8
 
@@ -51,8 +51,7 @@ class Prepared:
             for name in compiled.positiontup
         ]
         converters = [
-            column.type.dialect_impl(dialect).result_processor(dialect, None)
-            for column in statement.exported_columns
+            reader(column.type, dialect) for column in statement.exported_columns
         ]
         self._converters = [
             (number, convert)
@@ -86,10 +85,39 @@ def _question_mark(
     """Name of the value and what it goes through; or no name, and a constant."""
     if bind.expanding:
         raise ValueError("a list of values makes another text each time")
-    convert: Convert | None = bind.type.dialect_impl(dialect).bind_processor(dialect)
+    convert = binder(bind.type, dialect)
     if bind.required:
         return bind.key, convert, None
     return None, None, bind.value if convert is None else convert(bind.value)
+
+
+class _Borrowed:
+    """A connection for the length of a block.
+
+    :param idle: where it goes afterwards, unless there are enough.
+    """
+
+    __slots__ = ("_connection", "_idle")
+
+    def __init__(
+        self, connection: sqlite3.Connection, idle: list[sqlite3.Connection]
+    ) -> None:
+        self._connection = connection
+        self._idle = idle
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._connection
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and len(self._idle) < IDLE:
+            self._idle.append(self._connection)
+        else:
+            self._connection.close()
 
 
 class Driver:
@@ -115,7 +143,9 @@ class Driver:
             prepared = Prepared(statement, self._engine.dialect)
             self._prepared[id(statement)] = prepared
         try:
-            with self._queue if prepared.writes else nullcontext():
+            if not prepared.writes:
+                return self.execute(prepared, values)
+            with self._queue:
                 return self.execute(prepared, values)
         except sqlite3.Error as error:
             raise DBAPIError.instance(
@@ -135,22 +165,13 @@ class Driver:
         while self._idle:
             self._idle.pop().close()
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self) -> _Borrowed:
         """An idle connection, or a new one; not kept after an error."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._connect()
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        if len(self._idle) < IDLE:
-            self._idle.append(connection)
-        else:
-            connection.close()
+        return _Borrowed(connection, self._idle)
 
     def _connect(self) -> sqlite3.Connection:
         pooled = self._engine.raw_connection()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import Table, inspect
@@ -15,6 +17,10 @@ from .exceptions import ChunkedUploadError, InvalidFields, OwnerRequired
 from .models import CORE_COLUMNS
 
 _STORED = tuple(sorted(CORE_COLUMNS - {"user"}))
+#: What a snapshot is made of, in its order; ``extra`` is the last.
+_SNAPSHOT = tuple(field.name for field in fields(Upload))[:-1]
+_STATUS = _SNAPSHOT.index("status")
+_of_draft = attrgetter(*_STORED)
 
 #: What an application may listen to where the ORM inserts.
 _MAPPER_EVENTS = ("before_insert", "after_insert")
@@ -23,6 +29,9 @@ _SESSION_EVENTS = (
     *("before_flush", "after_flush", "after_flush_postexec", "pending_to_persistent"),
     *("after_begin", "before_commit", "after_commit"),
 )
+_of_mapper = attrgetter(*_MAPPER_EVENTS)
+_of_session = attrgetter(*_SESSION_EVENTS)
+_of_column = attrgetter("set")
 
 
 class Plainness:
@@ -48,22 +57,18 @@ class Plainness:
         )
         # One listener of new instances is SQLAlchemy's own.
         self._instances = manager.dispatch
-        self._listened: list[tuple[Any, tuple[str, ...]]] = [
-            (mapper.dispatch, _MAPPER_EVENTS),
-            (Session().dispatch, _SESSION_EVENTS),
-            *((getattr(model, name).dispatch, ("set",)) for name in _STORED),
-        ]
+        self._columns = [getattr(model, name).dispatch for name in _STORED]
+        self._mapper = mapper.dispatch
+        self._session = Session().dispatch
 
     def holds(self) -> bool:
         """By what is listened to now."""
         return (
             self._is_bare
             and len(self._instances.init) == 1
-            and not any(
-                getattr(dispatch, name)
-                for dispatch, names in self._listened
-                for name in names
-            )
+            and not any(_of_mapper(self._mapper))
+            and not any(_of_session(self._session))
+            and not any(map(_of_column, self._columns))
         )
 
 
@@ -77,6 +82,7 @@ class RowMapper:
         self.model = model
         self.table: Table = model.__table__
         self._names = [column.name for column in self.table.c]
+        self._empty = dict.fromkeys(self._names)
         self._user_field = user_field
         columns = {
             attribute.key: attribute.columns[0].name
@@ -90,6 +96,12 @@ class RowMapper:
             if name not in CORE_COLUMNS and name != user_field
         }
 
+        places = {name: number for number, name in enumerate(self._names)}
+        places_of_core = {**places, "user": places[self.user_column]}
+        self._of_row = itemgetter(*(places_of_core[name] for name in _SNAPSHOT))
+        self._own_places = {
+            name: places[column] for name, column in self._own_columns.items()
+        }
         self._plainness = Plainness(model, not self._own_columns)
 
     def refusal(
@@ -129,8 +141,7 @@ class RowMapper:
 
     def values(self, draft: Upload) -> dict[str, object]:
         """Column -> value of a new row, for a model that :meth:`is_plain`."""
-        values: dict[str, object] = dict.fromkeys(self._names)
-        values.update(self._core_values(draft))
+        values: dict[str, object] = {**self._empty, **self._core_values(draft)}
         values[self.user_column] = draft.user
         return values
 
@@ -139,14 +150,13 @@ class RowMapper:
         return self._plainness.holds()
 
     def _core_values(self, draft: Upload) -> dict[str, Any]:
-        values = {name: getattr(draft, name) for name in _STORED}
+        values = dict(zip(_STORED, _of_draft(draft), strict=True))
         values["status"] = draft.status.value
         return values
 
     def to_upload(self, row: Sequence[Any]) -> Upload:
         """The snapshot of a row with all columns of the table, in their order."""
-        values = dict(zip(self._names, row, strict=True))
-        core = {name: values[name] for name in _STORED}
-        core["status"] = Status(core["status"])
-        extra = {name: values[column] for name, column in self._own_columns.items()}
-        return Upload(user=values[self.user_column], extra=extra, **core)
+        core = list(self._of_row(row))
+        core[_STATUS] = Status(core[_STATUS])
+        core.append({name: row[place] for name, place in self._own_places.items()})
+        return Upload(*core)

@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "models",
         "rows",
         "driver",
+        "driver_values",
         "database",
         "statements",
         "queries",
