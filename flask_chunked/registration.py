@@ -63,6 +63,7 @@ class Registration:
         self.schema = blueprint.schema_class()
         self.user_field = blueprint.user_field_name
         self.user_column = _user_column(model, self.user_field)
+        self._owner_type = _python_type(self.user_column)
         bind_key = getattr(model, "__bind_key__", None)
         self.database = Database(
             db, bind_key, durable=settings.durable, wal=settings.sqlite_wal
@@ -135,11 +136,8 @@ class Registration:
 
     def coerce_owner(self, value: object) -> object:
         """A user id in the column's type; ``None`` where it is none of that type."""
-        if value is None:
-            return None
-        try:
-            wanted = self.user_column.type.python_type
-        except NotImplementedError:
+        wanted = self._owner_type
+        if value is None or wanted is None or type(value) is wanted is str:
             return value
         with suppress(ValueError, TypeError, OverflowError):
             owner = value if isinstance(value, wanted) else wanted(value)
@@ -215,6 +213,8 @@ class RegisteredPolicy:
 
     def validate(self, upload: Upload) -> None:
         """Before the first byte, with a snapshot."""
+        if not self._overrides("validate"):
+            return
         self._blueprint.validate(upload)
         self._settle("validate()")
 
@@ -299,6 +299,15 @@ def _user_column(model: type[Any], field: str) -> Any:
             f"it has: {', '.join(sorted(a.key for a in attributes))}"
         )
     return attributes[field].columns[0]
+
+
+def _python_type(column: Any) -> type[Any] | None:
+    """What the column's values are; ``None``: its type does not tell."""
+    try:
+        wanted: type[Any] = column.type.python_type
+    except NotImplementedError:
+        return None
+    return wanted
 
 
 def registrations(app: Flask) -> dict[str, Registration]:

@@ -27,6 +27,7 @@ from .exceptions import (
 )
 from .queries import Page
 from .registration import Registration
+from .schemas import ChunkedUploadSchema
 
 
 @dataclass
@@ -76,7 +77,10 @@ class RequestHost:
 
     def max_bytes(self) -> int | None:
         """``get_max_bytes()``."""
-        return self.registration.blueprint.get_max_bytes()
+        blueprint = self.registration.blueprint
+        if blueprint.overrides("get_max_bytes"):
+            return blueprint.get_max_bytes()
+        return self.settings.max_bytes
 
     @cached_property
     def _owner(self) -> object:
@@ -138,6 +142,9 @@ class RequestHost:
     def load_fields(self, form: Mapping[str, str]) -> Mapping[str, object]:
         """Validate a form's fields by the schema."""
         schema = self.registration.schema
+        if not form and type(schema) is ChunkedUploadSchema:
+            # Ours demands nothing, and adds nothing.
+            return {}
         known = {
             name: value for name, value in form.items() if name in schema.load_fields
         }
@@ -171,16 +178,17 @@ class RequestHost:
 
     def location(self, upload: Upload) -> str:
         """``Location``: the path, unless the blueprint wants absolute ones."""
-        url = self.url(upload)
         if self.registration.blueprint.absolute_location:
-            return url
-        return urlsplit(url).path
+            return self.url(upload)
+        url = self._build("upload", upload, external=False)
+        is_path = url.startswith("/") and not url.startswith("//") and "?" not in url
+        return url if is_path else urlsplit(url).path
 
-    def _build(self, endpoint: str, upload: Upload) -> str:
+    def _build(self, endpoint: str, upload: Upload, *, external: bool = True) -> str:
         values: dict[str, Any] = {
             **self.view_args,
             "upload_id": str(upload.id),
-            "_external": True,
+            "_external": external,
         }
         return url_for(f"{self.registration.name}.{endpoint}", **values)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from flask import Response, request
+from flask import Request, Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
@@ -84,7 +84,7 @@ def dispatch(
     except ChunkedUploadError as error:
         response = speaker.render_error(call, error)
     call.drain()
-    add_cors_headers(request, response, registration.settings.cors_origins)
+    add_cors_headers(call.request, response, registration.settings.cors_origins)
     call.hang_up_after(response)
     return response
 
@@ -105,9 +105,11 @@ def _call(
     registration: Registration, rest: str, view_args: Mapping[str, object]
 ) -> Call:
     target, upload_id_text = _target(rest)
+    # The object itself: behind Flask's proxy each use of it would look for it again.
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]
     return Call(
-        request=request,
-        method=_method(),
+        request=current,
+        method=_method(current),
         target=target,
         upload_id=parse_upload_id(upload_id_text),
         host=RequestHost(registration, view_args),
@@ -115,13 +117,15 @@ def _call(
     )
 
 
-def _method() -> str:
-    override = request.headers.get("X-HTTP-Method-Override", "").strip().upper()
-    if override and "Tus-Resumable" in request.headers:
+def _method(request: Request) -> str:
+    override = request.environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", "").strip().upper()
+    if not override:
+        return request.method
+    if "Tus-Resumable" in request.headers:
         # tus 1.0.0, Core: the override is the method, whatever the real one is.
-        return override
+        return str(override)
     if request.method == "POST" and override in OVERRIDABLE:
-        return override
+        return str(override)
     return request.method
 
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Protocol
 from uuid import UUID
 
@@ -160,6 +161,18 @@ class Call:
     subject: Upload | None = None
     _body: BodyReader | None = None
 
+    def header(self, name: str) -> str | None:
+        """A header of the request; ``None``: not sent."""
+        # As the server's environ has it: nearly all that are asked for are not there,
+        # and Werkzeug's headers raise and catch an error for each of those.
+        value: str | None = self.request.environ.get(_environ_key(name))
+        return value
+
+    def has_mimetype(self, mimetype: str) -> bool:
+        """Is this what ``Content-Type`` says, whatever parameters it has?"""
+        text = self.request.environ.get("CONTENT_TYPE")
+        return text == mimetype or (bool(text) and self.request.mimetype == mimetype)
+
     @property
     def body(self) -> BodyReader:
         """The body's reader; the first use gives the session's connection back."""
@@ -180,6 +193,8 @@ class Call:
     def drain(self) -> None:
         """Read a little of what a refused request still sends."""
         try:
+            if self._body is None and self.announced_length() == 0:
+                return
             body = self._body or self.open_body()
         except ChunkedUploadError:
             return
@@ -194,6 +209,12 @@ class Call:
         """The upload that the path names, if the caller may see it."""
         self.subject = self.host.find(self.upload_id)
         return self.subject
+
+
+@lru_cache(maxsize=64)
+def _environ_key(name: str) -> str:
+    """Where WSGI keeps a header, other than ``Content-Type`` and ``Content-Length``."""
+    return "HTTP_" + name.upper().replace("-", "_")
 
 
 class Dialect(ABC):

@@ -77,7 +77,7 @@ class TusDialect(Dialect):
 
     def speaks(self, call: Call) -> bool:
         """``Tus-Resumable`` is there; or a PATCH, which nobody else has."""
-        return "Tus-Resumable" in call.request.headers or call.method == "PATCH"
+        return call.header("Tus-Resumable") is not None or call.method == "PATCH"
 
     def handle(self, call: Call) -> Response:
         """Answer by target and method, after the version was looked at."""
@@ -86,7 +86,7 @@ class TusDialect(Dialect):
         if call.method == "OPTIONS" and allowed:
             return options(call, allowed)
         # GET is no method of tus; its answer is JSON for whoever asks.
-        version = call.request.headers.get("Tus-Resumable")
+        version = call.header("Tus-Resumable")
         if version != VERSION and call.method != "GET":
             raise UnsupportedVersion()
         if handlers is None:

@@ -43,7 +43,7 @@ def append(call: Call) -> Response:
     """PATCH (Core): bytes at the offset; at the length, completion."""
     upload = call.find()
     call.host.authorize(Action.APPEND, upload)
-    if call.request.mimetype != CONTENT_TYPE:
+    if not call.has_mimetype(CONTENT_TYPE):
         raise UnsupportedMediaType(f"Content-Type must be {CONTENT_TYPE}")
     patch = _parse(call, upload)
     if is_final(upload):
@@ -148,12 +148,11 @@ def _completed(call: Call, done: Completion) -> Upload:
 
 
 def _parse(call: Call, upload: Upload) -> Patch:
-    headers = call.request.headers
-    text = headers.get("Upload-Offset")
+    text = call.header("Upload-Offset")
     if text is None:
         raise MalformedHeader("Upload-Offset", "", "is required")
     offset = parse_number("Upload-Offset", text)
-    declared = headers.get("Upload-Length")
+    declared = call.header("Upload-Length")
     length = upload.length
     if declared is not None:
         provided = parse_number("Upload-Length", declared)

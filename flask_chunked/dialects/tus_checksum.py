@@ -73,9 +73,11 @@ def checksum_demand(call: Call) -> ChecksumDemand | None:
 
     :raises MalformedHeader: no digest, or of an algorithm that is not supported.
     """
-    text = call.request.headers.get(HEADER)
+    text, trailers = call.header(HEADER), call.header("Trailer")
+    if text is None and trailers is None:
+        return None
     header = None if text is None else Checksum.from_header(text)
-    announced = call.request.headers.get("Trailer", "").lower().split(",")
+    announced = (trailers or "").lower().split(",")
     in_trailer = HEADER.lower() in (name.strip() for name in announced)
     if in_trailer and not trailers_arrive(call.request.environ):
         raise MalformedHeader("Trailer", "", "this server does not pass trailers on")

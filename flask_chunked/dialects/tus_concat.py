@@ -45,7 +45,7 @@ def create_final(call: Call, concat: Concat, new: NewUpload) -> Response:
     headers = call.request.headers
     if "Upload-Length" in headers or "Upload-Defer-Length" in headers:
         raise InvalidCreation("A final upload carries no length")
-    if call.request.mimetype == CONTENT_TYPE and call.announced_length() != 0:
+    if call.has_mimetype(CONTENT_TYPE) and call.announced_length() != 0:
         raise FinalUpload()
     ids = member_ids(call, concat)
     for upload_id in dict.fromkeys(ids):

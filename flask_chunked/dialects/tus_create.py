@@ -45,10 +45,9 @@ def create(call: Call) -> Response:
     """Make an upload, with its first bytes if they come along."""
     call.host.require_owner()
     call.host.authorize(Action.CREATE)
-    headers = call.request.headers
-    text = headers.get("Upload-Concat")
+    text = call.header("Upload-Concat")
     concat = None if text is None else Concat.from_header(text)
-    metadata = Metadata.from_header(headers.get("Upload-Metadata", ""))
+    metadata = Metadata.from_header(call.header("Upload-Metadata") or "")
     if concat is not None and concat.is_final:
         return create_final(call, concat, new_upload(call, metadata, None, concat))
     creation = Creation(
@@ -56,7 +55,7 @@ def create(call: Call) -> Response:
         metadata=metadata,
         concat=concat,
         checksum=checksum_demand(call),
-        with_body=call.request.mimetype == CONTENT_TYPE,
+        with_body=call.has_mimetype(CONTENT_TYPE),
     )
     _check(call, creation)
     new = new_upload(call, metadata, creation.length, concat)
@@ -103,9 +102,8 @@ def new_upload(
 
 
 def _length(call: Call) -> int | None:
-    headers = call.request.headers
-    length = headers.get("Upload-Length")
-    defer = headers.get("Upload-Defer-Length")
+    length = call.header("Upload-Length")
+    defer = call.header("Upload-Defer-Length")
     if (length is None) == (defer is None):
         raise InvalidCreation()
     if defer is not None:
