@@ -109,7 +109,7 @@ class LocalStorage(Storage):
             # nothing was ever written.
             with suppress(FileNotFoundError):
                 file.lock(create=False)
-                if file.size() >= blob.size:
+                if file.size_when_locked() >= blob.size:
                     self._finish(file, place, blob.size)
                     return Receipt()
             self._confirm(place, blob.size)
@@ -219,7 +219,7 @@ class LocalStorage(Storage):
             raise BytesMissing()
 
     def _trim(self, file: LockedFile, size: int) -> None:
-        actual = file.size()
+        actual = file.size_when_locked()
         if actual < size:
             raise BytesMissing()
         if actual > size:

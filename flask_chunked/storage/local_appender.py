@@ -160,7 +160,7 @@ class LocalAppender(Appender):
             if not self.position:
                 raise
             raise BytesMissing() from error
-        if self._file.size() < self.position:
+        if self._file.size_when_locked() < self.position:
             raise BytesMissing()
         if not self.position:
             # The name may be from a writer that died before it synced the directory.

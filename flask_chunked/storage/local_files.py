@@ -9,8 +9,9 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..exceptions import StorageError, StorageFull
@@ -50,16 +51,26 @@ _BLOCK = 256 * 1024
 _ATTEMPTS = 100
 
 
-@contextmanager
-def storage_errors() -> Iterator[None]:
+class storage_errors:
     """Turn errors of the operating system into those of the storage port.
 
     :raises StorageFull: no space, no quota, or a file size limit.
     :raises StorageError: any other :class:`OSError`.
     """
-    try:
-        yield
-    except OSError as error:
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, OSError):
+            return
         if error.errno in _FULL:
             raise StorageFull() from error
         raise StorageError() from error

@@ -47,6 +47,8 @@ class LockedFile:
         self._tree = tree
         self._parts = parts
         self._patience = patience
+        self._is_locked = False
+        self._locked_size: int | None = None
 
     def open(self, *, create: bool) -> None:
         """Open the file unless it is open.
@@ -70,6 +72,7 @@ class LockedFile:
         while True:
             self.open(create=create)
             if try_lock(self.fd):
+                self._is_locked = True
                 if self.is_current():
                     return
                 # Deleted, finished or replaced while we waited: the name stands for
@@ -89,20 +92,29 @@ class LockedFile:
             named = os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return os.path.samestat(os.fstat(self.fd), named)
+        status = os.fstat(self.fd)
+        self._locked_size = status.st_size
+        return os.path.samestat(status, named)
 
     def adopt(self, fd: int) -> None:
         """Go on with another file that is locked and has our name already."""
         os.close(self.fd)
         self.fd = fd
+        self._locked_size = None
 
     def size(self) -> int:
         """Bytes of the open file."""
         return os.fstat(self.fd).st_size
 
+    def size_when_locked(self) -> int:
+        """The same, as :meth:`lock` found it."""
+        return self.size() if self._locked_size is None else self._locked_size
+
     def unlock(self) -> None:
         """Give the lock back; the file stays open."""
-        if self.fd >= 0:
+        self._locked_size = None
+        if self.fd >= 0 and self._is_locked:
+            self._is_locked = False
             unlock(self.fd)
 
     def __enter__(self) -> LockedFile:

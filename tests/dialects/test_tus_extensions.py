@@ -45,6 +45,31 @@ def test_rule_23_creation_answers_201_and_a_relative_location(tus: Tus) -> None:
     assert tus.offset(response.headers["Location"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("prefix", "given"),
+    [("/<team>/up", {"team": "red"}), ("/uploads", {"lang": "en"})],
+    ids=["in the path", "in the query"],
+)
+def test_rule_23_location_is_a_path_whatever_is_added_to_urls(
+    app_factory: AppFactory, prefix: str, given: dict[str, str]
+) -> None:
+    app = app_factory(url_prefix=prefix)
+
+    @app.url_defaults
+    def add(_endpoint: str, values: dict[str, str]) -> None:
+        values.update({name: given[name] for name in given if name not in values})
+
+    base = prefix.replace("<team>", "red") + "/"
+    tus = Tus(app.test_client(), base)
+    response = tus.client.post(
+        base, headers={**TUS, "Upload-Length": "3"}, base_url="http://localhost/x"
+    )
+    location = response.headers["Location"]
+    assert location.startswith(f"/x{base}")
+    assert "?" not in location
+    assert tus.offset(location.removeprefix("/x")) == 0
+
+
 def test_rule_23_above_the_limit_is_413(app_factory: AppFactory) -> None:
     app = app_factory(CHUNKED_UPLOAD_MAX_BYTES=10)
     tus = Tus(app.test_client())
