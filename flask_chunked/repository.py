@@ -155,7 +155,8 @@ class SQLRepository(Queries):
             return self._advance(step, values)
         except CommitUnanswered:
             row = self.get(step.upload_id)
-            # Nobody else has this fence. A state may be stored without a move.
+            # Whoever else has this fence cannot move while we write. A state may be
+            # stored without a move.
             fence, status = step.fence, Status.UPLOADING
             if step.completes:
                 fence, status = fence + 1, Status.COMPLETING

@@ -99,10 +99,10 @@ def costs(app: Flask, client: FlaskClient) -> dict[str, tuple[int, int]]:
 
 def test_requests_cost_what_they_did(costs: dict[str, tuple[int, int]]) -> None:
     assert costs == {
-        # find, claim, advance
-        "put": (3, 2),
-        # insert, fence, advance
-        "put, creating": (3, 2),
+        # find, advance
+        "put": (2, 1),
+        # insert, advance
+        "put, creating": (2, 2),
         "get": (1, 0),
         "head": (2, 1),
         # find, begin, complete
@@ -110,10 +110,10 @@ def test_requests_cost_what_they_did(costs: dict[str, tuple[int, int]]) -> None:
         # find, begin, remove
         "delete": (3, 2),
         "tus post": (1, 1),
-        "tus patch": (3, 2),
+        "tus patch": (2, 1),
         # ... with which completion begins, complete
-        "tus patch, last": (4, 3),
+        "tus patch, last": (3, 2),
         "tus head": (1, 0),
-        # insert, fence, advance, with which completion begins, complete
-        "tus post with all": (4, 3),
+        # insert, advance, with which completion begins, complete
+        "tus post with all": (3, 3),
     }

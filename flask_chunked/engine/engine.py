@@ -137,6 +137,8 @@ class Engine:
             self._receiving.by(upload.id, reader),
         ):
             intake.stream(reader, stop)
+            if not intake.is_claimed:
+                self._receiving.interrupt(upload.id, but=reader)
         if exact and stop is not None and intake.committed < stop:
             raise ChunkSizeMismatch(intake.committed - start, stop - start)
         return self._received(intake.upload)

@@ -38,7 +38,8 @@ class Intake:
 
     :param claimed: the snapshot that :meth:`Repository.claim` returned; or another one,
         with ``claim``.
-    :param claim: claims the upload, in the first section or when the client is silent.
+    :param claim: claims the upload, in the first section or when the client is silent;
+        never, where all of the body comes at once and is committed with its section.
     :ivar claimed: the upload as it was claimed.
     :param finishing: with the last byte's commit completion begins.
     :ivar upload: the same with what was committed since.
@@ -136,7 +137,8 @@ class Intake:
                     reader.wait()
                 continue
             with self._appender.exclusive():
-                self._check_fence()
+                if not self._may_leave_it_to_the_commit(block, reader, stop):
+                    self._check_fence()
                 self._take_section(block, reader, stop)
                 due = self._is_due() or reader.ended
                 if due and not self._needs_inspection():
@@ -231,7 +233,9 @@ class Intake:
         self._commit_pending()
 
     def _commit_pending(self) -> None:
-        if self._appender.position == self.committed:
+        # Behind its section nobody can tell what was written without a claim from what
+        # another one wrote there since.
+        if self._appender.position == self.committed or not self.is_claimed:
             return
         if self._needs_inspection():
             self._inspect()
@@ -266,11 +270,9 @@ class Intake:
             last_activity_at=step.at,
             storage_state=state,
             hash_state=step.hash_state,
+            status=Status.COMPLETING if step.completes else self.upload.status,
+            fence=step.fence + step.completes,
         )
-        if step.completes:
-            self.upload = replace(
-                self.upload, status=Status.COMPLETING, fence=step.fence + 1
-            )
         self._committed_at = time.monotonic()
         self._appender.settle(committed=True)
 
@@ -319,6 +321,23 @@ class Intake:
             raise self._superseded()
         self.upload = self.claimed = claimed
 
+    def _may_leave_it_to_the_commit(
+        self, block: memoryview, reader: Reader, stop: int | None
+    ) -> bool:
+        """Is this all that comes, for the end of a file that nobody else writes?
+
+        Nothing of anybody's can be spoiled then, and the commit in this very section
+        looks at fence and offset itself.
+        """
+        position = self._appender.position
+        return (
+            reader.ended
+            and position == self.committed
+            and (stop is None or position + len(block) <= stop)
+            and not self._policy.inspects
+            and self._appender.ends_at_position()
+        )
+
     def _check_fence(self) -> None:
         if self._claim is not None:
             # Nobody else can write while we are in here, so that the claim will do.
@@ -330,6 +349,10 @@ class Intake:
 
     def _superseded(self) -> Superseded:
         row = self._repository.get(self.claimed.id)
+        mine = (Status.UPLOADING, self.committed)
+        if not self.is_claimed and (row is None or (row.status, row.offset) != mine):
+            # There is more to tell than that somebody took over.
+            self.claim()
         offset = self.committed if row is None else row.offset
         return Superseded(expected=offset, provided=self.claimed.offset)
 

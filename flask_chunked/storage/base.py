@@ -200,6 +200,13 @@ class Appender(ABC):
         :raises BytesMissing: there are fewer bytes than were committed.
         """
 
+    def ends_at_position(self) -> bool:
+        """In a section: is nothing behind the position, neither ours nor another's?
+
+        What is written then spoils nothing, and goes again with :meth:`settle`.
+        """
+        return False
+
     @abstractmethod
     def write(self, block: bytes | bytearray | memoryview) -> None:
         """Cut a dead tail, then write at the position and move it.
@@ -233,7 +240,10 @@ class Appender(ABC):
         """Make everything up to the position safe; the offset may move after it."""
 
     def settle(self, *, committed: bool) -> None:
-        """Told once it is known whether the last receipt is in the row."""
+        """Told once it is known whether the last receipt is in the row.
+
+        If it is not, what a section wrote that began at the end of the file is cut.
+        """
         return
 
     @abstractmethod

@@ -132,6 +132,8 @@ class LocalAppender(Appender):
         self._file = LockedFile(tree, parts, name, patience)
         self._inside = False
         self._used = False
+        #: Of the file when the section began, where that was the position.
+        self._end: int | None = None
         self._sent_off = size
         self._unusable: str | None = None
         self._entry_unsynced = False
@@ -149,6 +151,7 @@ class LocalAppender(Appender):
             yield
         finally:
             self._inside = False
+            self._end = None
             with storage_errors():
                 self._drop_empty()
                 self._file.unlock()
@@ -178,6 +181,20 @@ class LocalAppender(Appender):
         with suppress(OSError):
             if not self._file.size() and self._file.is_current():
                 os.unlink(self._file.name, dir_fd=self._file.directory)
+
+    def ends_at_position(self) -> bool:
+        self._require_section()
+        is_end = self._file.size_when_locked() == self.position
+        self._end = self.position if is_end else None
+        return is_end
+
+    def settle(self, *, committed: bool) -> None:
+        if committed or self._end is None:
+            return
+        with storage_errors():
+            os.ftruncate(self._file.fd, self._end)
+        self.position = self._end
+        self._used = self._end > 0
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         self._require_section()

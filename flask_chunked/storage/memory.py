@@ -195,6 +195,8 @@ class MemoryAppender(Appender):
         self._storage = storage
         self._key = blob.key
         self._file: _Bytes | None = None
+        #: Of the file when the section began, where that was the position.
+        self._end: int | None = None
         self._inside = False
         self._closed = False
 
@@ -209,6 +211,7 @@ class MemoryAppender(Appender):
             if len(file.content) < self.position:
                 raise BytesMissing()
             self._file = file
+            self._end = None
             self._inside = True
             yield
         finally:
@@ -239,6 +242,16 @@ class MemoryAppender(Appender):
             if self.position == 0 and self._key not in storage.unfinished:
                 storage.unfinished[self._key] = _Bytes(storage.now())
             return storage.unfinished.get(self._key)
+
+    def ends_at_position(self) -> bool:
+        is_end = len(self._section().content) == self.position
+        self._end = self.position if is_end else None
+        return is_end
+
+    def settle(self, *, committed: bool) -> None:
+        if not committed and self._end is not None:
+            del self._section().content[self._end :]
+            self.position = self._end
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         file = self._section()

@@ -157,7 +157,7 @@ def test_t31_upload_that_comes_alive_is_not_cleaned_away(
     now = [utcnow()]
     here.engine.clock = lambda: now[0]
     chosen: list[Any] = []
-    real = here.repository.claim
+    real = here.storage.appender
 
     def chosen_by_the_clean_up(*args: Any) -> Any:
         now[0] = utcnow() + timedelta(days=2)
@@ -166,7 +166,7 @@ def test_t31_upload_that_comes_alive_is_not_cleaned_away(
         return real(*args)
 
     # While a chunk is on its way its time is over; then it arrives.
-    monkeypatch.setattr(here.repository, "claim", chosen_by_the_clean_up)
+    monkeypatch.setattr(here.storage, "appender", chosen_by_the_clean_up)
     assert state(put(client, url, DATA[5:7], "bytes 5-6/10")) == (200, 1, 7)
     ((upload, before),) = chosen
     assert here.engine.expire(upload, before, keep_record=False) is None

@@ -1,4 +1,4 @@
-"""Short bodies claim under the lock of their one section, new uploads not at all."""
+"""Short bodies claim under the lock of their one section, if at all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
     BodyInterrupted,
+    ChunkSizeMismatch,
+    DatabaseUnavailable,
     OffsetMismatch,
     Superseded,
     UnknownUpload,
@@ -186,3 +188,195 @@ def test_client_that_goes_away_before_its_claim_changes_nothing(
     with pytest.raises(BodyInterrupted):
         append(bench, upload, short(BodyInterrupted()))
     assert bench.row(upload) == upload
+
+
+# -- bodies that come whole, to the end of the file -----------------------------------
+
+
+@pytest.fixture
+def plain(bench: Bench) -> Bench:
+    """Nobody wants to see the first bytes."""
+    bench.policy.inspects = False
+    return bench
+
+
+def test_body_that_comes_whole_is_committed_without_a_claim(
+    plain: Bench, upload: Upload
+) -> None:
+    calls = watch(plain)
+    after = append(plain, upload, short(CONTENT))
+    assert calls == ["advance", "holds"]
+    assert after == plain.row(upload)
+    assert (after.fence, plain.stored(upload)) == (upload.fence, CONTENT)
+
+
+def test_new_upload_is_committed_without_a_look_at_the_fence(
+    plain: Bench, upload: Upload
+) -> None:
+    calls = watch(plain)
+    plain.engine.append_stream(upload, 0, 10, short(CONTENT), is_new=True)
+    assert calls == ["advance", "holds"]
+    assert plain.stored(upload) == CONTENT
+
+
+def test_last_bytes_begin_the_completion(plain: Bench, upload: Upload) -> None:
+    reader = short(CONTENT)
+    begun = plain.engine.append_stream(upload, 0, 10, reader, finishing=True)
+    assert begun == plain.row(upload)
+    assert begun.status is Status.COMPLETING
+
+
+@pytest.mark.parametrize(
+    "script",
+    [(CONTENT[:5], CONTENT[5:]), (CONTENT[:5], None, CONTENT[5:])],
+    ids=["in two blocks", "with a pause"],
+)
+def test_body_that_comes_in_pieces_is_claimed(
+    plain: Bench, upload: Upload, script: tuple[object, ...]
+) -> None:
+    calls = watch(plain)
+    append(plain, upload, short(*script))
+    assert calls[0] == "claim"
+    assert plain.stored(upload) == CONTENT
+
+
+def test_bytes_behind_others_that_wait_for_their_commit_look_at_the_fence(
+    plain: Bench, upload: Upload
+) -> None:
+    calls = watch(plain)
+    append(plain, upload, ScriptedReader(CONTENT[:5], lambda: None, CONTENT[5:]))
+    assert calls[:3] == ["claim", "holds", "advance"]
+    assert calls.index("advance") < len(calls) - 2
+
+
+def test_body_that_goes_on_behind_the_end_is_claimed(
+    plain: Bench, upload: Upload
+) -> None:
+    calls = watch(plain)
+    with pytest.raises(ChunkSizeMismatch):
+        append(plain, upload, short(CONTENT + b"more"))
+    assert calls[0] == "claim"
+    assert plain.stored(upload) == CONTENT
+
+
+def test_tail_of_another_writer_is_not_touched_without_a_claim(
+    plain: Bench, upload: Upload
+) -> None:
+    mine = short(CONTENT)
+    calls: list[str] = []
+
+    def overtake() -> None:
+        plain.repository.before = calls.append
+        append(plain, plain.row(upload), mine)
+
+    with pytest.raises(Superseded):
+        append(plain, upload, ScriptedReader(b"abc", overtake, b"def"))
+    assert calls[0] == "claim"
+    assert plain.stored(upload) == CONTENT
+
+
+def test_silent_writer_is_let_go_and_cannot_go_on(plain: Bench, upload: Upload) -> None:
+    theirs = ScriptedReader(
+        None, lambda: append(plain, plain.row(upload), short(CONTENT)), b"other"
+    )
+    with pytest.raises(Superseded):
+        append(plain, upload, theirs)
+    assert theirs.interrupts == 1
+    assert plain.stored(upload) == CONTENT
+
+
+@pytest.mark.parametrize("when", ["before the section", "before the commit"])
+def test_offset_that_was_told_since_the_look_stays_true(
+    plain: Bench, upload: Upload, when: str
+) -> None:
+    def take_over(name: str = "advance") -> None:
+        if name == "advance":
+            plain.repository.before = lambda name: None
+            plain.engine.take_over(upload)
+
+    if when == "before the commit":
+        plain.repository.before = take_over
+    else:
+        take_over()
+    with pytest.raises(Superseded):
+        append(plain, upload, short(CONTENT))
+    row = plain.row(upload)
+    assert (row.offset, row.fence) == (0, upload.fence + 1)
+    assert list(plain.storage.stored()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"status": Status.COMPLETING}, OffsetMismatch),
+        ({"status": Status.COMPLETE}, AlreadyComplete),
+        ({"offset": 7}, OffsetMismatch),
+        ({"status": Status.TERMINATING}, UnknownUpload),
+    ],
+    ids=["completing", "complete", "elsewhere", "terminating"],
+)
+@pytest.mark.parametrize("start", [0, 5])
+def test_refused_commit_leaves_the_file_as_it_was(
+    plain: Bench,
+    upload: Upload,
+    start: int,
+    change: dict[str, object],
+    error: type[Exception],
+) -> None:
+    if start:
+        upload = plain.engine.append_stream(upload, 0, start, short(CONTENT[:start]))
+    row = replace(upload, **change)  # type: ignore[arg-type]
+    plain.repository.rows[upload.id] = row
+    with pytest.raises(error):
+        append(plain, upload, short(CONTENT[start:]))
+    assert plain.repository.rows[upload.id] == row
+    assert [item.size for item in plain.storage.stored()] == [start] * bool(start)
+
+
+def test_new_upload_that_was_taken_over_gets_no_bytes(
+    plain: Bench, upload: Upload
+) -> None:
+    plain.engine.take_over(upload)
+    with pytest.raises(Superseded):
+        plain.engine.append_stream(upload, 0, 10, short(CONTENT), is_new=True)
+    assert plain.row(upload).offset == 0
+    assert list(plain.storage.stored()) == []
+
+
+def test_commit_without_an_answer_is_not_tried_again_without_a_claim(
+    plain: Bench, upload: Upload
+) -> None:
+    def fail(name: str) -> None:
+        if name == "advance":
+            raise DatabaseUnavailable()
+
+    plain.repository.before = fail
+    with pytest.raises(DatabaseUnavailable):
+        append(plain, upload, short(CONTENT))
+    calls = watch(plain)
+    # What it left is a dead tail, which nobody goes on with.
+    append(plain, plain.row(upload), short(b"abcdefghij"))
+    assert calls[0] == "claim"
+    assert plain.stored(upload) == b"abcdefghij"
+
+
+def test_bytes_of_a_claimed_writer_are_never_committed_as_others(
+    plain: Bench, upload: Upload
+) -> None:
+    """Both have the same fence; the commit of one fails when its bytes are written."""
+    failures: list[str] = []
+
+    def fail(name: str) -> None:
+        if name == "advance" and not failures:
+            failures.append(name)
+            raise DatabaseUnavailable()
+
+    def disturb() -> None:
+        plain.repository.before = fail
+        with pytest.raises(DatabaseUnavailable):
+            append(plain, plain.row(upload), short(CONTENT))
+
+    after = append(plain, upload, ScriptedReader(None, disturb, b"abcdefghij"))
+    assert failures == ["advance"]
+    assert after.offset == 10
+    assert plain.stored(upload) == b"abcdefghij"

@@ -146,6 +146,48 @@ class StorageContract:
         append(storage, blob, b"never committed")
         assert read(storage, append(storage, blob, b"ab")) == b"ab"
 
+    def test_bytes_at_the_end_go_if_their_commit_fails(self, storage: Storage) -> None:
+        blob = new_blob(storage)
+        for content, left in ((b"", None), (b"abc", 3)):
+            blob = append(storage, blob, content) if content else blob
+            with storage.appender(blob) as appender, appender.exclusive():
+                if not appender.ends_at_position():
+                    pytest.skip("this storage leaves nothing to the commit")
+                appender.write(b"def")
+                appender.flush()
+                appender.settle(committed=False)
+                assert appender.position == blob.size
+            assert storage.measure(blob) == left
+        assert read(storage, append(storage, blob, b"ghi")) == b"abcghi"
+
+    def test_bytes_at_the_end_stay_if_they_are_committed(
+        self, storage: Storage
+    ) -> None:
+        blob = append(storage, new_blob(storage), b"abc")
+        with storage.appender(blob) as appender, appender.exclusive():
+            appender.ends_at_position()
+            appender.write(b"def")
+            receipt = appender.flush()
+            appender.settle(committed=True)
+        assert read(storage, commit(blob, receipt, 6)) == b"abcdef"
+
+    def test_position_before_a_tail_is_not_the_end(self, storage: Storage) -> None:
+        blob = new_blob(storage)
+        append(storage, blob, b"tail")
+        with storage.appender(blob) as appender, appender.exclusive():
+            assert not appender.ends_at_position()
+
+    def test_end_is_that_of_one_section(self, storage: Storage) -> None:
+        blob = new_blob(storage)
+        with storage.appender(blob) as appender:
+            with appender.exclusive():
+                appender.ends_at_position()
+                appender.write(b"abc")
+            with appender.exclusive():
+                appender.flush()
+                appender.settle(committed=False)
+            assert appender.position == 3
+
     def test_overtaken_writer_finds_its_file_again(self, storage: Storage) -> None:
         blob = new_blob(storage)
         with storage.appender(blob) as slow:
