@@ -116,10 +116,10 @@ def test_a_small_upload_costs_few_syncs_and_system_calls(
     with traced(worker, tmp_path / "calls") as calls:
         send_small(server, SMALL)
     syncs = calls.get("fdatasync", 0) + calls.get("fsync", 0)
-    # The row, claim, bytes, their name, offset, the finished name, completion; now and
-    # then SQLite's checkpoint.
-    assert syncs / SMALL <= 7.2, calls
-    assert sum(calls.values()) / SMALL <= 200, calls
+    # The row, bytes, their name, offset, the finished name, completion; now and then
+    # SQLite's checkpoint.
+    assert syncs / SMALL <= 6.2, calls
+    assert sum(calls.values()) / SMALL <= 175, calls
 
 
 def test_a_large_body_costs_few_page_faults(server: Server) -> None:
