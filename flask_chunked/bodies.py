@@ -66,7 +66,7 @@ class Pace:
 
 
 class BodyReader:
-    """The body of one request, in blocks of one reused buffer.
+    """The body of one request, in blocks of two buffers that are used in turn.
 
     :param length: Content-Length in bytes; ``None``: the server ends the body itself.
     :param timeout: seconds of silence after which the client is given up.
@@ -84,7 +84,8 @@ class BodyReader:
         self._length = length
         self._timeout = timeout
         self._pace = None if min_rate is None else Pace(min_rate, timeout)
-        self._buffer: memoryview | None = None
+        self._spare: memoryview | None = None
+        self._last_block: memoryview | None = None
         self._failure: BodyInterrupted | BodyTimeout | None = None
         self._is_interrupted = False
         self._last = 0
@@ -132,9 +133,13 @@ class BodyReader:
         return moved
 
     def _block(self, patience: float, until: float) -> memoryview:
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(self._block_size()))
-        return self._buffer[: self._fill(self._buffer, patience, until)]
+        if self._spare is None:
+            self._spare = memoryview(bytearray(self._block_size()))
+        filled = self._fill(self._spare, patience, until)
+        block = self._spare[:filled]
+        if filled:
+            self._spare, self._last_block = self._last_block, self._spare
+        return block
 
     def _fill(self, view: memoryview, patience: float, until: float) -> int:
         """Fill the view until it is full, the client silent or the time up."""
@@ -172,6 +177,15 @@ class BodyReader:
         came = self._source.wait(min(seconds, self._timeout))
         self._note_pace(began, 0)
         return came
+
+    def read_ready_into(self, view: memoryview) -> int:
+        """Fill some of a view with what is there by now; 0: nobody knows of anything.
+
+        :raises BodyInterrupted, BodyTimeout: as :meth:`read`.
+        """
+        if not self._source.polls:
+            return 0
+        return self._fill(view, PROMPTNESS, time.monotonic() + PROMPTNESS)
 
     def read_into(self, view: memoryview) -> int:
         """Fill some of a view, waiting for the client; 0 is the end of the body.

@@ -294,6 +294,37 @@ def test_nothing_is_ready_where_nobody_can_tell() -> None:
     assert source.script == [b"012"]
 
 
+def test_what_is_ready_may_fill_a_view() -> None:
+    source = Told(b"012", None, b"34", b"")
+    reader, view = BodyReader(source, 10, 1), memoryview(bytearray(8))
+    assert [reader.read_ready_into(view) for _ in range(2)] == [3, 2]
+    assert bytes(view[:2]) == b"34"
+    with pytest.raises(BodyInterrupted):
+        reader.read_ready_into(view)
+
+
+def test_nothing_ready_fills_a_view_where_nobody_can_tell() -> None:
+    source = Told(b"012")
+    source.polls = False
+    assert BodyReader(source, 10, 1).read_ready_into(memoryview(bytearray(8))) == 0
+    assert source.script == [b"012"]
+
+
+def test_a_block_stays_until_another_was_handed_out() -> None:
+    reader = BodyReader(Told(b"012", None, None, b"345", None, b"678"), 9, 1)
+    blocks = []
+    while not reader.ended:
+        block = reader.read()
+        if block:
+            blocks.append(block)
+            assert [bytes(one) for one in blocks[-2:]] in (
+                [b"012"],
+                [b"012", b"345"],
+                [b"345", b"678"],
+            )
+    assert len(blocks) == 3
+
+
 def test_a_source_without_descriptor_does_not_pour() -> None:
     assert BodyReader(Told(b"012"), 10, 1).pour(-1, 5) is None
 

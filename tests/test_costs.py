@@ -7,6 +7,7 @@ cheaper is written down.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,7 +80,14 @@ def costs(app: Flask, client: FlaskClient) -> dict[str, tuple[int, int]]:
         headers = {"Content-Range": f"bytes {start}-{stop - 1}/10"}
         return ask(name, "PUT", url, data=CONTENT[start:stop], headers=headers)
 
+    def put_form(name: str, url: str, start: int, stop: int) -> TestResponse:
+        headers = {"Content-Range": f"bytes {start}-{stop - 1}/10"}
+        form = {"file": (io.BytesIO(CONTENT[start:stop]), "a.bin")}
+        return ask(name, "PUT", url, data=form, headers=headers)
+
     for _ in range(2):
+        url = put_form("form, creating", "/uploads/", 0, 4).get_json()["url"]
+        put_form("form", url, 4, 10)
         url = put("put, creating", "/uploads/", 0, 4).get_json()["url"]
         put("put", url, 4, 10)
         ask("get", "GET", url)
@@ -103,6 +111,10 @@ def test_requests_cost_what_they_did(costs: dict[str, tuple[int, int]]) -> None:
         "put": (2, 1),
         # insert, advance
         "put, creating": (2, 2),
+        # insert, claim, fence, advance
+        "form, creating": (4, 3),
+        # find, claim, advance
+        "form": (3, 2),
         "get": (1, 0),
         "head": (2, 1),
         # find, begin, complete

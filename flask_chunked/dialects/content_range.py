@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 
 from flask import Response, jsonify
@@ -39,9 +40,11 @@ from .forms import (
     FORM_TYPES,
     Form,
     PartLimits,
+    Place,
     is_multipart,
     receive_form,
     receive_raw,
+    staged,
 )
 from .listing import list_uploads
 from .resources import empty, options, remove, show, take_over
@@ -165,7 +168,9 @@ class ContentRangeDialect(Dialect):
             raise
         return self._completed(call, done, form_style=True)
 
-    def _whole_body(self, call: Call, limit: int | None) -> Form:
+    def _whole_body(
+        self, call: Call, limit: int | None
+    ) -> AbstractContextManager[Form]:
         """The form; or a raw body staged as if it were a form's file."""
         length = call.announced_length()
         mimetype = call.request.mimetype
@@ -174,9 +179,13 @@ class ContentRangeDialect(Dialect):
         if limit is not None and length is not None and length > limit + room:
             raise TooLarge(limit)
         limits = PartLimits(refuse_above=limit)
-        digest = resume(call.host.checksum_in_passing, None, 0)
-        receive = receive_form if is_form else receive_raw
-        return receive(call, limits, file_digest=digest)
+
+        def place() -> Place:
+            return staged(call, resume(call.host.checksum_in_passing, None, 0))
+
+        if is_form:
+            return receive_form(call, limits, lambda fields, arriving: place())
+        return receive_raw(call, limits, place())
 
     # -- one upload ----------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ..engine.hashing import FileDigest, resume
 from ..engine.records import NewUpload, Upload
@@ -29,15 +30,19 @@ from .forms import (
     FilePart,
     Form,
     PartLimits,
+    Place,
     declared_type,
     raw_filename,
     receive_form,
     receive_raw,
     refuse_content_encoding,
+    staged,
 )
 
 #: What uploads of this dialect are marked with.
 DIALECT = "content-range"
+#: The field that names an upload.
+UPLOAD_ID = "upload_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ def receive_raw_chunk(call: Call, upload: Upload | None, chunk: ContentRange) ->
         return _receive_first(call, chunk)
     if upload.offset != chunk.start:
         # The range of the last chunk again: the same bytes get the same answer.
-        with receive_raw(call, PartLimits(keep=chunk.size), stage=False) as form:
+        with receive_raw(call, PartLimits(keep=chunk.size), Place(None)) as form:
             return _require_repeat(call, upload, chunk, form)
     if not chunk.size:
         return upload
@@ -153,30 +158,77 @@ def receive_form_chunk(
     :param may_name: the form or the query may say which upload it is for, in the field
         ``upload_id`` (jQuery-File-Upload, django-chunked-upload).
     """
-    if upload is None and may_name and "upload_id" in call.request.args:
-        upload = named_upload(call, call.request.args["upload_id"])
-    undecided = upload is None and may_name
-    if not undecided:
-        _check_position(call, upload, chunk)
-    elif chunk.start == 0:
-        require_creator(call, chunk.length)
-    is_repeat = upload is not None and upload.offset != chunk.start
-    # Which upload it is for is only known with the form's last field, perhaps.
-    digest = None if undecided and chunk.start else _file_digest(call, upload)
-    limits = PartLimits(keep=chunk.size)
-    with receive_form(call, limits, stage=not is_repeat, file_digest=digest) as form:
-        if undecided:
-            if "upload_id" in form.fields:
-                upload = named_upload(call, form.fields["upload_id"])
-            _check_position(call, upload, chunk)
-        part = form.part
+    return _FormChunk(call, upload, chunk, may_name=may_name).receive()
+
+
+class _FormChunk:
+    """A chunk in a form, and the upload that it is for, once that is known."""
+
+    def __init__(
+        self, call: Call, upload: Upload | None, chunk: ContentRange, *, may_name: bool
+    ) -> None:
+        self._call = call
+        self._engine = call.host.engine
+        self._upload = upload
+        self._chunk = chunk
+        self._is_open = upload is None and may_name
+
+    def receive(self) -> Upload:
+        call, chunk = self._call, self._chunk
+        if not self._is_open:
+            self._check()
+        elif UPLOAD_ID not in call.request.args:
+            if chunk.start == 0:
+                require_creator(call, chunk.length)
+        else:
+            self._decide(call.request.args)
+        limits = PartLimits(keep=chunk.size)
+        with receive_form(call, limits, self._choose_place) as form:
+            if self._is_open:
+                self._decide(form.fields)
+            return self._take(form)
+
+    def _decide(self, fields: Mapping[str, str]) -> None:
+        """No field that is still to come changes the upload."""
+        if UPLOAD_ID in fields:
+            self._upload = named_upload(self._call, fields[UPLOAD_ID])
+        self._is_open = False
+        self._check()
+
+    def _check(self) -> None:
+        _check_position(self._call, self._upload, self._chunk)
+
+    @property
+    def _is_repeat(self) -> bool:
+        return self._upload is not None and self._upload.offset != self._chunk.start
+
+    def _choose_place(self, fields: Mapping[str, str], arriving: bool) -> Place:
+        call, chunk, engine = self._call, self._chunk, self._engine
+        if self._is_open and UPLOAD_ID in fields:
+            self._decide(fields)
+        if self._is_repeat:
+            return Place(None)
+        upload = self._upload
+        if self._is_open and chunk.start:
+            # Which upload it is for will be told behind it, perhaps.
+            return staged(call)
+        ahead = engine.storage.writes_ahead and arriving
+        if upload is not None and ahead and chunk.start and chunk.size:
+            return Place(partial(engine.hold, upload, chunk.start, call.body))
+        # The file's first bytes become the file without being copied.
+        return staged(call, _file_digest(call, upload))
+
+    def _take(self, form: Form) -> Upload:
+        chunk, upload, part = self._chunk, self._upload, form.part
         if part is None:
             raise ChunkMissing()
         if part.size != chunk.size:
             raise ChunkSizeMismatch(part.size, chunk.size)
-        if upload is not None and is_repeat:
-            return _require_repeat(call, upload, chunk, form)
-        return _append_part(call, upload, chunk, form, part)
+        if part.held is not None:
+            return self._engine.commit(part.held)
+        if upload is not None and self._is_repeat:
+            return _require_repeat(self._call, upload, chunk, form)
+        return _append_part(self._call, upload, chunk, form, part)
 
 
 def _check_position(call: Call, upload: Upload | None, chunk: ContentRange) -> None:

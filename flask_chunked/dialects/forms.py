@@ -1,21 +1,25 @@
-"""Form bodies: fields in memory, the file part straight into a stage.
+"""Form bodies: fields in memory, the file part straight to where it is wanted.
 
-A chunk in a form is whole or it is nothing, so it does not touch the upload before the
-form was read to its end.
+A chunk in a form is whole or it is nothing: it counts when the form has been read to
+its end.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from urllib.parse import parse_qsl
 
 from flask import Request
 
+from ..bodies import BodyReader
+from ..engine.beside import Beside, Digest
 from ..engine.hashing import FileDigest
+from ..engine.holding import HeldChunk
 from ..exceptions import MalformedBody, TooLarge, UnsupportedMediaType
 from ..protocol.filename import from_disposition
 from ..storage.base import Stage
@@ -43,33 +47,71 @@ class PartLimits:
     refuse_above: int | None = None
 
 
-class FilePart:
-    """The file part of a form on its way into a stage; or, without one, its digest.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file part goes.
 
-    :param file_digest: of the whole file, to be gone on with.
+    :param open: makes what takes its bytes, for as long as the form is looked at;
+        ``None``: they are not kept, and only known by their digest.
+    :param file_digest: of the whole file, to be gone on with beside a stage.
+    """
+
+    open: Callable[[], AbstractContextManager[Stage | HeldChunk]] | None
+    file_digest: FileDigest | None = None
+
+
+#: Says where, by the fields that came before it, and whether it is still to come in.
+ChoosePlace = Callable[[Mapping[str, str], bool], Place]
+
+
+class FilePart:
+    """The file part of a form on its way into a stage or behind its upload.
+
+    :param store: ``None``: only its digest is wanted.
+    :param digests: others that take all that is kept.
     """
 
     def __init__(
         self,
-        stage: Stage | None,
+        store: Stage | HeldChunk | None,
         limits: PartLimits,
-        file_digest: FileDigest | None = None,
+        digests: Sequence[Digest] = (),
     ) -> None:
-        self.stage = stage
-        self.file_digest = file_digest
+        self.stage = store if isinstance(store, Stage) else None
+        self.held = store if isinstance(store, HeldChunk) else None
         self.size = 0
         self.filename: str | None = None
         self.content_type: str | None = None
+        self.file_digest: FileDigest | None = None
+        self._store = store
         self._limits = limits
         # What is stored can be read again where somebody wants to know.
-        self._digest = hashlib.sha256() if stage is None else None
+        self._digest = hashlib.sha256() if store is None else None
+        mine = [] if self._digest is None else [self._digest]
+        self._beside = Beside([*mine, *digests])
 
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of a part that was not stored."""
         return "" if self._digest is None else self._digest.hexdigest()
 
-    def write(self, block: bytes | bytearray | memoryview) -> int:
+    def fill(self, body: BodyReader, view: memoryview) -> int:
+        """Read some of the body, waiting for the client with nobody locked out."""
+        held = self.held
+        if held is not None and held.is_inside:
+            count = body.read_ready_into(view)
+            if count or body.ended:
+                return count
+            held.pause()
+        return body.read_into(view)
+
+    def make_room(self) -> None:
+        """Wait until the block before the last one is not needed any more."""
+        self._beside.make_room()
+        if self.held is not None:
+            self.held.make_room()
+
+    def write(self, block: bytes | memoryview) -> int:
         """Take bytes of the part.
 
         :raises TooLarge: more than may come at all.
@@ -80,33 +122,28 @@ class FilePart:
         keep = self._limits.keep
         room = len(block) if keep is None else max(0, keep - self.size)
         kept = memoryview(block)[:room]
-        if self.stage is not None and kept:
-            self.stage.write(kept)
-        for digest in (self._digest, self.file_digest):
-            if digest is not None:
-                digest.update(kept)
+        if kept:
+            if self._store is not None:
+                self._store.write(kept)
+            self._beside.update(kept)
         self.size += len(block)
         return len(block)
+
+    def settle(self) -> None:
+        """Wait until the digests have taken everything."""
+        self._beside.settle()
+
+    def close(self) -> None:
+        """Take no more; may be called twice."""
+        self._beside.close()
 
 
 @dataclass(slots=True)
 class Form:
-    """A parsed form. Use as a context manager: it drops a stage that was not taken."""
+    """A parsed form."""
 
     fields: dict[str, str] = field(default_factory=dict)
     part: FilePart | None = None
-
-    def __enter__(self) -> Form:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.part is not None and self.part.stage is not None:
-            self.part.stage.close()
 
 
 def is_multipart(request: Request) -> bool:
@@ -126,70 +163,85 @@ def refuse_content_encoding(request: Request) -> None:
         )
 
 
+@contextmanager
 def receive_form(
-    call: Call,
-    limits: PartLimits,
-    *,
-    stage: bool = True,
-    file_digest: FileDigest | None = None,
-) -> Form:
-    """Read a form to its end.
+    call: Call, limits: PartLimits, choose: ChoosePlace | None = None
+) -> Iterator[Form]:
+    """Read a form to its end; what of its file nobody has taken then, is dropped.
 
     Query arguments count as fields where the form has none of that name.
 
     :param limits: of the file part.
-    :param stage: ``False`` takes only the part's digest and stores nothing.
-    :param file_digest: of the whole file, to be gone on with.
+    :param choose: where it goes; default: into a stage.
     :raises MalformedBody: it is no form, or has more than one file.
     """
     request = call.request
     refuse_content_encoding(request)
     form = Form(fields=dict(request.args.items()))
+    with ExitStack() as stack:
 
-    def new_part() -> FilePart:
-        return _new_part(call, limits, stage, file_digest)
+        def new_part(fields: Mapping[str, str], arriving: bool) -> FilePart:
+            place = staged(call) if choose is None else choose(fields, arriving)
+            return open_part(stack, place, limits)
 
-    try:
         if "form" in request.__dict__:
             _take_parsed(call, form, new_part)
         elif is_multipart(request):
             _parse_multipart(call, form, new_part)
         else:
             form.fields.update(_read_small_body(call))
-    except BaseException:
-        form.__exit__(None, None, None)
-        raise
-    if form.part is not None:
-        # jQuery-File-Upload names a chunk in a header; its part may be called "blob".
-        form.part.filename = raw_filename(request) or form.part.filename
-    return form
+        if form.part is not None:
+            form.part.settle()
+            # jQuery-File-Upload names a chunk in a header; its part may be called
+            # "blob".
+            form.part.filename = raw_filename(request) or form.part.filename
+        yield form
 
 
-def receive_raw(
-    call: Call,
-    limits: PartLimits,
-    *,
-    stage: bool = True,
-    file_digest: FileDigest | None = None,
-) -> Form:
-    """Read a raw body to its end, as if it were the file part of a form.
-
-    :param stage: ``False`` takes only the digest and stores nothing.
-    :param file_digest: of the whole file, to be gone on with.
-    """
+@contextmanager
+def receive_raw(call: Call, limits: PartLimits, place: Place) -> Iterator[Form]:
+    """Read a raw body to its end, as if it were the file part of a form."""
     refuse_content_encoding(call.request)
-    form = Form(fields=dict(call.request.args.items()))
-    form.part = part = _new_part(call, limits, stage, file_digest)
-    part.filename = raw_filename(call.request)
-    part.content_type = call.request.mimetype or None
-    buffer = memoryview(bytearray(BUFFER_SIZE))
-    try:
-        while count := call.body.read_into(buffer):
-            part.write(buffer[:count])
-    except BaseException:
-        form.__exit__(None, None, None)
-        raise
-    return form
+    with ExitStack() as stack:
+        form = Form(fields=dict(call.request.args.items()))
+        form.part = part = open_part(stack, place, limits)
+        part.filename = raw_filename(call.request)
+        part.content_type = call.request.mimetype or None
+        take_body(call, part)
+        yield form
+
+
+def staged(call: Call, file_digest: FileDigest | None = None) -> Place:
+    """A new stage, with the digest of the file that goes on behind it."""
+    return Place(call.host.engine.storage.stage, file_digest)
+
+
+def open_part(
+    stack: ExitStack, place: Place, limits: PartLimits, digests: Sequence[Digest] = ()
+) -> FilePart:
+    """A file part for as long as the stack lives.
+
+    :param digests: that take its bytes, beside that of the place.
+    """
+    store = None if place.open is None else stack.enter_context(place.open())
+    mine = [] if place.file_digest is None else [place.file_digest]
+    part = FilePart(store, limits, [*mine, *digests])
+    part.file_digest = place.file_digest
+    stack.callback(part.close)
+    return part
+
+
+def take_body(call: Call, part: FilePart) -> None:
+    """Read the whole body into a part."""
+    for buffer in itertools.cycle(
+        [memoryview(bytearray(BUFFER_SIZE)), memoryview(bytearray(BUFFER_SIZE))]
+    ):
+        part.make_room()
+        count = call.body.read_into(buffer)
+        if not count:
+            break
+        part.write(buffer[:count])
+    part.settle()
 
 
 def raw_filename(request: Request) -> str | None:
@@ -210,14 +262,10 @@ def _file_names(call: Call) -> tuple[str, str]:
     return (call.host.field_name, "files[]")
 
 
-def _new_part(
-    call: Call, limits: PartLimits, stage: bool, file_digest: FileDigest | None
-) -> FilePart:
-    place = call.host.engine.storage.stage() if stage else None
-    return FilePart(place, limits, file_digest)
+NewPart = Callable[[Mapping[str, str], bool], FilePart]
 
 
-def _parse_multipart(call: Call, form: Form, new_part: Callable[[], FilePart]) -> None:
+def _parse_multipart(call: Call, form: Form, new_part: NewPart) -> None:
     request = call.request
     boundary = request.mimetype_params.get("boundary", "")
     if not boundary.isascii() or not 0 < len(boundary) <= 200:
@@ -225,16 +273,24 @@ def _parse_multipart(call: Call, form: Form, new_part: Callable[[], FilePart]) -
             "multipart/form-data needs a boundary of 1 to 200 characters"
         )
 
+    def read_into(view: memoryview) -> int:
+        if form.part is None:
+            return call.body.read_into(view)
+        return form.part.fill(call.body, view)
+
     def new_file(filename: str, content_type: str | None) -> FilePart:
         if form.part is not None:
             raise MalformedBody("More than one file in the form")
-        form.part = new_part()
+        if multipart.file_names[0] in _file_names(call):
+            form.part = new_part({**form.fields, **multipart.fields}, True)
+        else:
+            form.part = FilePart(None, PartLimits(keep=0))
         form.part.filename = filename
         form.part.content_type = content_type
         return form.part
 
     multipart = MultipartForm(
-        call.body.read_into,
+        read_into,
         boundary.encode("ascii"),
         new_file=new_file,
         max_parts=call.host.max_form_parts,
@@ -245,12 +301,9 @@ def _parse_multipart(call: Call, form: Form, new_part: Callable[[], FilePart]) -
     except FormTooLarge as error:
         raise _form_too_large(call) from error
     form.fields.update(multipart.fields)
-    if form.part is None or multipart.file_names[0] in _file_names(call):
-        return
-    # A file under another name is no chunk.
-    if form.part.stage is not None:
-        form.part.stage.close()
-    form.part = None
+    if form.part is not None and multipart.file_names[0] not in _file_names(call):
+        # A file under another name is no chunk.
+        form.part = None
 
 
 def _form_too_large(call: Call) -> MalformedBody:
@@ -261,7 +314,7 @@ def _form_too_large(call: Call) -> MalformedBody:
     )
 
 
-def _take_parsed(call: Call, form: Form, new_part: Callable[[], FilePart]) -> None:
+def _take_parsed(call: Call, form: Form, new_part: NewPart) -> None:
     """The application (Flask-WTF, say) has parsed the form before us."""
     request = call.request
     form.fields.update(request.form.items())
@@ -271,7 +324,7 @@ def _take_parsed(call: Call, form: Form, new_part: Callable[[], FilePart]) -> No
         chosen = request.files.get(name)
         if chosen is None:
             continue
-        form.part = new_part()
+        form.part = new_part(form.fields, False)
         form.part.filename = chosen.filename
         form.part.content_type = chosen.content_type
         while block := chosen.stream.read(BUFFER_SIZE):

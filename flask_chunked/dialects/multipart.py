@@ -22,8 +22,10 @@ from werkzeug.sansio.multipart import (
 
 from ..exceptions import MalformedBody
 
-#: Bytes read and scanned at once.
-BUFFER_SIZE = 256 * 2**10
+#: Bytes of a file read and scanned at once.
+BUFFER_SIZE = 512 * 2**10
+#: Bytes read at once for the decoder.
+PIECE_SIZE = 64 * 2**10
 #: Bytes that headers and fields may take before a part's end is seen.
 MEMORY_SIZE = 4 * 2**20
 
@@ -32,6 +34,9 @@ ReadInto = Callable[[memoryview], int]
 
 class Part(Protocol):
     """Where a file's bytes go."""
+
+    def make_room(self) -> None:
+        """Wait until the block before the last one is not needed any more."""
 
     def write(self, block: memoryview) -> int:
         """Take the next bytes."""
@@ -71,9 +76,8 @@ class MultipartForm:
         self._decoder = MultipartDecoder(
             boundary, max_form_memory_size=MEMORY_SIZE, max_parts=max_parts
         )
-        # Behind a block there is room for what has to be held back of the one before.
-        self._buffer = bytearray(BUFFER_SIZE + len(self._marker) + 2)
-        self._view = memoryview(self._buffer)
+        self._piece = memoryview(bytearray(PIECE_SIZE))
+        self._buffers: list[bytearray] = []
 
     def parse(self) -> None:
         """Read the body to its end.
@@ -90,12 +94,12 @@ class MultipartForm:
             # The decoder's ways to say no; the last one of a part without a body.
             raise MalformedBody("Malformed multipart/form-data body") from error
         # What comes behind the end means nothing; it only has to be read.
-        while self._read_into(self._view):
+        while self._read_into(self._piece):
             pass
 
     def _feed(self) -> None:
-        count = self._read_into(self._view[:BUFFER_SIZE])
-        self._decode(bytes(self._view[:count]), is_last=not count)
+        count = self._read_into(self._piece)
+        self._decode(bytes(self._piece[:count]), is_last=not count)
 
     def _decode(self, data: bytes, *, is_last: bool) -> None:
         """Give the decoder bytes; more of them where it would misread these.
@@ -110,8 +114,8 @@ class MultipartForm:
             if len(data) > MEMORY_SIZE // 2:
                 # Somebody cuts a body so on purpose.
                 break
-            count = self._read_into(self._view[:BUFFER_SIZE])
-            data += self._view[:count]
+            count = self._read_into(self._piece)
+            data += self._piece[:count]
             is_last = not count
         self._decoder.receive_data(data)
         if is_last:
@@ -163,26 +167,38 @@ class MultipartForm:
 
     def _pass_by(self, part: Part) -> None:
         """Write the file's bytes up to what may be its boundary; that is decoded."""
-        held = len(self._decoder.buffer)
-        self._buffer[:held] = self._decoder.buffer
+        kept = bytes(self._decoder.buffer)
         del self._decoder.buffer[:]
         while True:
-            count = self._read_into(self._view[held : held + BUFFER_SIZE])
-            end = held + count
-            found = self._buffer.find(self._marker, 0, end)
+            part.make_room()
+            buffer = self._next_buffer()
+            view = memoryview(buffer)
+            view[: len(kept)] = kept
+            count = self._read_into(view[len(kept) : len(kept) + BUFFER_SIZE])
+            end = len(kept) + count
+            found = buffer.find(self._marker, 0, end)
             if found >= 0 or not count:
                 # Its line break belongs to the boundary.
                 begin = max(0, found - 2) if found >= 0 else end
-                rest = bytes(self._view[begin:end])
-                self._write(part, begin)
+                rest = bytes(view[begin:end])
+                _write(part, view[:begin])
                 self._decode(rest, is_last=not count)
                 return
             # The beginning of a boundary may be all that has come of it.
             begin = max(0, end - len(self._marker) - 1)
-            self._write(part, begin)
-            held = end - begin
-            self._buffer[:held] = self._buffer[begin:end]
+            _write(part, view[:begin])
+            kept = bytes(view[begin:end])
 
-    def _write(self, part: Part, count: int) -> None:
-        if count:
-            part.write(self._view[:count])
+    def _next_buffer(self) -> bytearray:
+        """One of two in turn: the part may still be at work on the other."""
+        if len(self._buffers) < 2:
+            # Before a block there is room for what was held back of the one before.
+            self._buffers.append(bytearray(BUFFER_SIZE + len(self._marker) + 2))
+        else:
+            self._buffers.reverse()
+        return self._buffers[-1]
+
+
+def _write(part: Part, block: memoryview) -> None:
+    if block:
+        part.write(block)

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,9 @@ from ..engine.hashing import FileDigest
 from ..exceptions import ChecksumMismatch, MalformedHeader, TooLarge
 from ..protocol.tus import CHECKSUM_SIZES, Checksum
 from .base import Call
-from .forms import FilePart, PartLimits
+from .forms import FilePart, PartLimits, open_part, staged, take_body
 
 HEADER = "Upload-Checksum"
-READ_SIZE = 256 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,29 +102,21 @@ def receive_checked(
     :raises TooLarge: more than fits.
     :raises BodyInterrupted: it was cut; then nothing of it is kept.
     """
-    stage = call.host.engine.storage.stage()
-    with stage:
-        room = None if stop is None else stop - offset
-        part = FilePart(stage, PartLimits(refuse_above=room), file_digest)
-        digests = Digests(demand.algorithms)
-        buffer = memoryview(bytearray(READ_SIZE))
-        while count := call.body.read_into(buffer):
-            digests.update(buffer[:count])
-            _write(part, buffer[:count], stop)
+    limits = PartLimits(refuse_above=None if stop is None else stop - offset)
+    digests = Digests(demand.algorithms)
+    with ExitStack() as stack:
+        part = open_part(stack, staged(call, file_digest), limits, [digests])
+        try:
+            take_body(call, part)
+        except TooLarge as error:
+            # The limit is the file's, not what was left of it.
+            raise TooLarge(stop or 0) from error
         expected = [] if demand.header is None else [demand.header]
         if demand.in_trailer:
             expected.append(_from_trailer(call.request.environ))
         if not all(digests.matches(checksum) for checksum in expected):
             raise ChecksumMismatch()
         yield part
-
-
-def _write(part: FilePart, block: memoryview, stop: int | None) -> None:
-    try:
-        part.write(block)
-    except TooLarge as error:
-        # The limit is the file's, not what was left of it.
-        raise TooLarge(stop or 0) from error
 
 
 def trailers_arrive(environ: Mapping[str, Any]) -> bool:

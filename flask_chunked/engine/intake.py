@@ -15,6 +15,7 @@ from types import TracebackType
 
 from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
 from ..storage.base import Blob, Stage, State, Storage
+from .beside import Beside
 from .hashing import FileDigest, resume
 from .pipe import PIPE_SIZE, Pipe
 from .ports import Policy, Reader, Repository
@@ -74,8 +75,9 @@ class Intake:
         )
         self._committed_at = time.monotonic()
         self._pipe: Pipe | None = None
-        seen = self._digest is not None or self._file_digest is not None
-        self._may_pour = self._appender.drains_pipes and not seen
+        digests = [d for d in (self._digest, self._file_digest) if d is not None]
+        self._beside = Beside(digests)
+        self._may_pour = self._appender.drains_pipes and not digests
         #: ``inspect`` did not agree; the bytes must not be committed.
         self.refused = False
         #: Another request ended the body.
@@ -92,6 +94,7 @@ class Intake:
     ) -> None:
         if self._pipe is not None:
             self._pipe.close()
+        self._beside.close()
         self._appender.close()
 
     @property
@@ -129,6 +132,7 @@ class Intake:
 
     def _receive(self, reader: Reader, stop: int | None) -> None:
         while not reader.ended:
+            self.make_room()
             block = reader.read()
             if not block:
                 if not reader.ended and not self._lingered(reader):
@@ -165,21 +169,28 @@ class Intake:
                 return
             moved = self._pour(reader, stop)
             if moved is None:
+                self.make_room()
                 moved = self._write(reader.read_ready(), stop)
 
     def _write(self, block: memoryview, stop: int | None) -> int:
         room = len(block) if stop is None else stop - self._appender.position
         kept = block[:room]
         if kept:
-            self._appender.write(kept)
-            for digest in (self._digest, self._file_digest):
-                if digest is not None:
-                    digest.update(kept)
+            self._put(kept)
         if room < len(block):
             reported = self._appender.position - self.claimed.offset
             extra = len(block) - room
             raise ChunkSizeMismatch(reported + extra, reported)
         return len(block)
+
+    def _put(self, block: memoryview) -> None:
+        self._appender.write(block)
+        # Not before: a state stands for bytes that are there.
+        self._beside.update(block)
+
+    def make_room(self) -> None:
+        """Wait until the block before the last one is not needed any more."""
+        self._beside.make_room()
 
     def _pour(self, reader: Reader, stop: int | None) -> int | None:
         """Move bytes that nobody has to see; ``None``: somebody has to."""
@@ -244,6 +255,7 @@ class Intake:
 
     def _commit(self) -> None:
         receipt = self._appender.flush()
+        self._beside.settle()
         state = self.upload.storage_state if receipt.state is None else receipt.state
         position = self._appender.position
         step = Step(

@@ -125,7 +125,7 @@ class Reader(Protocol):
         """Up to one block of what is there, without waiting long.
 
         Empty when the body ended, or when the client is silent (:meth:`wait` then).
-        The view is valid until the next call.
+        A block is valid until another one was handed out and the next is asked for.
 
         :raises BodyInterrupted: the client is gone; all before was handed out.
         """

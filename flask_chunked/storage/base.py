@@ -57,6 +57,7 @@ from uuid import UUID
 from ..exceptions import NotLocal
 
 State = Mapping[str, object]
+Buffer = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class Stage(ABC):
     size: int
 
     @abstractmethod
-    def write(self, block: bytes | bytearray | memoryview) -> int:
+    def write(self, block: Buffer) -> int:
         """Append bytes; returns how many.
 
         :raises StorageFull: no space left.
@@ -208,11 +209,18 @@ class Appender(ABC):
         return False
 
     @abstractmethod
-    def write(self, block: bytes | bytearray | memoryview) -> None:
+    def write(self, block: Buffer) -> None:
         """Cut a dead tail, then write at the position and move it.
 
         :raises StorageFull: no space left; nothing stays behind the position.
         """
+
+    def rewind(self, position: int) -> None:
+        """Cut off what was written behind a position that is not committed.
+
+        Asked only where :attr:`Storage.writes_ahead`.
+        """
+        raise NotImplementedError
 
     def write_from(self, pipe: int, count: int) -> None:
         """Like :meth:`write`, for bytes in a pipe; see :attr:`drains_pipes`."""
@@ -266,10 +274,13 @@ class Storage(ABC):
 
     :cvar reads_unfinished: can :meth:`open` read an unfinished blob? Elsewhere a digest
         of every chunk is taken while it passes, to know it when it is repeated.
+    :cvar writes_ahead: may a chunk be written behind the offset before anybody knows
+        that it is whole? Elsewhere it comes from a :class:`Stage`.
     :cvar keeps_parts: do receipts carry parts, so that there must be a table of them?
     """
 
     reads_unfinished: bool = True
+    writes_ahead: bool = False
     keeps_parts: bool = False
 
     @property

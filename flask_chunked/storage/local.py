@@ -55,6 +55,8 @@ class LocalStorage(Storage):
         place.
     """
 
+    writes_ahead = True
+
     def __init__(
         self,
         settings: StorageSettings,

@@ -208,6 +208,13 @@ class LocalAppender(Appender):
             splice_all(pipe, self._file.fd, self.position, count)
         self._advance(count)
 
+    def rewind(self, position: int) -> None:
+        self._require_section()
+        with storage_errors():
+            os.ftruncate(self._file.fd, position)
+        self.position = position
+        self._sent_off = min(self._sent_off, position)
+
     def _advance(self, count: int) -> None:
         self.position += count
         self._used = True

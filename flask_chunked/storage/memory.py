@@ -40,6 +40,8 @@ class MemoryStorage(Storage):
     :param now: aware UTC time, for ``modified_at``.
     """
 
+    writes_ahead = True
+
     def __init__(
         self,
         settings: StorageSettings,
@@ -261,6 +263,10 @@ class MemoryAppender(Appender):
         file.content += block
         file.modified_at = self._storage.now()
         self.position = len(file.content)
+
+    def rewind(self, position: int) -> None:
+        del self._section().content[position:]
+        self.position = position
 
     def take(self, stage: Stage) -> None:
         self._section()

@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from flask_chunked import ChunkedUploadBlueprint
-from tests.apps import rows, stored_files
+from tests.apps import registered, rows, stored_files
 from tests.conftest import AppFactory
 from tests.dialects.wire import DATA, MD5, MOMENT, OCTETS, md5, part, state, told
 
@@ -316,3 +316,113 @@ def test_the_whole_exchange_of_such_a_client(
     done = client.post("/uploads/", data={**fields, "md5": MD5})
     assert state(done) == (200, 2, 10)
     assert stored_files(tmp_path)[0].read_bytes() == DATA
+
+
+# -- where a chunk of a form goes ------------------------------------------------------
+
+
+def form_with(*parts: tuple[str, str | None, bytes]) -> bytes:
+    """A form of parts: name, filename, content."""
+    body = b""
+    for name, filename, content in parts:
+        named = "" if filename is None else f'; filename="{filename}"'
+        head = f'--b\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'
+        body += head.encode() + content + b"\r\n"
+    return body + b"--b--\r\n"
+
+
+def stages_made(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The stages of the storage, from now on."""
+    storage = registered(app).storage
+    made: list[object] = []
+    real = storage.stage
+
+    def stage() -> object:
+        made.append(real())
+        return made[-1]
+
+    monkeypatch.setattr(storage, "stage", stage)
+    return made
+
+
+@pytest.mark.local_disk
+@pytest.mark.parametrize(
+    ("order", "stages"),
+    [
+        pytest.param(("upload_id", "file"), 0, id="named before the file"),
+        pytest.param(("file", "upload_id"), 1, id="named behind the file"),
+    ],
+)
+def test_a_chunk_whose_upload_is_known_is_written_where_it_will_be(
+    app: Flask,
+    client: FlaskClient,
+    upload_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    order: tuple[str, str],
+    stages: int,
+) -> None:
+    made = stages_made(app, monkeypatch)
+    parts = {
+        "upload_id": ("upload_id", None, upload_id.encode()),
+        "file": ("file", "a", DATA[5:]),
+    }
+    answer = client.post(
+        "/uploads/",
+        data=form_with(*(parts[name] for name in order)),
+        headers={"Content-Range": "bytes 5-9/10"},
+        content_type="multipart/form-data; boundary=b",
+    )
+    assert state(answer) == (200, 1, 10)
+    assert len(made) == stages
+    done = client.post(f"/uploads/{upload_id}", data={"md5": MD5})
+    assert done.status_code == 200
+
+
+@pytest.mark.local_disk
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        pytest.param(
+            form_with(("file", "a", DATA[5:]), ("file", "b", b"x")),
+            "More than one file in the form",
+            id="second file",
+        ),
+        pytest.param(
+            form_with(("file", "a", DATA[5:]))[:-7],
+            "Malformed multipart/form-data body",
+            id="no end",
+        ),
+        pytest.param(form_with(("file", "a", DATA[5:8])), None, id="too short"),
+        pytest.param(form_with(("file", "a", DATA[5:] + b"x")), None, id="too long"),
+    ],
+)
+def test_a_form_that_is_not_right_leaves_the_upload_as_it_was(
+    app: Flask,
+    client: FlaskClient,
+    upload_id: str,
+    tmp_path: Path,
+    body: bytes,
+    detail: str | None,
+) -> None:
+    answer = client.put(
+        f"/uploads/{upload_id}",
+        data=body,
+        headers={"Content-Range": "bytes 5-9/10"},
+        content_type="multipart/form-data; boundary=b",
+    )
+    assert answer.status_code == 400
+    assert detail in (None, answer.get_json()["detail"])
+    (file,) = tmp_path.rglob("*.part")
+    assert file.read_bytes() == DATA[:5]
+    answer = post(client, DATA[5:], "bytes 5-9/10", upload_id=upload_id)
+    assert state(answer) == (200, 1, 10)
+
+
+@pytest.mark.local_disk
+def test_a_packed_body_is_refused_before_there_is_a_place_for_it(
+    client: FlaskClient, tmp_path: Path
+) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    answer = client.post("/uploads/", data=DATA, headers=headers, content_type=OCTETS)
+    assert answer.status_code == 415
+    assert stored_files(tmp_path) == []

@@ -51,10 +51,8 @@ def test_t04_of_two_chunks_at_one_offset_one_wins(
     url = begin(client)
     here = registered(app)
     # A short body claims where it has locked the file already.
-    last: tuple[Any, str] = (here.repository, "advance" if raw else "holds")
-    first: tuple[Any, str] = (here.repository, "claim")
-    if raw:
-        first = (here.storage, "appender")
+    first: tuple[Any, str] = (here.storage, "appender")
+    last: tuple[Any, str] = (here.repository, "advance")
     where, step = first if when == "before the claim" else last
     real = getattr(where, step)
     answers: list[Any] = []

@@ -28,7 +28,14 @@ from typing import Any
 from uuid import UUID
 
 from .fuse_disk import CHECKPOINT, Record
-from .ground import DELIVERIES, Ground, append_staged, append_streamed, content
+from .ground import (
+    DELIVERIES,
+    Ground,
+    append_form,
+    append_staged,
+    append_streamed,
+    content,
+)
 from .herd import Child, Report
 from .invariants import Known, broken_at_rest
 from .power import Data, Entry, Event, World, any_subset, unsynced, world_after
@@ -97,8 +104,11 @@ class Client:
             start = upload.offset
             stop = min(length, start + self._random.randint(1, LARGEST_CHUNK))
             chunk = data[start:stop]
-            if self._random.random() < 0.5:
+            way = self._random.random()
+            if way < 0.25:
                 upload = append_staged(engine, upload, start, chunk)
+            elif way < 0.5:
+                upload = append_form(engine, upload, start, chunk)
             else:
                 upload = append_streamed(engine, upload, start, [chunk])
             self._tell("acked", str(upload.id), length, stop)

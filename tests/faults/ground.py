@@ -240,6 +240,19 @@ def append_staged(engine: Engine, upload: Upload, start: int, chunk: bytes) -> U
         )
 
 
+def append_form(engine: Engine, upload: Upload, start: int, chunk: bytes) -> Upload:
+    """Append as the file part of a form, which is written where it will be."""
+    if not (engine.storage.writes_ahead and start and chunk):
+        return append_staged(engine, upload, start, chunk)
+    middle = len(chunk) // 2
+    with engine.hold(upload, start, Blocks([chunk])) as held:
+        held.most_kept = 0
+        for piece in (chunk[:middle], chunk[middle:]):
+            held.pause()
+            held.write(memoryview(bytearray(piece)))
+        return engine.commit(held)
+
+
 def file_digest_after(
     engine: Engine, upload: Upload, chunk: bytes
 ) -> FileDigest | None:

@@ -28,7 +28,14 @@ from flask_chunked.exceptions import (
     UnknownUpload,
 )
 
-from .ground import Ground, append_staged, append_streamed, content, on_database
+from .ground import (
+    Ground,
+    append_form,
+    append_staged,
+    append_streamed,
+    content,
+    on_database,
+)
 from .herd import Child, Message, Report
 from .invariants import Known, broken, broken_at_rest
 from .s3_ground import S3Ground, ground_at
@@ -115,8 +122,11 @@ class Writer:
         largest = self._largest_chunk(length)
         stop = min(length, start + self._random.randint(1, largest))
         chunk = content(upload.id, length)[start:stop]
-        if self._random.random() < 0.5:
+        way = self._random.random()
+        if way < 0.25:
             after = append_staged(engine, upload, start, chunk)
+        elif way < 0.5:
+            after = append_form(engine, upload, start, chunk)
         else:
             after = append_streamed(engine, upload, start, self._blocks(chunk))
         self._report.send("acked", str(upload.id), max(stop, after.offset), length)

@@ -78,9 +78,11 @@ MUTANTS = (
             Change(
                 "engine/intake.py",
                 "        receipt = self._appender.flush()\n"
+                "        self._beside.settle()\n"
                 "        state = self.upload.storage_state"
                 " if receipt.state is None else receipt.state\n",
                 "        receipt = type('Nothing', (), {'parts': ()})\n"
+                "        self._beside.settle()\n"
                 "        state = self.upload.storage_state\n",
             ),
             Change(

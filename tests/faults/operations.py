@@ -22,7 +22,7 @@ from flask_chunked.exceptions import (
     UnknownUpload,
 )
 
-from .ground import Ground, append_staged, append_streamed, content
+from .ground import Ground, append_form, append_staged, append_streamed, content
 from .invariants import Known, no_grace
 
 #: Bytes of each upload, and of what is there before a later chunk.
@@ -172,6 +172,11 @@ def _stage(ground: Ground, known: Known) -> None:
     append_staged(ground.engine, row, start, known.content[start : start + 3000])
 
 
+def _hold(ground: Ground, known: Known) -> None:
+    row, start = _row(ground, known), known.acked
+    append_form(ground.engine, row, start, known.content[start : start + 3000])
+
+
 def _take_over(ground: Ground, known: Known) -> None:
     ground.engine.take_over(_row(ground, known))
 
@@ -254,6 +259,12 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "later staged chunk": Operation(
         _steps(_SECTION, _STAGING, {"cut", "copy"}), _with_tail, _stage
+    ),
+    "held chunk": Operation(
+        _steps(_SECTION, {"cut", "write file"}),
+        _with_tail,
+        _hold,
+        forgives=(OffsetMismatch,),
     ),
     "last chunk with completion": Operation(
         _steps(

@@ -26,7 +26,7 @@ from uuid import UUID
 from flask_chunked.engine.records import Expected, NewUpload, Upload
 from flask_chunked.engine.states import Status
 
-from .ground import Ground, append_staged, append_streamed, content
+from .ground import Ground, append_form, append_staged, append_streamed, content
 from .invariants import Known, broken_at_rest
 from .operations import OPERATIONS, TAIL
 from .power import (
@@ -244,8 +244,11 @@ def life(ground: Ground, chance: random.Random) -> None:
         start = row.offset
         stop = min(row.length, start + chance.randint(1, 1500))
         chunk = content(row.id, row.length)[start:stop]
-        if chance.random() < 0.5:
+        way = chance.random()
+        if way < 0.25:
             append_staged(engine, row, start, chunk)
+        elif way < 0.5:
+            append_form(engine, row, start, chunk)
         else:
             middle = len(chunk) // 2
             append_streamed(engine, row, start, [chunk[:middle], None, chunk[middle:]])

@@ -141,6 +141,20 @@ class StorageContract:
         assert read(storage, blob) == b"abcde"
         assert storage.measure(blob) == 5
 
+    def test_what_is_rewound_is_gone(self, storage: Storage) -> None:
+        if not storage.writes_ahead:
+            pytest.skip("this storage takes chunks whole only")
+        blob = append(storage, new_blob(storage), b"abc")
+        with storage.appender(blob) as appender:
+            with appender.exclusive():
+                appender.write(b"never committed")
+                appender.rewind(3)
+                assert (appender.position, storage.measure(blob)) == (3, 3)
+            with appender.exclusive():
+                appender.write(b"de")
+                blob = commit(blob, appender.flush(), appender.position)
+        assert read(storage, blob) == b"abcde"
+
     def test_dead_tail_at_the_start_is_cut(self, storage: Storage) -> None:
         blob = new_blob(storage)
         append(storage, blob, b"never committed")

@@ -1,0 +1,297 @@
+"""A chunk that is held: written where it will be, and nothing before it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from flask_chunked.engine import holding as holding_module
+from flask_chunked.engine.holding import HeldChunk
+from flask_chunked.engine.records import Expected, NewUpload, Upload
+from flask_chunked.engine.states import Status
+from flask_chunked.exceptions import (
+    BodyInterrupted,
+    ChunkedUploadError,
+    DatabaseUnavailable,
+    MalformedBody,
+    OffsetMismatch,
+    StorageFull,
+    Superseded,
+    UnknownUpload,
+)
+from flask_chunked.storage.base import StorageSettings
+from flask_chunked.storage.local import LocalStorage
+from tests.engine.fakes import Bench, ScriptedReader
+
+OLD = b"01234"
+NEW = b"56789"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks are written as they come."""
+    monkeypatch.setattr(HeldChunk, "most_kept", 0)
+
+
+@pytest.fixture(params=["memory", "disk"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    """An engine in memory, then on a real directory."""
+    bench = Bench()
+    if request.param == "disk":
+        storage = LocalStorage(StorageSettings(base=str(tmp_path)))
+        bench.engine.storage = bench.storage = storage  # type: ignore[assignment]
+        bench.engine._completer._storage = storage
+    return bench
+
+
+@pytest.fixture
+def upload(bench: Bench) -> Upload:
+    """Half an upload."""
+    upload = bench.engine.create(
+        NewUpload("ann", "a", length=10, dialect="test", hash_name="md5")
+    )
+    return bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
+
+
+def size(bench: Bench, upload: Upload) -> int | None:
+    blob = bench.row(upload).blob
+    assert blob is not None
+    return bench.storage.measure(blob)
+
+
+def put(held: HeldChunk, *blocks: bytes) -> None:
+    for block in blocks:
+        held.make_room()
+        held.write(memoryview(bytearray(block)))
+
+
+def reader(*, is_short: bool = False) -> ScriptedReader:
+    reader = ScriptedReader(b"unread")
+    reader.is_short = is_short
+    return reader
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+def test_a_chunk_counts_when_it_is_committed(
+    bench: Bench, upload: Upload, is_short: bool
+) -> None:
+    with bench.engine.hold(upload, 5, reader(is_short=is_short)) as held:
+        put(held, NEW[:2])
+        assert held.is_inside
+        held.pause()
+        assert not held.is_inside
+        put(held, NEW[2:])
+        assert bench.row(upload).offset == 5
+        after = bench.engine.commit(held)
+    assert after == bench.row(upload)
+    assert after.offset == 10
+    assert bench.stored(upload) == OLD + NEW
+    expected = Expected("md5", hashlib.md5(OLD + NEW).hexdigest())
+    assert bench.engine.complete(after, expected).upload.status is Status.COMPLETE
+    assert bench.policy.seen("chunk_received") == [5, 10]
+
+
+def test_it_may_be_committed_when_others_were_let_in(
+    bench: Bench, upload: Upload
+) -> None:
+    with bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        held.pause()
+        assert bench.engine.commit(held).offset == 10
+    assert bench.stored(upload) == OLD + NEW
+
+
+def test_what_is_not_committed_is_cut_off(bench: Bench, upload: Upload) -> None:
+    with pytest.raises(MalformedBody), bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        raise MalformedBody("no end")
+    assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
+    after = bench.engine.append_stream(upload, 5, 10, ScriptedReader(b"other"))
+    assert bench.stored(after) == OLD + b"other"
+
+
+def test_a_chunk_of_nothing_leaves_nothing_to_cut(bench: Bench, upload: Upload) -> None:
+    with pytest.raises(MalformedBody), bench.engine.hold(upload, 5, reader()):
+        raise MalformedBody("no file")
+    assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
+
+
+def test_where_it_cannot_be_cut_off_the_next_append_does(
+    bench: Bench, upload: Upload
+) -> None:
+    with pytest.raises(MalformedBody), bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        bench.repository.failing.add("holds")
+        raise MalformedBody("no end")
+    bench.repository.failing.clear()
+    assert (bench.row(upload).offset, size(bench, upload)) == (5, 10)
+    bench.engine.append_stream(bench.row(upload), 5, 8, ScriptedReader(b"abc"))
+    assert bench.stored(upload) == OLD + b"abc"
+
+
+def test_nobody_begins_elsewhere(bench: Bench, upload: Upload) -> None:
+    with pytest.raises(OffsetMismatch), bench.engine.hold(upload, 4, reader()):
+        pytest.fail("held")
+
+
+def test_whoever_is_taken_over_writes_no_more(bench: Bench, upload: Upload) -> None:
+    body = reader()
+    with pytest.raises(Superseded), bench.engine.hold(upload, 5, body) as held:
+        put(held, NEW[:2])
+        held.pause()
+        taken = bench.engine.take_over(upload)
+        assert body.interrupts == 1
+        bench.engine.append_stream(taken, 5, 10, ScriptedReader(b"other"))
+        put(held, NEW[2:])
+    assert bench.stored(upload) == OLD + b"other"
+
+
+def test_whoever_is_taken_over_commits_no_more(bench: Bench, upload: Upload) -> None:
+    with pytest.raises(Superseded), bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        held.pause()
+        bench.engine.take_over(upload)
+        bench.engine.commit(held)
+    assert bench.row(upload).offset == 5
+
+
+def test_a_body_that_was_cut_for_another_one_is_superseded(
+    bench: Bench, upload: Upload
+) -> None:
+    with pytest.raises(Superseded), bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW[:2])
+        held.pause()
+        bench.engine.take_over(upload)
+        raise BodyInterrupted
+
+
+def test_an_upload_that_is_gone_is_unknown(bench: Bench, upload: Upload) -> None:
+    with pytest.raises(UnknownUpload), bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW[:2])
+        held.pause()
+        bench.engine.terminate(upload)
+        put(held, NEW[2:])
+    assert not list(bench.storage.stored())
+
+
+def test_a_section_ends_when_its_time_is_up(
+    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    with bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW[:1])
+        bench.repository.before = asked.append
+        put(held, NEW[1:2])
+        assert asked == []
+        monkeypatch.setattr(holding_module, "SECTION_SECONDS", -1)
+        held.pause()
+        put(held, NEW[2:3], NEW[3:4])
+        assert asked == ["holds", "holds"]
+
+
+@pytest.mark.parametrize("pauses", [True, False])
+def test_the_first_bytes_are_inspected_before_they_count(
+    bench: Bench, pauses: bool
+) -> None:
+    bench.policy.inspects = True
+    upload = bench.create(10)
+    upload = bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
+    with bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        if pauses:
+            held.pause()
+        bench.engine.commit(held)
+    assert bench.policy.seen("inspect") == [OLD + NEW]
+
+
+def test_what_inspection_refuses_is_gone(bench: Bench) -> None:
+    bench.policy.inspects = True
+    bench.policy.refusals["inspect"] = ChunkedUploadError("no")
+    upload = bench.create(10)
+    upload = bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
+    with (
+        pytest.raises(ChunkedUploadError),
+        bench.engine.hold(upload, 5, reader()) as held,
+    ):
+        put(held, NEW)
+        bench.engine.commit(held)
+    assert upload.id not in bench.repository.rows
+    assert not list(bench.storage.stored())
+
+
+def test_a_full_disk_leaves_what_was_there(
+    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StorageFull), bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW[:2])
+
+        def refuse(block: memoryview) -> None:
+            raise StorageFull
+
+        monkeypatch.setattr(held._appender, "write", refuse)
+        put(held, NEW[2:])
+    assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
+
+
+def test_a_lost_database_leaves_what_was_there(bench: Bench, upload: Upload) -> None:
+    with (
+        pytest.raises(DatabaseUnavailable),
+        bench.engine.hold(upload, 5, reader()) as held,
+    ):
+        put(held, NEW)
+        bench.repository.failing.add("advance")
+        bench.engine.commit(held)
+    bench.repository.failing.clear()
+    assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
+
+
+def test_a_length_that_is_told_meanwhile_is_in_the_answer(bench: Bench) -> None:
+    upload = bench.create(None)
+    upload = bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
+    with bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        bench.engine.declare_length(upload, 10)
+        assert bench.engine.commit(held).length == 10
+
+
+# -- short chunks ----------------------------------------------------------------------
+
+
+def test_a_short_chunk_that_is_refused_supersedes_nobody(
+    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HeldChunk, "most_kept", 5)
+    before = bench.row(upload)
+    with pytest.raises(MalformedBody), bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW[:2], NEW[2:])
+        assert not held.is_inside
+        raise MalformedBody("no end")
+    assert bench.row(upload) == before
+    assert size(bench, upload) == 5
+
+
+@pytest.mark.parametrize("most", [1, 4, 5])
+def test_what_was_kept_comes_first(
+    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(HeldChunk, "most_kept", most)
+    with bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW[:1], NEW[1:4], NEW[4:])
+        assert held.is_inside == (most < 5)
+        bench.engine.commit(held)
+    assert bench.stored(upload) == OLD + NEW
+    expected = Expected("md5", hashlib.md5(OLD + NEW).hexdigest())
+    bench.engine.complete(bench.row(upload), expected)
+
+
+def test_a_chunk_that_was_kept_too_long_finds_another_offset(
+    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HeldChunk, "most_kept", 5)
+    with pytest.raises(OffsetMismatch), bench.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        bench.engine.append_stream(upload, 5, 10, ScriptedReader(b"other"))
+        bench.engine.commit(held)
+    assert bench.stored(upload) == OLD + b"other"
