@@ -203,6 +203,9 @@ def stored_digest(storage: Storage, blob: Blob, name: str, start: int = 0) -> st
                 left -= count
     except OSError as error:
         # What storages open reads, and fails, as any file does.
+        if isinstance(error.__cause__, BytesMissing):
+            # They went while they were read; whoever removed the upload knows why.
+            raise BytesMissing() from error
         raise StorageError() from error
     return hasher.hexdigest()
 

@@ -279,6 +279,19 @@ def test_bytes_that_cannot_be_read_are_told_and_it_completes_later(
     assert bench.engine.complete(upload, md5()).first
 
 
+def test_bytes_that_go_while_they_are_read_belong_to_an_upload_that_is_gone(
+    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Removed(io.BytesIO):
+        def readinto(self, buffer: object) -> int:
+            bench.engine.terminate(upload)
+            raise OSError("cannot read") from BytesMissing()
+
+    monkeypatch.setattr(bench.storage, "open", lambda blob: Removed())
+    with pytest.raises(UnknownUpload):
+        bench.engine.complete(upload, md5())
+
+
 # -- delivery --------------------------------------------------------------------------
 
 
