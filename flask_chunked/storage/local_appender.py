@@ -18,8 +18,8 @@ from .local_files import (
     CREATE_NEW,
     Tree,
     copy_all,
+    release_cached,
     splice_all,
-    start_write_back,
     storage_errors,
     sync_data,
     sync_directory,
@@ -30,6 +30,10 @@ from .local_lock import LockedFile, Patience
 
 #: Bytes after which the medium is told to begin writing.
 WRITE_BACK = 4 * 2**20
+#: Bytes of a file that stay in the kernel's memory for whoever reads it next. What
+#: follows leaves it when it is synced: finding memory for each page of a large file
+#: may cost more than all the rest, and pushes out what the machine has in there.
+CACHED = 256 * 2**20
 
 
 class LocalStage(Stage):
@@ -135,6 +139,7 @@ class LocalAppender(Appender):
         #: Of the file when the section began, where that was the position.
         self._end: int | None = None
         self._sent_off = size
+        self._released = max(size, CACHED)
         self._unusable: str | None = None
         self._entry_unsynced = False
 
@@ -214,13 +219,14 @@ class LocalAppender(Appender):
             os.ftruncate(self._file.fd, position)
         self.position = position
         self._sent_off = min(self._sent_off, position)
+        self._released = min(self._released, max(position, CACHED))
 
     def _advance(self, count: int) -> None:
         self.position += count
         self._used = True
         if self._durable and self.position - self._sent_off >= WRITE_BACK:
             # The medium works while the client sends on; the sync finds little to do.
-            start_write_back(
+            release_cached(
                 self._file.fd, self._sent_off, self.position - self._sent_off
             )
             self._sent_off = self.position
@@ -306,6 +312,10 @@ class LocalAppender(Appender):
                 self._unusable = "An earlier flush failed; the bytes must be resent"
                 raise
         self._entry_unsynced = False
+        if self.position > self._released:
+            synced = self.position - self._released
+            release_cached(self._file.fd, self._released, synced)
+            self._released = self.position
         return Receipt()
 
     def close(self) -> None:

@@ -169,9 +169,11 @@ def splice_all(pipe: int, target: int, to: int, count: int) -> None:
         count -= moved
 
 
-def start_write_back(fd: int, start: int, count: int) -> None:
-    """Let the kernel begin to write these bytes to the medium; waits for nothing."""
-    # It starts the writing of dirty pages, and drops none that are not yet written.
+def release_cached(fd: int, start: int, count: int) -> None:
+    """Let the kernel drop these bytes of a file from memory; waits for nothing.
+
+    Those that are not on the medium yet stay, and it begins to write them.
+    """
     with suppress(OSError, AttributeError):
         os.posix_fadvise(fd, start, count, os.POSIX_FADV_DONTNEED)
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from flask_chunked.exceptions import BytesMissing, ConfigurationError, StorageError
-from flask_chunked.storage import local
+from flask_chunked.storage import local, local_appender
 from flask_chunked.storage.base import Blob, StorageSettings, StoredItem
 from flask_chunked.storage.local import LocalStorage
 
@@ -385,3 +385,32 @@ def test_fast_storage_syncs_nothing(
     storage.move(finish(storage, blob), tmp_path / "x")
     storage.delete(append(storage, new_blob(storage), b"abc"))
     assert synced() == []
+
+
+# -- what stays in memory --------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no posix_fadvise here")
+def test_synced_bytes_of_large_files_leave_the_memory(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_appender, "CACHED", 10)
+    calls: list[str | tuple[int, int]] = []
+    sync_data = os.fdatasync
+
+    def note_sync(fd: int) -> None:
+        calls.append("synced")
+        sync_data(fd)
+
+    def note_release(fd: int, start: int, count: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        calls.append((start, count))
+
+    monkeypatch.setattr(os, "fdatasync", note_sync)
+    monkeypatch.setattr(os, "posix_fadvise", note_release)
+    blob = append(storage, new_blob(storage), b"12345678")
+    assert calls == ["synced"]
+    blob = append(storage, blob, b"12345678")
+    assert calls == ["synced", "synced", (10, 6)]
+    assert read(storage, append(storage, blob, b"1234")) == b"12345678" * 2 + b"1234"
+    assert calls[3:] == ["synced", (16, 4)]
