@@ -31,8 +31,7 @@ from .local_lock import LockedFile, Patience
 #: Bytes after which the medium is told to begin writing.
 WRITE_BACK = 4 * 2**20
 #: Bytes of a file that stay in the kernel's memory for whoever reads it next. What
-#: follows leaves it when it is synced: finding memory for each page of a large file
-#: may cost more than all the rest, and pushes out what the machine has in there.
+#: follows leaves it when it is synced, lest a large file pushes out everything else.
 CACHED = 256 * 2**20
 
 
