@@ -21,6 +21,7 @@ from werkzeug.sansio.multipart import (
 )
 
 from ..exceptions import MalformedBody
+from .searching import find
 
 #: Bytes of a file read and scanned at once.
 BUFFER_SIZE = 512 * 2**10
@@ -176,7 +177,7 @@ class MultipartForm:
             view[: len(kept)] = kept
             count = self._read_into(view[len(kept) : len(kept) + BUFFER_SIZE])
             end = len(kept) + count
-            found = buffer.find(self._marker, 0, end)
+            found = find(buffer, self._marker, end)
             if found >= 0 or not count:
                 # Its line break belongs to the boundary.
                 begin = max(0, found - 2) if found >= 0 else end
