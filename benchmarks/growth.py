@@ -44,14 +44,14 @@ TOGETHER = 4
 
 
 def sizes(options: Options) -> Plan:
-    """Time per GiB from 1 to 32 GiB, beside a C program on the same disk."""
+    """Time per GiB from 1 to 32 GiB, beside a C program that syncs to the same disk."""
     lengths = options.sizes or tuple(GIB << power for power in range(6))
     raw = content_range(form=False, digest="md5")
-    mine, plain = ours("ours", durable=True), sink("recv")
+    mine, plain = ours("ours", durable=True), sink("recv", sync=True)
     kinds = (
         ("ours, tus PATCH", mine, tus, 0, ""),
         ("ours, raw 8 MiB + MD5", mine, raw, CHUNK, "md5"),
-        ("C recv", plain, put, 0, ""),
+        ("C recv + fdatasync", plain, put, 0, ""),
     )
     cases: list[Case] = []
     goals: list[Goal] = []

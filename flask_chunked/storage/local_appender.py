@@ -218,7 +218,6 @@ class LocalAppender(Appender):
             os.ftruncate(self._file.fd, position)
         self.position = position
         self._sent_off = min(self._sent_off, position)
-        self._released = min(self._released, max(position, CACHED))
 
     def _advance(self, count: int) -> None:
         self.position += count
