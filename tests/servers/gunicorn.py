@@ -131,10 +131,13 @@ class Server:
 
 
 def _is_running(pid: int) -> bool:
+    """Does any thread of it live? The first may be dead while another one syncs."""
     try:
-        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return any(" Z " not in (one / "stat").read_text() for one in threads)
     except OSError:
-        return False
+        # Gone, or one of its threads between the two looks: look again then.
+        return Path(f"/proc/{pid}/task").exists()
 
 
 def free_port() -> int:
