@@ -85,6 +85,7 @@ class BodyReader:
         self._timeout = timeout
         self._pace = None if min_rate is None else Pace(min_rate, timeout)
         self._spare: memoryview | None = None
+        self._unread: memoryview | None = None
         self._last_block: memoryview | None = None
         self._failure: BodyInterrupted | BodyTimeout | None = None
         self._is_interrupted = False
@@ -99,9 +100,16 @@ class BodyReader:
 
     def read(self) -> memoryview:
         """Up to one block of what is there; see the engine's ``Reader`` port."""
+        if self._unread:
+            block, self._unread = self._unread, None
+            return block
         if self._failure is not None:
             raise self._failure
         return self._block(PATIENCE, time.monotonic() + FILL_SECONDS)
+
+    def unread(self, block: memoryview) -> None:
+        """Take a block back; see the engine's ``Reader`` port."""
+        self._unread = block
 
     def read_ready(self) -> memoryview:
         """What is there by now; see the engine's ``Reader`` port."""

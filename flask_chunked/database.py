@@ -24,7 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import UpdateBase
 
 from .driver import Driver, Outcome, Statement, is_refused
-from .exceptions import DatabaseUnavailable, MissingTableError
+from .exceptions import CommitUnanswered, DatabaseUnavailable, MissingTableError
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -38,10 +38,6 @@ PREPARE_THRESHOLD = 5
 #: SQLSTATEs of prepared statements that are not there, or were there before.
 _LOST_STATEMENTS = frozenset({"26000", "42P05"})
 _LOOKED = "flask_chunked.looked_for_a_pooler"
-
-
-class CommitUnanswered(DatabaseUnavailable):
-    """The commit was asked for and never answered: only the row tells what happened."""
 
 
 class Database:

@@ -194,6 +194,11 @@ class RegisteredPolicy:
         return self._overrides("inspect")
 
     @property
+    def verifies(self) -> bool:
+        """Is ``verify`` overridden?"""
+        return self._overrides("verify")
+
+    @property
     def delivers(self) -> bool:
         """Is ``deliver`` overridden?"""
         return self._overrides("deliver")
@@ -225,7 +230,7 @@ class RegisteredPolicy:
 
     def verify(self, upload: Upload) -> None:
         """All bytes are there, with an instance."""
-        if not self._overrides("verify"):
+        if not self.verifies:
             return
         self._registration.sessions.release("what ran before verify()")
         self._blueprint.verify(self._registration.instance(upload))

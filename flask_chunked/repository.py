@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
-from .database import CommitUnanswered, Database
-from .engine.records import Cutoff, Quota, Step, Upload
+from .database import Database
+from .engine.records import Cutoff, Ending, Quota, Step, Upload
 from .engine.states import Event, Status, target
-from .exceptions import DatabaseUnavailable
+from .exceptions import CommitUnanswered, DatabaseUnavailable
 from .parts import PartBook
 from .queries import Queries
 from .quotas import Drift, QuotaBook
@@ -151,17 +151,21 @@ class SQLRepository(Queries):
             "new_storage_state": step.state,
             "new_hash_state": step.hash_state,
         }
+        if step.ending is not None:
+            values |= _columns_of(step.ending, step.at)
         try:
             return self._advance(step, values)
         except CommitUnanswered:
             row = self.get(step.upload_id)
             # Whoever else has this fence cannot move while we write. A state may be
             # stored without a move.
-            fence, status = step.fence, Status.UPLOADING
+            fence, status, event_id = step.fence, Status.UPLOADING, None
             if step.completes:
                 fence, status = fence + 1, Status.COMPLETING
-            wanted = (fence, status, step.offset)
-            if row is None or (row.fence, row.status, row.offset) != wanted:
+            if step.ending is not None:
+                status, event_id = Status.COMPLETE, step.ending.event_id
+            wanted = (fence, status, step.offset, event_id)
+            if row is None or _seen_in(row) != wanted:
                 raise
             if row.storage_state != step.state:
                 raise
@@ -170,6 +174,8 @@ class SQLRepository(Queries):
     def _advance(self, step: Step, values: Mapping[str, object]) -> bool:
         known = self._statements
         statement = known.advance_to_end if step.completes else known.advance
+        if step.ending is not None:
+            statement = known.advance_and_finish
         if not step.parts or self._parts is None:
             return self._database.run(statement, values).count == 1
         with self._database.transaction() as connection:
@@ -216,21 +222,22 @@ class SQLRepository(Queries):
     def complete(
         self,
         upload_id: UUID,
-        digest: str | None,
-        event_id: UUID | None,
+        ending: Ending,
         at: datetime,
-        *,
-        delivered: bool = False,
     ) -> Upload | None:
         """To complete; digest and completion event in the same transaction."""
+        values = _columns_of(ending, at)
+        return self._end(upload_id, Event.COMPLETE, new_last_activity_at=at, **values)
+
+    def finish(self, seen: Upload, ending: Ending, at: datetime) -> Upload | None:
+        """The same without the steps between, if nobody was there since."""
         return self._end(
-            upload_id,
-            Event.COMPLETE,
-            new_digest=digest,
-            new_completed_at=at,
+            seen.id,
+            Event.FINISH,
+            its_fence=seen.fence,
+            its_offset=seen.offset,
             new_last_activity_at=at,
-            new_event_id=event_id,
-            new_delivered_at=at if delivered else None,
+            **_columns_of(ending, at),
         )
 
     def begin_termination(self, upload_id: UUID) -> Upload | None:
@@ -367,3 +374,16 @@ class SQLRepository(Queries):
         if connection.execute(statement, values).rowcount != 1:
             return None
         return self._select(connection, upload_id)
+
+
+def _columns_of(ending: Ending, at: datetime) -> dict[str, object]:
+    return {
+        "new_digest": ending.digest,
+        "new_completed_at": at,
+        "new_event_id": ending.event_id,
+        "new_delivered_at": at if ending.delivered else None,
+    }
+
+
+def _seen_in(row: Upload) -> tuple[int, Status, int, UUID | None]:
+    return row.fence, row.status, row.offset, row.event_id

@@ -106,6 +106,11 @@ class RequestHost:
         if not self.registration.blueprint.authorize(action.value, upload):
             raise NotAuthorized()
 
+    @property
+    def authorizes(self) -> bool:
+        """Is ``authorize`` overridden?"""
+        return self.registration.blueprint.overrides("authorize")
+
     def is_authorized(self, action: Action, upload: Upload) -> bool:
         """Ask ``authorize`` and take its error for a no."""
         try:

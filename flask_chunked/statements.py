@@ -7,11 +7,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.dml import Update
 
 from .engine.states import Event, Status, sources, target
+
+#: Columns that a complete upload has more than others.
+_ENDING = ("digest", "completed_at", "event_id", "delivered_at")
 
 
 class Statements:
@@ -49,6 +61,11 @@ class Statements:
         self.advance_to_end = self.advance.values(
             status=target(Event.BEGIN_COMPLETION).value, fence=c.fence + 1
         ).where(c.length == new_offset)
+        #: The same, with the end of it.
+        self.advance_and_finish = self.advance_to_end.values(
+            status=target(Event.FINISH).value,
+            **{name: self._new(name) for name in _ENDING},
+        )
         self.declare_length = self._set("length").where(
             self._is_open,
             c.length.is_(None),
@@ -90,21 +107,27 @@ class Statements:
             ),
             Event.COMPLETE: self._move(
                 Event.COMPLETE,
-                columns=(
-                    "digest",
-                    "completed_at",
-                    "last_activity_at",
-                    "event_id",
-                    "delivered_at",
-                ),
+                columns=(*_ENDING, "last_activity_at"),
             ).values(attempts=0),
+            Event.FINISH: self._move(
+                Event.FINISH,
+                its_fence,
+                its_offset,
+                c.offset == c.length,
+                columns=(*_ENDING, "last_activity_at"),
+            ),
             Event.TERMINATE: self._move(Event.TERMINATE),
             Event.EXPIRE: self._move(Event.EXPIRE, old),
         }
         #: Those behind which an upload counts no more, where nobody is counted.
         self.ends = {
             happening: self.transitions[happening].values(reserved=None)
-            for happening in (Event.COMPLETE, Event.TERMINATE, Event.EXPIRE)
+            for happening in (
+                Event.COMPLETE,
+                Event.FINISH,
+                Event.TERMINATE,
+                Event.EXPIRE,
+            )
         }
 
     def returning(self, statement: Update) -> Any:
@@ -117,11 +140,11 @@ class Statements:
 
     def _set(self, *columns: str) -> Update:
         """An UPDATE of one upload that sets these columns to what is told."""
-        c = self._table.c
-        values = {
-            name: bindparam(f"new_{name}", type_=c[name].type) for name in columns
-        }
+        values = {name: self._new(name) for name in columns}
         return update(self._table).where(self._id).values(values)
+
+    def _new(self, column: str) -> BindParameter[Any]:
+        return bindparam(f"new_{column}", type_=self._table.c[column].type)
 
     def _move(
         self,

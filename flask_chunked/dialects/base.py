@@ -94,6 +94,10 @@ class Host(Protocol):
         :raises NotAuthorized: it says no.
         """
 
+    @property
+    def authorizes(self) -> bool:
+        """May the policy say no, for reasons that it finds in the upload's row?"""
+
     def is_authorized(self, action: Action, upload: Upload) -> bool:
         """Ask the policy without refusing."""
 

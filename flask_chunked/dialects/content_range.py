@@ -160,7 +160,9 @@ class ContentRangeDialect(Dialect):
         try:
             host.authorize(Action.COMPLETE, upload)
             if part.size:
-                host.engine.append_whole(upload, 0, part.stage, part.file_digest)
+                upload = host.engine.append_whole(
+                    upload, 0, part.stage, part.file_digest
+                )
             done = host.engine.complete(upload, expected).upload
         except BaseException:
             # The client never learned an id: a failed whole-file POST leaves nothing.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..engine.hashing import FileDigest, resume
+from ..engine.holding import KEPT
 from ..engine.records import NewUpload, Upload
 from ..exceptions import (
     AlreadyComplete,
@@ -32,6 +33,7 @@ from .forms import (
     PartLimits,
     Place,
     declared_type,
+    in_memory,
     raw_filename,
     receive_form,
     receive_raw,
@@ -111,20 +113,22 @@ def create_upload(call: Call, names: Names, length: int) -> Upload:
 
     :raises InvalidFields: schema or model refuse a field.
     """
+    return call.host.engine.create(_new_upload(call, names, length))
+
+
+def _new_upload(call: Call, names: Names, length: int) -> NewUpload:
     host = call.host
     values = dict(host.load_fields(names.fields))
     filename = values.pop("filename", None) or names.filename
     host.release_session()
-    return host.engine.create(
-        NewUpload(
-            user=host.require_owner(),
-            filename=display_name(None if filename is None else str(filename)),
-            length=length,
-            dialect=DIALECT,
-            content_type=declared_type(names.content_type),
-            hash_name=host.checksum_in_passing,
-            fields=values,
-        )
+    return NewUpload(
+        user=host.require_owner(),
+        filename=display_name(None if filename is None else str(filename)),
+        length=length,
+        dialect=DIALECT,
+        content_type=declared_type(names.content_type),
+        hash_name=host.checksum_in_passing,
+        fields=values,
     )
 
 
@@ -202,6 +206,10 @@ class _FormChunk:
     def _is_repeat(self) -> bool:
         return self._upload is not None and self._upload.offset != self._chunk.start
 
+    @property
+    def _fits_memory(self) -> bool:
+        return 0 < self._chunk.size <= KEPT and self._engine.fills_first
+
     def _choose_place(self, fields: Mapping[str, str], arriving: bool) -> Place:
         call, chunk, engine = self._call, self._chunk, self._engine
         if self._is_open and UPLOAD_ID in fields:
@@ -215,6 +223,8 @@ class _FormChunk:
         ahead = engine.storage.writes_ahead and arriving
         if upload is not None and ahead and chunk.start and chunk.size:
             return Place(partial(engine.hold, upload, chunk.start, call.body))
+        if upload is None and not self._is_open and self._fits_memory:
+            return in_memory()
         # The file's first bytes become the file without being copied.
         return staged(call, _file_digest(call, upload))
 
@@ -252,8 +262,10 @@ def _check_position(call: Call, upload: Upload | None, chunk: ContentRange) -> N
 
 def _receive_first(call: Call, chunk: ContentRange) -> Upload:
     engine = call.host.engine
-    created = create_upload(call, Names.of_raw(call), chunk.length)
-    if not chunk.size:
+    new = _new_upload(call, Names.of_raw(call), chunk.length)
+    size = call.announced_length()
+    created = engine.create_with(new, call.body, size, finishing=False)
+    if created.offset or not chunk.size:
         return created
     try:
         return engine.append_stream(created, 0, chunk.stop, call.body, is_new=True)
@@ -274,6 +286,9 @@ def _append_part(
     call: Call, upload: Upload | None, chunk: ContentRange, form: Form, part: FilePart
 ) -> Upload:
     engine = call.host.engine
+    if part.short is not None:
+        new = _new_upload(call, Names.of_form(form, part), chunk.length)
+        return engine.create_filled(new, part.short.content)
     if part.stage is None:  # pragma: no cover - only repeats have none
         raise ChunkMissing()
     if upload is not None and not chunk.size:

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
@@ -19,7 +19,7 @@ from flask import Request
 from ..bodies import BodyReader
 from ..engine.beside import Beside, Digest
 from ..engine.hashing import FileDigest
-from ..engine.holding import HeldChunk
+from ..engine.holding import HeldChunk, ShortChunk
 from ..exceptions import MalformedBody, TooLarge, UnsupportedMediaType
 from ..protocol.filename import from_disposition
 from ..storage.base import Stage
@@ -47,6 +47,10 @@ class PartLimits:
     refuse_above: int | None = None
 
 
+#: What takes the bytes of a file part.
+Store = Stage | HeldChunk | ShortChunk
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a file part goes.
@@ -56,7 +60,7 @@ class Place:
     :param file_digest: of the whole file, to be gone on with beside a stage.
     """
 
-    open: Callable[[], AbstractContextManager[Stage | HeldChunk]] | None
+    open: Callable[[], AbstractContextManager[Store]] | None
     file_digest: FileDigest | None = None
 
 
@@ -73,12 +77,13 @@ class FilePart:
 
     def __init__(
         self,
-        store: Stage | HeldChunk | None,
+        store: Store | None,
         limits: PartLimits,
         digests: Sequence[Digest] = (),
     ) -> None:
         self.stage = store if isinstance(store, Stage) else None
         self.held = store if isinstance(store, HeldChunk) else None
+        self.short = store if isinstance(store, ShortChunk) else None
         self.size = 0
         self.filename: str | None = None
         self.content_type: str | None = None
@@ -214,6 +219,11 @@ def receive_raw(call: Call, limits: PartLimits, place: Place) -> Iterator[Form]:
 def staged(call: Call, file_digest: FileDigest | None = None) -> Place:
     """A new stage, with the digest of the file that goes on behind it."""
     return Place(call.host.engine.storage.stage, file_digest)
+
+
+def in_memory() -> Place:
+    """For a few bytes that an upload is made with."""
+    return Place(lambda: nullcontext(ShortChunk()))
 
 
 def open_part(

@@ -127,7 +127,13 @@ def _check(call: Call, creation: Creation) -> None:
 def _create_streamed(call: Call, new: NewUpload) -> Upload:
     """A body that goes on behind the end makes no upload."""
     engine = call.host.engine
-    upload = call.subject = engine.create(new)
+    # Who has to look at the upload first finds its row.
+    finishing = not call.host.authorizes
+    size = call.announced_length()
+    upload = engine.create_with(new, call.body, size, finishing=finishing)
+    call.subject = upload
+    if upload.offset:
+        return upload
     try:
         return receive(call, upload, is_new=True)
     except TooLarge:

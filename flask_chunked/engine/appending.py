@@ -25,13 +25,14 @@ from ..exceptions import (
     UploadExpired,
 )
 from ..storage.base import Stage, Storage
+from .completion import Completer
 from .expiry import Expiry
 from .hashing import FileDigest, resume
 from .holding import HeldChunk
 from .intake import Intake
 from .ports import Policy, Reader, Repository
 from .receiving import Receiving
-from .records import Upload
+from .records import Ending, Upload
 from .repeats import is_repeat, may_repeat
 from .states import Status
 
@@ -43,6 +44,7 @@ class Appending:
     """The part of the engine that takes bytes, and gives uploads up.
 
     :param expiry: when time gives an upload up.
+    :param completer: of the same uploads.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Appending:
         policy: Policy,
         clock: Callable[[], datetime],
         expiry: Expiry,
+        completer: Completer,
     ) -> None:
         self.repository = repository
         self.storage = storage
         self.clock = clock
         self.expiry = expiry
         self._policy = policy
+        self._completer = completer
         self._receiving = Receiving()
 
     def require_live(self, upload: Upload) -> None:
@@ -85,7 +89,8 @@ class Appending:
         :param stop: where the body must not go beyond, ``None``: no limit.
         :param exact: the body must reach ``stop``.
         :param finishing: completion begins with the commit of the upload's last byte;
-            the upload that is returned says so, and :meth:`finish` goes on.
+            the upload that is returned says so, and :meth:`finish` goes on. Or it ends
+            with that commit, where the body is the whole file and few bytes.
         :param is_new: this request made the upload, which is as good as a claim.
         :raises ChunkSizeMismatch: it does not, or goes beyond; what fits is kept.
         :raises OffsetMismatch: the upload does not stand at ``start``.
@@ -95,7 +100,13 @@ class Appending:
         if not is_new:
             upload, claim = self._claim_for(upload, start, reader)
         with (
-            self._intake(upload, Intake, finishing=finishing, claim=claim) as intake,
+            self._intake(
+                upload,
+                Intake,
+                finishing=finishing,
+                ending=self._ending_of(upload) if finishing else None,
+                claim=claim,
+            ) as intake,
             self._receiving.by(upload.id, reader),
         ):
             intake.stream(reader, stop)
@@ -103,6 +114,8 @@ class Appending:
                 self._receiving.interrupt(upload.id, but=reader)
         if exact and stop is not None and intake.committed < stop:
             raise ChunkSizeMismatch(intake.committed - start, stop - start)
+        if intake.upload.is_complete:
+            self._completer.announce(intake.upload)
         return self._received(intake.upload)
 
     def append_whole(
@@ -217,6 +230,16 @@ class Appending:
         # A length may have been declared beside; nothing else can have changed.
         return upload if upload.length is not None else self._current(upload.id)
 
+    def _ending_of(self, upload: Upload) -> Callable[[], Ending] | None:
+        """Makes the end of an upload that may be finished with its only commit."""
+        if upload.offset or upload.reserved is not None:
+            # Who counts for its owner is counted out in a transaction of its own.
+            return None
+        completer = self._completer
+        if not completer.may_finish_first(upload):
+            return None
+        return partial(completer.ending, upload)
+
     def _claim_for(
         self, upload: Upload, start: int, reader: Reader
     ) -> tuple[Upload, Claim | None]:
@@ -256,11 +279,12 @@ class Appending:
         kind: type[AnyIntake],
         *,
         finishing: bool = False,
+        ending: Callable[[], Ending] | None = None,
         claim: Claim | None = None,
     ) -> Iterator[AnyIntake]:
         """An intake whose failures leave neither stray bytes nor a stuck upload."""
         ports = (self.repository, self.storage, self._policy, self.clock)
-        intake = kind(upload, *ports, finishing=finishing, claim=claim)
+        intake = kind(upload, *ports, finishing=finishing, ending=ending, claim=claim)
         try:
             with intake:
                 yield intake

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from ..exceptions import QuotaExceeded, TooManyUploads
-from ..storage.base import Storage
-from .ports import Policy, Repository
+from ..exceptions import (
+    CommitUnanswered,
+    QuotaExceeded,
+    StorageError,
+    TooManyUploads,
+)
+from ..storage.base import Buffer, Storage
+from .completion import Completer
+from .hashing import resume
+from .ports import Policy, Reader, Repository
 from .records import NewUpload, Quota, Upload
 from .states import Status
 
@@ -20,6 +29,7 @@ class Creator:
     """Makes the rows of uploads.
 
     :param make_room: removes what of an owner's is only waiting to expire.
+    :param completer: of uploads that are all there when they are created.
     """
 
     def __init__(
@@ -32,6 +42,7 @@ class Creator:
         *,
         clock: Callable[[], datetime],
         make_room: Callable[[object], bool],
+        completer: Completer,
     ) -> None:
         self._blueprint = blueprint
         self._repository = repository
@@ -40,19 +51,111 @@ class Creator:
         self._new_id = new_id
         self._clock = clock
         self._make_room = make_room
+        self._completer = completer
 
     def create(self, new: NewUpload) -> Upload:
         """See :meth:`Engine.create`."""
+        draft, quota = self._prepare(new)
+        return self._create(draft, new, quota)
+
+    def create_with(
+        self, new: NewUpload, reader: Reader, size: int | None, *, finishing: bool
+    ) -> Upload:
+        """See :meth:`Engine.create_with`."""
+        draft, quota = self._prepare(new)
+        ends = finishing and size == draft.length
+        if ends and (quota is not None or not self._completer.may_finish_first(draft)):
+            return self._create(draft, new, quota)
+        if not size or not reader.is_short or not self.fills_first:
+            return self._create(draft, new, quota)
+        block = reader.read()
+        if reader.ended:
+            return self._create_filled(draft, new, quota, block, ends=ends)
+        # The client is slow. What is here waits until the row is there.
+        reader.unread(block)
+        return self._create(draft, new, quota)
+
+    def create_filled(self, new: NewUpload, content: Buffer) -> Upload:
+        """See :meth:`Engine.create_filled`."""
+        draft, quota = self._prepare(new)
+        return self._create_filled(draft, new, quota, content, ends=False)
+
+    @property
+    def fills_first(self) -> bool:
+        """See :attr:`Engine.fills_first`."""
+        return self._storage.finishes_first and not self._policy.inspects
+
+    def _prepare(self, new: NewUpload) -> tuple[Upload, Quota | None]:
         quota = self._policy.quota(new.length)
         draft = self._draft(new, quota)
         self._policy.validate(draft)
         if new.length == 0 and self._policy.inspects:
             self._policy.inspect(draft, b"")
-        upload = self._with_room(
+        return draft, quota
+
+    def _insert(self, draft: Upload, new: NewUpload, quota: Quota | None) -> Upload:
+        return self._with_room(
             new.user, lambda: self._repository.create(draft, new.fields, quota)
         )
+
+    def _create(self, draft: Upload, new: NewUpload, quota: Quota | None) -> Upload:
+        upload = self._insert(draft, new, quota)
         self._policy.announce("created", upload)
         return upload
+
+    def _create_filled(
+        self,
+        draft: Upload,
+        new: NewUpload,
+        quota: Quota | None,
+        content: Buffer,
+        *,
+        ends: bool,
+    ) -> Upload:
+        """Bytes first, and safe; then a row that has them.
+
+        Nobody knows the id yet, so that nobody is to be kept out, and a crash in
+        between leaves bytes without a row.
+
+        :param ends: the bytes are the finished file, and the row says so.
+        """
+        filled = self._filled(draft, content)
+        if ends:
+            ending = self._completer.ending(draft)
+            filled = ending.apply(filled, draft.created_at)
+        blob = filled.blob
+        if blob is None:  # pragma: no cover - a draft always has a key
+            raise ValueError("an upload without a storage key takes no bytes")
+        self._storage.put(blob, content, finished=ends)
+        try:
+            upload = self._insert(filled, new, quota)
+        except CommitUnanswered:
+            # The row may be there, and then it is right.
+            raise
+        except Exception:
+            with suppress(StorageError):
+                self._storage.delete(blob)
+            raise
+        # Receivers hear the same as where these are commits of their own.
+        now = replace(draft, extra=upload.extra)
+        self._policy.announce("created", now)
+        self._policy.announce("chunk_received", replace(now, offset=upload.offset))
+        if ends:
+            self._completer.announce(upload)
+        return upload
+
+    def _filled(self, draft: Upload, content: Buffer) -> Upload:
+        """The draft with its first chunk."""
+        digest = resume(draft.hash_name, None, 0)
+        if digest is not None:
+            digest.update(content)
+        size = memoryview(content).nbytes
+        return replace(
+            draft,
+            offset=size,
+            last_start=0,
+            hash_state=None if digest is None else digest.dump(),
+        )
 
     def require_room(self, owner: object, length: int | None) -> None:
         """See :meth:`Engine.require_room`."""

@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from ..exceptions import LengthBelowOffset, LengthChanged
-from ..storage.base import Storage
+from ..storage.base import Buffer, Storage
 from .appending import Appending
 from .completion import Completer
 from .concatenation import Members, load_members
 from .creation import Creator
 from .expiry import Expiry, utcnow
 from .intake import Intake
-from .ports import Policy, Repository
+from .ports import Policy, Reader, Repository
 from .records import Completion, Cutoff, Expected, NewUpload, Upload
 from .states import Status
 from .tails import cut_tail
@@ -44,7 +44,8 @@ class Engine(Appending):
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
         expiry = Expiry(expiration, lifetime, lambda: self.clock())
-        super().__init__(repository, storage, policy, clock, expiry)
+        completer = Completer(repository, storage, policy, clock, new_id)
+        super().__init__(repository, storage, policy, clock, expiry, completer)
         self._creator = Creator(
             blueprint,
             repository,
@@ -53,8 +54,8 @@ class Engine(Appending):
             new_id,
             clock=lambda: self.clock(),
             make_room=self._make_room,
+            completer=completer,
         )
-        self._completer = Completer(repository, storage, policy, clock, new_id)
 
     def expires_at(self, upload: Upload) -> datetime | None:
         """When time gives the upload up; ``None``: never."""
@@ -69,6 +70,30 @@ class Engine(Appending):
         :raises TooManyUploads, QuotaExceeded: the owner's quota has no room.
         """
         return self._creator.create(new)
+
+    def create_with(
+        self, new: NewUpload, reader: Reader, size: int | None, *, finishing: bool
+    ) -> Upload:
+        """:meth:`create`, with the first bytes where they are few and all here.
+
+        The offset tells: at 0 the body is still to be taken (:meth:`append_stream`).
+
+        :param size: announced bytes of the body; ``None``: nobody knows.
+        :param finishing: the upload is completed where these are all its bytes; the
+            status tells.
+        :raises: as :meth:`create`, and :class:`StorageError`; nothing is left then.
+        :raises CommitUnanswered: the upload is there, or its bytes alone are.
+        """
+        return self._creator.create_with(new, reader, size, finishing=finishing)
+
+    def create_filled(self, new: NewUpload, content: Buffer) -> Upload:
+        """The same with bytes that are here; only where :attr:`fills_first`."""
+        return self._creator.create_filled(new, content)
+
+    @property
+    def fills_first(self) -> bool:
+        """May a few bytes be stored before there is a row of their upload?"""
+        return self._creator.fills_first
 
     def require_room(self, owner: object, length: int | None) -> None:
         """Refuse before the body what :meth:`create` would refuse behind it.

@@ -18,6 +18,21 @@ from .intake import SECTION_SECONDS, Intake
 KEPT = 64 * 2**10
 
 
+class ShortChunk:
+    """The first bytes of an upload that is made with them, when they are right.
+
+    :ivar content: what came so far, in memory.
+    """
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def write(self, block: memoryview) -> int:
+        """Take the next bytes."""
+        self.content += block
+        return len(block)
+
+
 class HeldChunk(Intake):
     """Takes the blocks of one chunk. Whoever waits for the client, pauses first.
 

@@ -14,12 +14,12 @@ from datetime import datetime
 from types import TracebackType
 
 from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
-from ..storage.base import Blob, Stage, State, Storage
+from ..storage.base import Blob, Receipt, Stage, State, Storage
 from .beside import Beside
 from .hashing import FileDigest, resume
 from .pipe import PIPE_SIZE, Pipe
 from .ports import Policy, Reader, Repository
-from .records import Step, Upload
+from .records import Ending, Step, Upload
 from .states import Status
 
 #: Bytes of the file that ``inspect`` sees.
@@ -43,6 +43,8 @@ class Intake:
         never, where all of the body comes at once and is committed with its section.
     :ivar claimed: the upload as it was claimed.
     :param finishing: with the last byte's commit completion begins.
+    :param ending: makes what the row gets, where the file of an upload that comes whole
+        may be finished before its one commit; ``None``: it may not.
     :ivar upload: the same with what was committed since.
     """
 
@@ -55,6 +57,7 @@ class Intake:
         clock: Callable[[], datetime],
         *,
         finishing: bool = False,
+        ending: Callable[[], Ending] | None = None,
         claim: Callable[[], Upload] | None = None,
     ) -> None:
         blob = claimed.blob
@@ -66,6 +69,7 @@ class Intake:
         self._policy = policy
         self._clock = clock
         self._finishing = finishing
+        self._ending = ending
         self._appender = storage.appender(blob)
         self._appender.bind(self._save)
         # Only needed to know the chunk again where it cannot be read again.
@@ -141,12 +145,13 @@ class Intake:
                     reader.wait()
                 continue
             with self._appender.exclusive():
-                if not self._may_leave_it_to_the_commit(block, reader, stop):
+                alone = self._may_leave_it_to_the_commit(block, reader, stop)
+                if not alone:
                     self._check_fence()
                 self._take_section(block, reader, stop)
                 due = self._is_due() or reader.ended
                 if due and not self._needs_inspection():
-                    self._commit()
+                    self._commit(self._finish() if alone else None)
             if due:
                 self._commit_pending()
 
@@ -253,8 +258,14 @@ class Intake:
         with self._appender.exclusive():
             self._commit()
 
-    def _commit(self) -> None:
-        receipt = self._appender.flush()
+    def _finish(self) -> Ending | None:
+        """Finish the file of an upload that came whole; ``None``: not so here."""
+        if self._ending is None or self._appender.position != self.claimed.length:
+            return None
+        return self._ending() if self._appender.finish() else None
+
+    def _commit(self, ending: Ending | None = None) -> None:
+        receipt = Receipt() if ending else self._appender.flush()
         self._beside.settle()
         state = self.upload.storage_state if receipt.state is None else receipt.state
         position = self._appender.position
@@ -270,6 +281,7 @@ class Intake:
             at=self._clock(),
             parts=receipt.parts,
             completes=self._finishing and position == self.claimed.length,
+            ending=ending,
         )
         if not self._repository.advance(step):
             self._appender.settle(committed=False)
@@ -285,6 +297,8 @@ class Intake:
             status=Status.COMPLETING if step.completes else self.upload.status,
             fence=step.fence + step.completes,
         )
+        if ending is not None:
+            self.upload = ending.apply(self.upload, step.at)
         self._committed_at = time.monotonic()
         self._appender.settle(committed=True)
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 from ..storage.base import Part
-from .records import Cutoff, Quota, Step, Upload
+from .records import Cutoff, Ending, Quota, Step, Upload
 
 
 class Repository(Protocol):
@@ -24,6 +24,7 @@ class Repository(Protocol):
         """Insert the draft's row, and count it where there is a quota.
 
         :raises InvalidFields: a column of the model refuses its value.
+        :raises CommitUnanswered: nobody knows whether the row is there.
         :raises TooManyUploads, QuotaExceeded: the quota has no room.
         """
 
@@ -46,7 +47,7 @@ class Repository(Protocol):
         """Is the upload still open, with this fence and this offset?"""
 
     def advance(self, step: Step) -> bool:
-        """Move the offset by compare-and-set; and begin completion, if it says so.
+        """Move the offset by compare-and-set; begin or end completion, if it says so.
 
         ``False``: somebody else is there, or declared a length that this goes beyond.
         """
@@ -72,16 +73,13 @@ class Repository(Protocol):
     def complete(
         self,
         upload_id: UUID,
-        digest: str | None,
-        event_id: UUID | None,
+        ending: Ending,
         at: datetime,
-        *,
-        delivered: bool = False,
     ) -> Upload | None:
-        """Completing -> complete, with digest and completion event, at once.
+        """Completing -> complete, with digest and completion event, at once."""
 
-        :param delivered: nobody waits for the event.
-        """
+    def finish(self, seen: Upload, ending: Ending, at: datetime) -> Upload | None:
+        """Uploading -> complete, if fence and offset are as seen and all is there."""
 
     def begin_termination(self, upload_id: UUID) -> Upload | None:
         """Any state -> terminating, fence bumped."""
@@ -130,6 +128,9 @@ class Reader(Protocol):
         :raises BodyInterrupted: the client is gone; all before was handed out.
         """
 
+    def unread(self, block: memoryview) -> None:
+        """Take back the block that was read last, while more is to come."""
+
     def read_ready(self) -> memoryview:
         """Like :meth:`read`, inside a section: waits a few milliseconds at most.
 
@@ -169,6 +170,10 @@ class Policy(Protocol):
     @property
     def inspects(self) -> bool:
         """Does :meth:`inspect` do anything? It costs a read where it does."""
+
+    @property
+    def verifies(self) -> bool:
+        """Does :meth:`verify` do anything? No upload is finished without it then."""
 
     @property
     def delivers(self) -> bool:

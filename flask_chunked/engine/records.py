@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -117,6 +117,32 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """What the row of a complete upload gets with its last commit.
+
+    :param event_id: of the completion event; ``None``: there is none.
+    :param delivered: nobody waits for the event.
+    :param digest: of the whole file, in its stored form, where it was compared.
+    """
+
+    event_id: UUID | None
+    delivered: bool
+    digest: str | None = None
+
+    def apply(self, upload: Upload, at: datetime) -> Upload:
+        """The upload as it is then."""
+        return replace(
+            upload,
+            status=Status.COMPLETE,
+            digest=self.digest,
+            completed_at=at,
+            last_activity_at=at,
+            event_id=self.event_id,
+            delivered_at=at if self.delivered else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One move of the offset, committed only while fence and offset are as told.
 
@@ -127,6 +153,8 @@ class Step:
     :param parts: that the storage keeps apart, new with this step.
     :param completes: all bytes are there, and with the same commit completion begins:
         the fence is bumped once more.
+    :param ending: the finished file is there, and with the same commit the upload is
+        complete: likewise.
     """
 
     upload_id: UUID
@@ -140,6 +168,7 @@ class Step:
     at: datetime
     parts: tuple[Part, ...] = ()
     completes: bool = False
+    ending: Ending | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Event(Enum):
     BEGIN_COMPLETION = "begin completion"
     REFUSE_COMPLETION = "refuse completion"
     COMPLETE = "complete"
+    FINISH = "finish"
     TERMINATE = "terminate"
     EXPIRE = "expire"
 
@@ -39,6 +40,8 @@ TRANSITIONS: Mapping[tuple[Status, Event], Status] = MappingProxyType(
         (Status.COMPLETING, Event.BEGIN_COMPLETION): Status.COMPLETING,
         (Status.COMPLETING, Event.REFUSE_COMPLETION): Status.UPLOADING,
         (Status.COMPLETING, Event.COMPLETE): Status.COMPLETE,
+        # The finished file is there already, and nobody is asked anything more.
+        (Status.UPLOADING, Event.FINISH): Status.COMPLETE,
         (Status.UPLOADING, Event.TERMINATE): Status.TERMINATING,
         (Status.COMPLETING, Event.TERMINATE): Status.TERMINATING,
         (Status.COMPLETE, Event.TERMINATE): Status.TERMINATING,

@@ -36,6 +36,7 @@ from .requests import (
 )
 from .services import (
     BytesMissing,
+    CommitUnanswered,
     DatabaseUnavailable,
     NotLocal,
     StorageBusy,
@@ -68,6 +69,7 @@ __all__ = [
     "ChunkMissing",
     "ChunkSizeMismatch",
     "ChunkedUploadError",
+    "CommitUnanswered",
     "ConfigurationError",
     "DatabaseUnavailable",
     "FinalUpload",

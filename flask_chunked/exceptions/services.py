@@ -59,3 +59,7 @@ class DatabaseUnavailable(ChunkedUploadError):
 
     def __init__(self) -> None:
         super().__init__(retry_after=2)
+
+
+class CommitUnanswered(DatabaseUnavailable):
+    """The commit was asked for and never answered: only the row tells what happened."""

@@ -247,6 +247,16 @@ class Appender(ABC):
     def flush(self) -> Receipt:
         """Make everything up to the position safe; the offset may move after it."""
 
+    def finish(self) -> bool:
+        """In a section, instead of :meth:`flush`: make the bytes the finished file too.
+
+        With :meth:`settle` they are that alone, or are unfinished again. Asked only
+        where :attr:`Storage.finishes_first` and :meth:`ends_at_position`.
+
+        :return: ``False``: that cannot be done here, and nothing changed.
+        """
+        return False
+
     def settle(self, *, committed: bool) -> None:
         """Told once it is known whether the last receipt is in the row.
 
@@ -276,11 +286,14 @@ class Storage(ABC):
         of every chunk is taken while it passes, to know it when it is repeated.
     :cvar writes_ahead: may a chunk be written behind the offset before anybody knows
         that it is whole? Elsewhere it comes from a :class:`Stage`.
+    :cvar finishes_first: may bytes become the finished file before the row says so? It
+        takes small uploads whole then (:meth:`put`).
     :cvar keeps_parts: do receipts carry parts, so that there must be a table of them?
     """
 
     reads_unfinished: bool = True
     writes_ahead: bool = False
+    finishes_first: bool = False
     keeps_parts: bool = False
 
     @property
@@ -306,6 +319,16 @@ class Storage(ABC):
     @abstractmethod
     def appender(self, blob: Blob) -> Appender:
         """An appender at the blob's size; creates nothing before the first write."""
+
+    def put(self, blob: Blob, content: Buffer, *, finished: bool) -> None:
+        """Store all bytes of a new upload, safe from here on, before it has a row.
+
+        Asked only where :attr:`finishes_first`, once for a key that nobody else knows.
+
+        :param finished: as the finished file.
+        :raises StorageFull: no space left; nothing stays behind.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def finalize(self, blob: Blob) -> Receipt:

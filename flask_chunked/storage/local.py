@@ -17,7 +17,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 from ..exceptions import BytesMissing, ConfigurationError, StorageBusy, StorageError
-from .base import Blob, Receipt, Storage, StorageSettings, StoredItem
+from .base import Blob, Buffer, Receipt, Storage, StorageSettings, StoredItem
 from .local_appender import LocalAppender, LocalStage
 from .local_files import (
     CREATE_NEW,
@@ -27,6 +27,7 @@ from .local_files import (
     storage_errors,
     sync_data,
     sync_directory,
+    unlink_name,
 )
 from .local_lock import LockedFile, Patience
 from .local_outlets import (
@@ -56,6 +57,7 @@ class LocalStorage(Storage):
     """
 
     writes_ahead = True
+    finishes_first = True
 
     def __init__(
         self,
@@ -99,10 +101,17 @@ class LocalStorage(Storage):
             self._tree,
             place.parts,
             place.unfinished,
+            finished=place.finished,
             size=blob.size,
             patience=self._patience,
             open_source=self._open_source,
         )
+
+    def put(self, blob: Blob, content: Buffer, *, finished: bool) -> None:
+        place = self._place(blob.key)
+        name = place.finished if finished else place.unfinished
+        with storage_errors():
+            self._tree.put_file(place.parts, name, content)
 
     def finalize(self, blob: Blob) -> Receipt:
         place = self._place(blob.key)
@@ -120,6 +129,9 @@ class LocalStorage(Storage):
     def _finish(self, file: LockedFile, place: Place, size: int) -> None:
         self._trim(file, size)
         if place.finished != place.unfinished:
+            if file.has_second_name:
+                # Between two names of one file a rename does nothing.
+                unlink_name(file.directory, place.finished)
             os.rename(
                 place.unfinished,
                 place.finished,
@@ -141,8 +153,7 @@ class LocalStorage(Storage):
         try:
             if place.finished != place.unfinished:
                 # An overtaken writer may have opened it anew, at offset 0.
-                with suppress(FileNotFoundError):
-                    os.unlink(place.unfinished, dir_fd=directory)
+                unlink_name(directory, place.unfinished)
             if self.settings.durable:
                 # Whoever renamed it may have died before this.
                 sync_directory(directory)
@@ -248,8 +259,7 @@ class LocalStorage(Storage):
         # In this order: a finalize() beside us moves the bytes from the first name to
         # the second.
         for name in (place.unfinished, place.finished):
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
+            unlink_name(directory, name)
         if self.settings.durable:
             sync_directory(directory)
 

@@ -18,12 +18,14 @@ from .local_files import (
     CREATE_NEW,
     Tree,
     copy_all,
+    link_name,
     release_cached,
     splice_all,
     storage_errors,
     sync_data,
     sync_directory,
     try_lock,
+    unlink_name,
     write_all,
 )
 from .local_lock import LockedFile, Patience
@@ -113,6 +115,7 @@ class LocalAppender(Appender):
     it enters a section, and gets :class:`BytesMissing`: ask the row what happened.
 
     :param name: file name in the directory ``parts`` of the tree.
+    :param finished: its name when it is finished; may be the same.
     :param size: committed bytes.
     :param open_source: opens another blob of the storage for reading.
     """
@@ -125,6 +128,7 @@ class LocalAppender(Appender):
         parts: Sequence[str],
         name: str,
         *,
+        finished: str,
         size: int,
         patience: Patience,
         open_source: Callable[[Blob], int],
@@ -133,6 +137,9 @@ class LocalAppender(Appender):
         self._open_source = open_source
         self._durable = tree.durable
         self._file = LockedFile(tree, parts, name, patience)
+        self._finished = finished
+        #: Has the file got its finished name beside the other, since :meth:`finish`?
+        self._has_both_names = False
         self._inside = False
         self._used = False
         #: Of the file when the section began, where that was the position.
@@ -189,10 +196,35 @@ class LocalAppender(Appender):
     def ends_at_position(self) -> bool:
         self._require_section()
         is_end = self._file.size_when_locked() == self.position
+        # One that was about to be finished may be: only the row tells.
+        is_end = is_end and not self._file.has_second_name
         self._end = self.position if is_end else None
         return is_end
 
+    def finish(self) -> bool:
+        self._require_section()
+        file = self._file
+        if self._end != 0 or self._finished == file.name:
+            return False
+        if not link_name(file.directory, file.name, self._finished):
+            return False
+        self._has_both_names = True
+        try:
+            self.flush()
+        except BaseException:
+            self._take_name_away(self._finished)
+            raise
+        return True
+
+    def _take_name_away(self, name: str) -> None:
+        self._has_both_names = False
+        # Whoever locks the file next sees that it has two names.
+        with suppress(OSError):
+            unlink_name(self._file.directory, name)
+
     def settle(self, *, committed: bool) -> None:
+        if self._has_both_names:
+            self._take_name_away(self._file.name if committed else self._finished)
         if committed or self._end is None:
             return
         with storage_errors():
@@ -237,6 +269,7 @@ class LocalAppender(Appender):
             raise RuntimeError("The stage is closed or was taken")
         size = stage.size
         with storage_errors():
+            self._unfinish()
             if self.position or not self._take_by_name(stage):
                 with self._whole():
                     copy_all(stage.fd, self._file.fd, self.position, size)
@@ -327,9 +360,16 @@ class LocalAppender(Appender):
         if self._unusable is not None:
             raise StorageError(self._unusable)
 
+    def _unfinish(self) -> None:
+        """Take the finished name away that a writer gave it which died with that."""
+        if self._file.has_second_name and self._finished != self._file.name:
+            unlink_name(self._file.directory, self._finished)
+        self._file.has_second_name = False
+
     @contextmanager
     def _whole(self) -> Iterator[None]:
         """Cut a dead tail first; cut what a failure left of the block afterwards."""
+        self._unfinish()
         fd = self._file.fd
         size = self._file.size()
         if size < self.position:

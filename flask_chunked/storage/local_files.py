@@ -128,6 +128,21 @@ def write_all(fd: int, block: ReadableBuffer, offset: int) -> int:
     return total
 
 
+def link_name(directory: int, name: str, second: str) -> bool:
+    """Give a file a second name; ``False`` where that is taken or cannot be."""
+    try:
+        os.link(name, second, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        return False
+    return True
+
+
+def unlink_name(directory: int, name: str) -> None:
+    """Take a name away; not there is fine."""
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+
+
 def copy_all(
     source: int, target: int, offset: int, count: int, *, start: int = 0
 ) -> None:
@@ -260,6 +275,27 @@ class Tree:
                 if not create or attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError("unreachable")
+
+    def put_file(
+        self, parts: Sequence[str], name: str, content: ReadableBuffer
+    ) -> None:
+        """Make a new file with this content, on the medium if the tree is durable.
+
+        :raises FileExistsError: the name is taken.
+        """
+        directory, fd = self.open_file(parts, name, CREATE_NEW)
+        try:
+            write_all(fd, content, 0)
+            if self.durable:
+                sync_data(fd)
+                sync_directory(directory)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=directory)
+            raise
+        finally:
+            os.close(fd)
+            os.close(directory)
 
     def enter(self, parent: int, name: str) -> int:
         """Open a directory of an open directory; the caller closes it."""

@@ -17,7 +17,16 @@ from typing import BinaryIO
 from uuid import UUID, uuid4
 
 from ..exceptions import BytesMissing, StorageBusy, StorageError
-from .base import Appender, Blob, Receipt, Stage, Storage, StorageSettings, StoredItem
+from .base import (
+    Appender,
+    Blob,
+    Buffer,
+    Receipt,
+    Stage,
+    Storage,
+    StorageSettings,
+    StoredItem,
+)
 
 
 def _utc_now() -> datetime:
@@ -41,6 +50,7 @@ class MemoryStorage(Storage):
     """
 
     writes_ahead = True
+    finishes_first = True
 
     def __init__(
         self,
@@ -69,6 +79,12 @@ class MemoryStorage(Storage):
 
     def appender(self, blob: Blob) -> MemoryAppender:
         return MemoryAppender(self, blob)
+
+    def put(self, blob: Blob, content: Buffer, *, finished: bool) -> None:
+        file = _Bytes(self.now())
+        file.content += content
+        with self.guard:
+            (self.finished if finished else self.unfinished)[blob.key] = file
 
     def finalize(self, blob: Blob) -> Receipt:
         with self.guard:
@@ -199,6 +215,7 @@ class MemoryAppender(Appender):
         self._file: _Bytes | None = None
         #: Of the file when the section began, where that was the position.
         self._end: int | None = None
+        self._is_finished = False
         self._inside = False
         self._closed = False
 
@@ -250,7 +267,20 @@ class MemoryAppender(Appender):
         self._end = self.position if is_end else None
         return is_end
 
+    def finish(self) -> bool:
+        file = self._section()
+        finished = self._storage.finished
+        if self._end != 0 or self._key in finished:
+            return False
+        finished[self._key] = file
+        self._is_finished = True
+        return True
+
     def settle(self, *, committed: bool) -> None:
+        if self._is_finished:
+            self._is_finished = False
+            storage = self._storage
+            (storage.unfinished if committed else storage.finished).pop(self._key, None)
         if not committed and self._end is not None:
             del self._section().content[self._end :]
             self.position = self._end
