@@ -51,6 +51,7 @@ EVENTS = {
     "begin completion": Event.BEGIN_COMPLETION,
     "refuse": Event.REFUSE_COMPLETION,
     "complete": Event.COMPLETE,
+    "finish": Event.FINISH,
     "append": Event.APPEND,
     "take over": Event.TAKE_OVER,
     "terminate": Event.TERMINATE,

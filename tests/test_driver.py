@@ -20,11 +20,14 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, validates
 from flask_chunked import ChunkedUploadMixin
 from flask_chunked import database as database_module
 from flask_chunked import driver as driver_module
-from flask_chunked.database import CommitUnanswered
 from flask_chunked.driver import Outcome, Prepared
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
-from flask_chunked.exceptions import DatabaseUnavailable, MissingTableError
+from flask_chunked.exceptions import (
+    CommitUnanswered,
+    DatabaseUnavailable,
+    MissingTableError,
+)
 from flask_chunked.rows import RowMapper
 
 from .apps import registered

@@ -55,9 +55,9 @@ class Completer:
 
     def complete(self, upload: Upload, expected: Expected | None) -> Completion:
         """See :meth:`Engine.complete`."""
-        done = self._complete_at_once(upload, expected)
-        if done is not None:
-            return done
+        completed = self._complete_at_once(upload, expected)
+        if completed is not None:
+            return completed
         digest: str | None = None
         for _ in range(ATTEMPTS):
             begun = self._repository.begin_completion(upload.id, self._clock())

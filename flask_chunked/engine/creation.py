@@ -136,10 +136,8 @@ class Creator:
             with suppress(StorageError):
                 self._storage.delete(blob)
             raise
-        # Receivers hear the same as where these are commits of their own.
-        now = replace(draft, extra=upload.extra)
-        self._policy.announce("created", now)
-        self._policy.announce("chunk_received", replace(now, offset=upload.offset))
+        self._policy.announce("created", upload)
+        self._policy.announce("chunk_received", upload)
         if ends:
             self._completer.announce(upload)
         return upload

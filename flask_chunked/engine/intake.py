@@ -14,7 +14,7 @@ from datetime import datetime
 from types import TracebackType
 
 from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
-from ..storage.base import Blob, Receipt, Stage, State, Storage
+from ..storage.base import Blob, Stage, State, Storage
 from .beside import Beside
 from .hashing import FileDigest, resume
 from .pipe import PIPE_SIZE, Pipe
@@ -265,7 +265,7 @@ class Intake:
         return self._ending() if self._appender.finish() else None
 
     def _commit(self, ending: Ending | None = None) -> None:
-        receipt = Receipt() if ending else self._appender.flush()
+        receipt = self._appender.flush()
         self._beside.settle()
         state = self.upload.storage_state if receipt.state is None else receipt.state
         position = self._appender.position

@@ -248,10 +248,10 @@ class Appender(ABC):
         """Make everything up to the position safe; the offset may move after it."""
 
     def finish(self) -> bool:
-        """In a section, instead of :meth:`flush`: make the bytes the finished file too.
+        """In a section, before :meth:`flush`: make the bytes the finished file as well.
 
-        With :meth:`settle` they are that alone, or are unfinished again. Asked only
-        where :attr:`Storage.finishes_first` and :meth:`ends_at_position`.
+        With :meth:`settle` they are that alone, or are unfinished again. Asked where
+        :attr:`Storage.finishes_first`, of an upload that begins and ends in here.
 
         :return: ``False``: that cannot be done here, and nothing changed.
         """

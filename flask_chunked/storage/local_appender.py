@@ -204,27 +204,18 @@ class LocalAppender(Appender):
     def finish(self) -> bool:
         self._require_section()
         file = self._file
-        if self._end != 0 or self._finished == file.name:
-            return False
-        if not link_name(file.directory, file.name, self._finished):
-            return False
-        self._has_both_names = True
-        try:
-            self.flush()
-        except BaseException:
-            self._take_name_away(self._finished)
-            raise
-        return True
-
-    def _take_name_away(self, name: str) -> None:
-        self._has_both_names = False
-        # Whoever locks the file next sees that it has two names.
-        with suppress(OSError):
-            unlink_name(self._file.directory, name)
+        if self._end == 0 and self._finished != file.name:
+            # Lest a second writer makes the first name anew, it stays until the end.
+            self._has_both_names = link_name(file.directory, file.name, self._finished)
+        return self._has_both_names
 
     def settle(self, *, committed: bool) -> None:
         if self._has_both_names:
-            self._take_name_away(self._file.name if committed else self._finished)
+            self._has_both_names = False
+            # If it stays, whoever locks the file next sees that it has two names.
+            with suppress(OSError):
+                gone = self._file.name if committed else self._finished
+                unlink_name(self._file.directory, gone)
         if committed or self._end is None:
             return
         with storage_errors():

@@ -11,7 +11,14 @@ from typing import Any
 from uuid import UUID
 
 from flask_chunked.engine.engine import Engine
-from flask_chunked.engine.records import Cutoff, NewUpload, Quota, Step, Upload
+from flask_chunked.engine.records import (
+    Cutoff,
+    Ending,
+    NewUpload,
+    Quota,
+    Step,
+    Upload,
+)
 from flask_chunked.engine.states import Event, Status, sources, target
 from flask_chunked.exceptions import (
     BodyInterrupted,
@@ -130,7 +137,9 @@ class MemoryRepository:
                 storage_state=step.state,
             )
             self.sent.setdefault(step.upload_id, []).extend(step.parts)
-            if step.completes:
+            if step.ending is not None:
+                self._end(step.upload_id, Event.FINISH, step.ending, step.at)
+            elif step.completes:
                 self._move(step.upload_id, Event.BEGIN_COMPLETION)
             return True
 
@@ -171,21 +180,36 @@ class MemoryRepository:
     def complete(
         self,
         upload_id: UUID,
-        digest: str | None,
-        event_id: UUID | None,
+        ending: Ending,
         at: datetime,
-        *,
-        delivered: bool = False,
     ) -> Upload | None:
         self._enter("complete")
-        return self._move(
-            upload_id,
-            Event.COMPLETE,
-            digest=digest,
-            event_id=event_id,
-            completed_at=at,
-            delivered_at=at if delivered else None,
+        return self._end(upload_id, Event.COMPLETE, ending, at)
+
+    def finish(self, seen: Upload, ending: Ending, at: datetime) -> Upload | None:
+        self._enter("finish")
+        mine = (seen.fence, seen.length)
+        return self._end(
+            seen.id,
+            Event.FINISH,
+            ending,
+            at,
+            lambda row: (row.fence, row.offset) == mine,
         )
+
+    def _end(
+        self,
+        upload_id: UUID,
+        event: Event,
+        ending: Ending,
+        at: datetime,
+        condition: Callable[[Upload], bool] = lambda row: True,
+    ) -> Upload | None:
+        with self._lock:
+            row = self._move(upload_id, event, condition)
+            if row is not None:
+                row = self.rows[upload_id] = ending.apply(row, at)
+            return row
 
     def begin_termination(self, upload_id: UUID) -> Upload | None:
         self._enter("begin_termination")
@@ -247,12 +271,14 @@ class RecordingPolicy:
 
     :ivar refusals: hook -> the error that it raises.
     :ivar inspects: is its ``inspect`` of interest?
+    :ivar verifies: is its ``verify``?
     :ivar delivers: is its ``deliver``?
     :ivar limits: on every owner.
     """
 
     def __init__(self) -> None:
         self.inspects = True
+        self.verifies = True
         self.delivers = True
         self.limits: Quota | None = None
         self.calls: list[tuple[str, object]] = []
@@ -323,6 +349,9 @@ class ScriptedReader:
             return memoryview(b"")
         assert isinstance(item, bytes)
         return memoryview(item)
+
+    def unread(self, block: memoryview) -> None:
+        self._script.insert(0, bytes(block))
 
     def read_ready(self) -> memoryview:
         ready = bool(self._script) and isinstance(self._script[0], (bytes, Exception))

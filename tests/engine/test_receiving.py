@@ -70,6 +70,9 @@ class SilentReader:
         content, self._content = self._content, b""
         return memoryview(content)
 
+    def unread(self, block: memoryview) -> None:
+        self._content = bytes(block)
+
     def read_ready(self) -> memoryview:
         return memoryview(b"")
 

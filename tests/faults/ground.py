@@ -189,6 +189,10 @@ class Blocks:
         block = self._blocks.pop(0) if self._blocks else None
         return memoryview(block or b"")
 
+    def unread(self, block: memoryview) -> None:
+        """Put it back."""
+        self._blocks.insert(0, bytes(block))
+
     def read_ready(self) -> memoryview:
         return self.read()
 

@@ -146,10 +146,10 @@ MUTANTS = (
         (
             Change(
                 "engine/completion.py",
-                "        done = self._repository.complete(\n",
-                "        if waits:\n"
+                "        done = self._repository.complete(begun.id,",
+                "        if not ending.delivered:\n"
                 "            self._policy.deliver(begun)\n"
-                "        done = self._repository.complete(\n",
+                "        done = self._repository.complete(begun.id,",
             ),
         ),
         ("tests/engine/test_completion.py", "tests/test_policy_completion.py"),

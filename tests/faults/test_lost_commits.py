@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import URL
 from werkzeug.test import TestResponse
 
-from flask_chunked.engine.records import Cutoff, NewUpload, Upload
+from flask_chunked.engine.records import Cutoff, Ending, NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import DatabaseUnavailable
 from tests.exchange import PREFIX, finish, id_of, put_form, put_raw
@@ -177,12 +177,12 @@ def test_completion_of_another_request_is_not_taken_for_ours(
 ) -> None:
     upload = _prepared(ground, CASES["complete"])
     repository, now = ground.engine.repository, ground.engine.clock()
-    theirs, ours = uuid4(), uuid4()
+    theirs, ours = Ending(uuid4(), False), Ending(uuid4(), False)
     assert repository.begin_completion(upload.id, now)
     get = repository.get
 
     def get_later(upload_id: UUID) -> Upload | None:
-        assert repository.complete(upload_id, None, theirs, now)
+        assert repository.complete(upload_id, theirs, now)
         return get(upload_id)
 
     monkeypatch.setattr(repository, "get", get_later)
@@ -190,10 +190,10 @@ def test_completion_of_another_request_is_not_taken_for_ours(
         lossy(ground.here.database, _only(0, BEFORE)),
         pytest.raises(DatabaseUnavailable),
     ):
-        repository.complete(upload.id, None, ours, now)
+        repository.complete(upload.id, ours, now)
     row = get(upload.id)
     assert row is not None
-    assert row.event_id == theirs
+    assert row.event_id == theirs.event_id
 
 
 # -- whole lives -----------------------------------------------------------------------
