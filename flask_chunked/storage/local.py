@@ -31,6 +31,7 @@ from .local_files import (
 )
 from .local_lock import LockedFile, Patience
 from .local_outlets import (
+    SECOND_NAME,
     BoundedFile,
     Place,
     file_size,
@@ -129,9 +130,6 @@ class LocalStorage(Storage):
     def _finish(self, file: LockedFile, place: Place, size: int) -> None:
         self._trim(file, size)
         if place.finished != place.unfinished:
-            if file.has_second_name:
-                # Between two names of one file a rename does nothing.
-                unlink_name(file.directory, place.finished)
             os.rename(
                 place.unfinished,
                 place.finished,
@@ -285,7 +283,20 @@ class LocalStorage(Storage):
         with storage_errors():
             yield from list_items(self._tree, suffixes)
 
+    def uses(self, blob: Blob, item: StoredItem, *, finished: bool) -> bool:
+        return not finished or item.piece != SECOND_NAME
+
     def discard(self, item: StoredItem) -> bool:
+        if item.piece == SECOND_NAME:
+            place = self._place(item.key)
+            with storage_errors(), suppress(FileNotFoundError):
+                directory = self._tree.open_directory(place.parts)
+                try:
+                    unlink_name(directory, place.unfinished)
+                finally:
+                    os.close(directory)
+                self._tree.prune(place.parts)
+            return True
         if not item.staged:
             self.delete(Blob(item.key, item.size))
             return True

@@ -18,6 +18,7 @@ from .local_files import (
     CREATE_NEW,
     Tree,
     copy_all,
+    has_name,
     link_name,
     release_cached,
     splice_all,
@@ -196,8 +197,8 @@ class LocalAppender(Appender):
     def ends_at_position(self) -> bool:
         self._require_section()
         is_end = self._file.size_when_locked() == self.position
-        # One that was about to be finished may be: only the row tells.
-        is_end = is_end and not self._file.has_second_name
+        # Where there is a finished file only the row tells whether it is.
+        is_end = is_end and not (self.position == 0 and self._is_finished())
         self._end = self.position if is_end else None
         return is_end
 
@@ -212,7 +213,7 @@ class LocalAppender(Appender):
     def settle(self, *, committed: bool) -> None:
         if self._has_both_names:
             self._has_both_names = False
-            # If it stays, whoever locks the file next sees that it has two names.
+            # If it stays, the next writer sees that.
             with suppress(OSError):
                 gone = self._file.name if committed else self._finished
                 unlink_name(self._file.directory, gone)
@@ -351,11 +352,21 @@ class LocalAppender(Appender):
         if self._unusable is not None:
             raise StorageError(self._unusable)
 
+    def _is_finished(self) -> bool:
+        """Is there a file of the finished name?"""
+        if self._finished == self._file.name:
+            return False
+        with storage_errors():
+            return has_name(self._file.directory, self._finished)
+
     def _unfinish(self) -> None:
-        """Take the finished name away that a writer gave it which died with that."""
-        if self._file.has_second_name and self._finished != self._file.name:
+        """Remove what a writer finished that died before the row said so.
+
+        No byte is committed, and whoever writes here knows that from the row.
+        """
+        unknown = self.position == 0 and self._end is None
+        if unknown and self._finished != self._file.name:
             unlink_name(self._file.directory, self._finished)
-        self._file.has_second_name = False
 
     @contextmanager
     def _whole(self) -> Iterator[None]:

@@ -137,6 +137,15 @@ def link_name(directory: int, name: str, second: str) -> bool:
     return True
 
 
+def has_name(directory: int, name: str) -> bool:
+    """Is there anything of this name?"""
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def unlink_name(directory: int, name: str) -> None:
     """Take a name away; not there is fine."""
     with suppress(FileNotFoundError):
@@ -303,11 +312,7 @@ class Tree:
 
     def is_root(self, directory: int) -> bool:
         """Whether an open directory is the root of a storage."""
-        try:
-            os.stat(self.marker, dir_fd=directory, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return True
+        return has_name(directory, self.marker)
 
     def prune(self, parts: Sequence[str]) -> None:
         """Remove directories that became empty, from the innermost outwards."""

@@ -36,7 +36,6 @@ class LockedFile:
 
     :ivar fd: the file, or -1.
     :ivar directory: its directory, or -1.
-    :ivar has_second_name: had it one when it was locked?
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class LockedFile:
         self._patience = patience
         self._is_locked = False
         self._locked_size: int | None = None
-        self.has_second_name = False
 
     def open(self, *, create: bool) -> None:
         """Open the file unless it is open.
@@ -96,7 +94,6 @@ class LockedFile:
             return False
         status = os.fstat(self.fd)
         self._locked_size = status.st_size
-        self.has_second_name = status.st_nlink > 1
         return os.path.samestat(status, named)
 
     def adopt(self, fd: int) -> None:
@@ -104,7 +101,6 @@ class LockedFile:
         os.close(self.fd)
         self.fd = fd
         self._locked_size = None
-        self.has_second_name = False
 
     def size(self) -> int:
         """Bytes of the open file."""

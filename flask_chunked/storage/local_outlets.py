@@ -31,6 +31,8 @@ from .local_files import (
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+#: The piece that the unfinished name of a file is which may have its finished one.
+SECOND_NAME = "second name"
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -131,7 +133,11 @@ def _item(
     upload_id, suffix = name[:36], name[36:]
     if suffix not in suffixes or not _ID.fullmatch(upload_id):
         return None
-    return StoredItem("/".join((*parts, upload_id)), status.st_size, modified_at)
+    key = "/".join((*parts, upload_id))
+    # An upload's file has both names only where its writer died while it finished it.
+    is_second = status.st_nlink > 1 and suffix == suffixes[0] != suffixes[1]
+    piece = SECOND_NAME if is_second else None
+    return StoredItem(key, status.st_size, modified_at, piece=piece)
 
 
 def move_file(tree: Tree, parts: Sequence[str], name: str, target: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from flask import Flask
 from sqlalchemy import update
@@ -113,6 +113,19 @@ class Ground:
             user=None, filename="fault.bin", length=length, dialect="content-range"
         )
         return self.engine.create(new)
+
+    def create_with(self, length: int, count: int) -> Upload:
+        """A new upload whose first bytes come along."""
+        new = NewUpload(
+            user=None, filename="fault.bin", length=length, dialect="content-range"
+        )
+        engine, upload_id = self.engine, uuid4()
+        engine._creator._new_id = lambda: upload_id
+        body = Blocks([content(upload_id, length)[:count]])
+        try:
+            return engine.create_with(new, body, count, finishing=True)
+        finally:
+            engine._creator._new_id = uuid4
 
     def set_columns(self, upload_id: UUID, **values: object) -> None:
         """Change a row behind the engine's back; in an app context."""

@@ -30,7 +30,11 @@ from .steps import Steps
 ORDER = (
     ({"write file", "copy", "cut"}, "sync file", "row advance"),
     ({"create file", "rename stage to file"}, "sync directory", "row advance"),
+    ({"create file"}, "sync directory", "row create"),
+    ({"link to finished"}, "sync directory", "row advance"),
+    ({"write file"}, "sync file", "row create"),
     ({"rename to finished"}, "sync directory", "row complete"),
+    ({"rename to finished"}, "sync directory", "row finish"),
     ({"unlink file"}, "sync directory", "row remove"),
     ({"move"}, "sync directory", "row forget_file"),
 )

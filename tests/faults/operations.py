@@ -149,6 +149,14 @@ def _create(ground: Ground, _: Known) -> None:
     ground.create(LENGTH)
 
 
+def _create_with_bytes(ground: Ground, _: Known) -> None:
+    ground.create_with(LENGTH, BEFORE)
+
+
+def _create_whole(ground: Ground, _: Known) -> None:
+    ground.create_with(LENGTH, LENGTH)
+
+
 def _stream(ground: Ground, known: Known) -> None:
     row, start = _row(ground, known), max(known.acked, 0)
     rest = known.content[start:]
@@ -162,7 +170,8 @@ def _stream_and_finish(ground: Ground, known: Known) -> None:
     if row.status is Status.UPLOADING:
         rest = [known.content[row.offset :]]
         row = append_streamed(ground.engine, row, row.offset, rest, finishing=True)
-        ground.engine.finish(row)
+        if not row.is_complete:
+            ground.engine.finish(row)
     else:
         ground.engine.complete(row, None)
 
@@ -184,6 +193,10 @@ def _take_over(ground: Ground, known: Known) -> None:
 def _finish(ground: Ground, known: Known) -> None:
     digest = hashlib.md5(known.content).hexdigest()
     ground.engine.complete(_row(ground, known), Expected("md5", digest))
+
+
+def _finish_unchecked(ground: Ground, known: Known) -> None:
+    ground.engine.complete(_row(ground, known), None)
 
 
 def _finish_wrongly(ground: Ground, known: Known) -> None:
@@ -227,6 +240,7 @@ _COMPLETION = {
 }
 _CONFIRMATION = (_COMPLETION - {"lock file", "unlock file"}) | {"unlink file"}
 _REMOVAL = {"unlink file", "sync directory", "rmdir", "row remove"}
+_PUT = {"mkdir", "create file", "write file", "sync file", "sync directory"}
 _DELIVERY = {"row claim_delivery", "deliver", "row mark_delivered"}
 
 
@@ -236,8 +250,38 @@ def _steps(*groups: set[str]) -> frozenset[str]:
 
 OPERATIONS: dict[str, Operation] = {
     "creation": Operation(_steps({"row create"}), _new, _create),
+    "creation with first bytes": Operation(
+        _steps(_PUT, {"row create"}), _new, _create_with_bytes
+    ),
+    "creation with all bytes": Operation(
+        _steps(_PUT, {"row create"}, _DELIVERY), _new, _create_whole
+    ),
+    "all bytes in one body": Operation(
+        _steps(
+            _PUT,
+            {"lock file", "unlock file", "link to finished", "unlink file"},
+            {"row advance"},
+            _DELIVERY,
+        ),
+        _new,
+        _stream_and_finish,
+    ),
+    "completion at once": Operation(
+        _steps(
+            {"lock file", "rename to finished", "sync directory", "unlock file"},
+            {"row finish"},
+            _DELIVERY,
+        ),
+        _full,
+        _finish_unchecked,
+    ),
     "first streamed chunk": Operation(
-        _steps(_SECTION, {"mkdir", "create file", "write file", "sync directory"}),
+        _steps(
+            _SECTION,
+            {"mkdir", "create file", "write file", "sync directory"},
+            # Of a file that was finished too early, if there is one.
+            {"unlink file"},
+        ),
         _new,
         _stream,
         forgives=(OffsetMismatch,),
@@ -253,6 +297,7 @@ OPERATIONS: dict[str, Operation] = {
             _SECTION,
             _STAGING - {"unlink stage"},
             {"mkdir", "create file", "rename stage to file", "sync directory"},
+            {"unlink file"},
         ),
         _new,
         _stage,

@@ -136,15 +136,19 @@ class World:
 
     def put(self, directory: Path) -> None:
         """Make it real, below a directory; what is there already stays."""
-        self._put(0, directory)
+        self._put(0, directory, {})
 
-    def _put(self, node: Node, directory: Path) -> None:
+    def _put(self, node: Node, directory: Path, made: dict[Node, Path]) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
         for name, child in self.directories.get(node, {}).items():
             if child in self.directories:
-                self._put(child, directory / name)
+                self._put(child, directory / name, made)
                 continue
             path = directory / name
+            if child in made:
+                path.hardlink_to(made[child])
+                continue
+            made[child] = path
             path.write_bytes(self.files.get(child, b""))
             path.chmod(0o600)
 
@@ -281,6 +285,7 @@ class Recorder:
             "mkdir": self._mkdir,
             "rename": self._rename,
             "replace": self._rename,
+            "link": self._link,
             "unlink": self._remove,
             "rmdir": self._remove,
             "pwrite": self._pwrite,
@@ -339,6 +344,14 @@ class Recorder:
         self.events.append(
             Rename(self._at(source, src_dir_fd), self._at(target, dst_dir_fd), node)
         )
+
+    def _link(
+        self, real: Any, source: Any, target: Any, *, src_dir_fd: int, dst_dir_fd: int
+    ) -> None:
+        node = self._nodes[os.stat(source, dir_fd=src_dir_fd).st_ino]
+        real(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        place, name = self._at(target, dst_dir_fd)
+        self.events.append(Entry(place, name, node))
 
     def _at(self, path: Any, dir_fd: int | None) -> tuple[Node, str]:
         directory, name = os.path.split(path)
