@@ -264,6 +264,9 @@ class MemoryAppender(Appender):
 
     def ends_at_position(self) -> bool:
         is_end = len(self._section().content) == self.position
+        if self.position == 0 and self._key in self._storage.finished:
+            # Only the row tells whether it is.
+            is_end = False
         self._end = self.position if is_end else None
         return is_end
 
@@ -289,6 +292,9 @@ class MemoryAppender(Appender):
         file = self._section()
         if len(file.content) < self.position:
             raise BytesMissing()
+        if self.position == 0 and self._end is None:
+            # Of a writer that died before the row said so.
+            self._storage.finished.pop(self._key, None)
         del file.content[self.position :]
         file.content += block
         file.modified_at = self._storage.now()

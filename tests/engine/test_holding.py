@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flask_chunked.engine import holding as holding_module
-from flask_chunked.engine.holding import HeldChunk
+from flask_chunked.engine.holding import HeldChunk, ShortChunk
 from flask_chunked.engine.records import Expected, NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
@@ -295,3 +295,10 @@ def test_a_chunk_that_was_kept_too_long_finds_another_offset(
         bench.engine.append_stream(upload, 5, 10, ScriptedReader(b"other"))
         bench.engine.commit(held)
     assert bench.stored(upload) == OLD + b"other"
+
+
+def test_few_bytes_are_kept_in_memory() -> None:
+    chunk = ShortChunk()
+    assert chunk.write(memoryview(b"abc")) == 3
+    assert chunk.write(memoryview(b"d")) == 1
+    assert chunk.content == b"abcd"

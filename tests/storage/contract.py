@@ -6,6 +6,7 @@ A subclass provides the fixture ``storage``: new, empty, and without patience fo
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import ClassVar
@@ -190,6 +191,78 @@ class StorageContract:
         append(storage, blob, b"tail")
         with storage.appender(blob) as appender, appender.exclusive():
             assert not appender.ends_at_position()
+
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_new_bytes_are_there_at_once(
+        self, storage: Storage, finished: bool
+    ) -> None:
+        blob = replace(new_blob(storage), size=3)
+        self._require_finishing(storage)
+        storage.put(blob, memoryview(b"abc"), finished=finished)
+        assert read(storage, blob) == b"abc"
+        assert [item.key for item in storage.stored()] == [blob.key]
+        if not finished:
+            blob = append(storage, blob, b"de")
+        storage.finalize(blob)
+        assert read(storage, blob) == (b"abc" if finished else b"abcde")
+
+    def _require_finishing(self, storage: Storage) -> None:
+        if not storage.finishes_first:
+            pytest.skip("only the row of this storage's upload tells what is finished")
+
+    @pytest.mark.parametrize("committed", [True, False])
+    def test_what_is_finished_first_is_so_with_its_commit(
+        self, storage: Storage, committed: bool
+    ) -> None:
+        self._require_finishing(storage)
+        blob = new_blob(storage)
+        with storage.appender(blob) as appender, appender.exclusive():
+            assert appender.ends_at_position()
+            appender.write(b"abc")
+            assert appender.finish()
+            appender.flush()
+            appender.settle(committed=committed)
+        items = [item.key for item in storage.stored()]
+        assert items == ([blob.key] if committed else [])
+        if committed:
+            storage.finalize(replace(blob, size=3))
+            assert read(storage, replace(blob, size=3)) == b"abc"
+        else:
+            blob = finish(storage, append(storage, blob, b"de"))
+            assert read(storage, blob) == b"de"
+
+    def test_only_a_file_that_begins_here_is_finished_first(
+        self, storage: Storage
+    ) -> None:
+        self._require_finishing(storage)
+        blob = append(storage, new_blob(storage), b"abc")
+        with storage.appender(blob) as appender, appender.exclusive():
+            assert appender.ends_at_position()
+            appender.write(b"def")
+            assert not appender.finish()
+
+    @pytest.mark.parametrize("way", ["write", "take"])
+    def test_finished_file_of_a_writer_that_died_goes_with_the_next_bytes(
+        self, storage: Storage, way: str
+    ) -> None:
+        self._require_finishing(storage)
+        blob = new_blob(storage)
+        # Of both names that such a writer leaves the other one may be lost.
+        storage.put(replace(blob, size=9), b"too early", finished=True)
+        with storage.appender(blob) as appender:
+            with appender.exclusive():
+                assert not appender.ends_at_position()
+            with appender.exclusive(), storage.stage() as stage:
+                if way == "write":
+                    appender.write(b"abc")
+                else:
+                    stage.write(b"abc")
+                    appender.take(stage)
+                blob = commit(blob, appender.flush(), appender.position)
+        assert read(storage, blob) == b"abc"
+        assert storage.measure(blob) == 3
+        blob = finish(storage, append(storage, blob, b"de"))
+        assert read(storage, blob) == b"abcde"
 
     def test_end_is_that_of_one_section(self, storage: Storage) -> None:
         blob = new_blob(storage)

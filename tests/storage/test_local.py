@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from flask_chunked.exceptions import BytesMissing, ConfigurationError, StorageError
-from flask_chunked.storage import local, local_appender
+from flask_chunked.storage import local, local_appender, local_files
 from flask_chunked.storage.base import Blob, StorageSettings, StoredItem
 from flask_chunked.storage.local import LocalStorage
+from flask_chunked.storage.local_outlets import SECOND_NAME
 
 from .contract import CREATED, append, finish, new_blob, read, take
 
@@ -186,6 +189,63 @@ def test_planted_fifo_does_not_block(tmp_path: Path, storage: LocalStorage) -> N
 # -- directories and lists -------------------------------------------------------------
 
 
+def test_bytes_that_cannot_be_written_leave_no_file(
+    tmp_path: Path, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "lost")
+
+    monkeypatch.setattr(local_files, "sync_data", fail)
+    with pytest.raises(StorageError):
+        storage.put(new_blob(storage), b"abc", finished=True)
+    assert list(storage.stored()) == []
+
+
+def test_name_that_is_taken_is_not_overwritten(storage: LocalStorage) -> None:
+    blob = replace(new_blob(storage), size=3)
+    storage.put(blob, b"abc", finished=True)
+    with pytest.raises(StorageError):
+        storage.put(blob, b"def", finished=True)
+    assert read(storage, blob) == b"abc"
+
+
+def test_file_system_without_links_finishes_later(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*names: str, **directories: int) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    blob = new_blob(storage)
+    with storage.appender(blob) as appender, appender.exclusive():
+        assert appender.ends_at_position()
+        appender.write(b"abc")
+        assert not appender.finish()
+        blob = replace(blob, size=3)
+        appender.flush()
+        appender.settle(committed=True)
+    storage.finalize(blob)
+    assert read(storage, blob) == b"abc"
+
+
+def test_second_name_of_a_finished_file_is_one_too_many(
+    tmp_path: Path, storage: LocalStorage
+) -> None:
+    blob = replace(new_blob(storage), size=3)
+    storage.put(blob, b"abc", finished=True)
+    file_of(tmp_path, blob).hardlink_to(file_of(tmp_path, blob, ".done"))
+    items = {item.piece: item for item in storage.stored()}
+    second = items.pop(SECOND_NAME)
+    assert list(items) == [None]
+    assert storage.uses(blob, items[None], finished=True)
+    assert storage.uses(blob, second, finished=False)
+    assert not storage.uses(blob, second, finished=True)
+    for _ in range(2):
+        assert storage.discard(second)
+    assert list(storage.stored()) == list(items.values())
+    assert read(storage, blob) == b"abc"
+
+
 def test_delete_and_move_leave_no_empty_directories(
     tmp_path: Path, storage: LocalStorage
 ) -> None:
@@ -318,6 +378,28 @@ def test_flush_syncs_bytes_then_the_name(
             appender.write(b"def")
             appender.flush()
             assert synced() == ["data"]
+
+
+def test_new_bytes_are_synced_with_their_name(
+    storage: LocalStorage, synced: Callable[[], list[str]]
+) -> None:
+    storage.put(new_blob(storage), b"abc", finished=True)
+    assert synced()[-2:] == ["data", "23"]
+
+
+def test_finished_name_is_synced_with_the_other_one(
+    storage: LocalStorage, synced: Callable[[], list[str]]
+) -> None:
+    with storage.appender(new_blob(storage)) as appender, appender.exclusive():
+        assert appender.ends_at_position()
+        appender.write(b"abc")
+        assert appender.finish()
+        synced()
+        appender.flush()
+        assert synced() == ["data", "23"]
+        appender.settle(committed=True)
+        # If it comes back it is a second name of the finished file.
+        assert synced() == []
 
 
 def test_taken_stage_is_synced_with_its_name(
