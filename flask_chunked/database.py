@@ -181,7 +181,7 @@ class Database:
         if dialect.name != "sqlite" or _is_in_memory(engine):
             return None
         suits = dialect.driver == "pysqlite" and dialect.update_returning
-        return Driver(engine, self._lock) if suits else None
+        return Driver(engine, self._lock, BUSY_TIMEOUT) if suits else None
 
     def _file_driver(self) -> Driver | None:
         self.engine()

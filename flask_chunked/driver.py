@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +22,10 @@ from .driver_values import Convert, binder, reader
 
 #: A statement that is kept for ever, so that it is compiled once.
 Statement = Select[Any] | UpdateBase
+#: What SQLite says while another connection has its lock.
+_BUSY = "database is locked"
+#: Seconds of the first pause until it is asked again, and of the longest one.
+FIRST_PAUSE, LONGEST_PAUSE = 0.00005, 0.005
 #: Connections that are kept open while nobody needs them.
 IDLE = 8
 
@@ -124,12 +129,14 @@ class Driver:
     """Connections of the driver to one SQLite file; for one process.
 
     :param engine: makes the connections, its pragmas included.
-    :param queue: writers queue here: fairer than SQLite's busy loop.
+    :param queue: writers queue here: fairer than polling for SQLite's lock.
+    :param patience: seconds to wait for another process's transaction.
     """
 
-    def __init__(self, engine: Engine, queue: threading.RLock) -> None:
+    def __init__(self, engine: Engine, queue: threading.RLock, patience: float) -> None:
         self._engine = engine
         self._queue = queue
+        self._patience = patience
         self._idle: list[sqlite3.Connection] = []
         self._prepared: dict[int, Prepared] = {}
 
@@ -156,9 +163,31 @@ class Driver:
         """The same, with the driver's own errors."""
         arguments = prepared.arguments(values)
         with self._connection() as connection:
-            cursor = connection.execute(prepared.text, arguments)
+            cursor = self._ask(connection, prepared.text, arguments)
             rows = cursor.fetchall()
         return Outcome([prepared.convert(row) for row in rows], cursor.rowcount)
+
+    def _ask(
+        self, connection: sqlite3.Connection, text: str, arguments: list[Any]
+    ) -> sqlite3.Cursor:
+        """Execute; another process that writes just now is waited for.
+
+        Its commit takes less time than the first sleep of SQLite's own busy handler,
+        which nobody in this process could use: writers queue behind this one, and a
+        server of greenlets would stand still.
+        """
+        pause = FIRST_PAUSE
+        deadline = 0.0
+        while True:
+            try:
+                return connection.execute(text, arguments)
+            except sqlite3.OperationalError as error:
+                now = time.monotonic()
+                deadline = deadline or now + self._patience
+                if _BUSY not in str(error) or now >= deadline:
+                    raise
+            time.sleep(min(pause, deadline - now))
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -178,6 +207,7 @@ class Driver:
         connection: Any = pooled.driver_connection
         pooled.detach()
         connection.isolation_level = None
+        connection.execute("PRAGMA busy_timeout = 0")
         return connection  # type: ignore[no-any-return]
 
 

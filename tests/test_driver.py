@@ -158,6 +158,29 @@ def test_locked_database_did_nothing(
     other.close()
 
 
+def test_another_process_that_writes_is_waited_for_in_short_pauses(
+    app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = registered(app)
+    other = sqlite3.connect(tmp_path / "app.db", isolation_level=None)
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 9:
+            other.execute("ROLLBACK")
+
+    monkeypatch.setattr(driver_module.time, "sleep", sleep)  # type: ignore[attr-defined]
+    with app.app_context():
+        other.execute("BEGIN IMMEDIATE")
+        here.repository.create(BARE, {})
+        assert here.repository.get(BARE.id) is not None
+    other.close()
+    # SQLite's own first pause is a millisecond.
+    assert pauses[:3] == [0.00005, 0.0001, 0.0002]
+    assert pauses[-2:] == [0.005, 0.005]
+
+
 def test_any_other_error_of_a_write_leaves_open_whether_it_happened(app: Flask) -> None:
     here = registered(app)
 
