@@ -165,6 +165,50 @@ def test_upload_goes_on_after_its_repair(
     assert finish(client, url, b"abcdef").status_code == 200
 
 
+def test_second_name_of_a_finished_file_goes_and_the_file_stays(
+    app: Flask, tmp_path: Path
+) -> None:
+    """Of a writer that died between its one commit and the end of the first name."""
+    send(app.test_client(), b"abc")
+    (row,) = rows(app)
+    finished = file_of(tmp_path, row)
+    finished.with_suffix(".part").hardlink_to(finished)
+    age_file(finished)
+    assert kinds(checked(app)) == [("orphan", 3, False)]
+    assert kinds(checked(app, repair=True)) == [("orphan", 3, True)]
+    assert file_of(tmp_path, row) == finished
+    assert finished.read_bytes() == b"abc"
+    assert checked(app) == []
+
+
+def test_both_names_of_an_unfinished_upload_are_its_own(
+    app: Flask, tmp_path: Path
+) -> None:
+    """Of one that died before its commit: nothing counts, and the next one goes on."""
+    client = app.test_client()
+    tus = {"Tus-Resumable": "1.0.0"}
+    made = client.post("/uploads/", headers={**tus, "Upload-Length": "3"})
+    (row,) = rows(app)
+    with app.app_context():
+        storage = registered(app).storage
+        assert row.blob is not None
+        storage.put(row.blob, b"xyz", finished=True)
+    finished = file_of(tmp_path, row)
+    finished.with_suffix(".part").hardlink_to(finished)
+    age_file(finished)
+    age_row(app, row.id, OLD)
+    assert kinds(checked(app, repair=True)) == [("tail", 3, True)]
+    answer = client.patch(
+        made.headers["Location"],
+        data=b"abc",
+        headers={**tus, "Upload-Offset": "0"},
+        content_type="application/offset+octet-stream",
+    )
+    assert answer.status_code == 204
+    assert rows(app)[0].is_complete
+    assert [path.read_bytes() for path in stored_files(tmp_path)] == [b"abc"]
+
+
 # -- what is no damage -----------------------------------------------------------------
 
 

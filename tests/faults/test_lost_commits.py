@@ -93,6 +93,10 @@ def _create(ground: Ground, upload: Upload) -> object:
     return ground.create(5).length == 5
 
 
+def _create_with(ground: Ground, upload: Upload) -> object:
+    return ground.create_with(5, 3).offset == 3
+
+
 @dataclass(frozen=True)
 class Case:
     """A write on an upload that stands at ``offset`` of ``length``."""
@@ -104,6 +108,7 @@ class Case:
 
 CASES = {
     "create": Case(_create),
+    "create with bytes": Case(_create_with),
     "append a staged chunk": Case(_append),
     "append a streamed chunk": Case(_stream),
     "append to the end, and complete": Case(_stream_to_the_end),
@@ -170,6 +175,54 @@ def test_write_that_did_not_happen_leaves_nothing_behind(
         Known(row.id, content(row.id, row.length or 0), doomed=True) for row in rows
     ]
     assert broken_at_rest(ground, known) == []
+
+
+@pytest.mark.parametrize("fate", [BEFORE, AFTER])
+def test_file_that_is_finished_first_is_found_by_its_event(
+    tmp_path: Path, fate: str
+) -> None:
+    """Without quotas, where one commit completes an upload."""
+    ground = Ground(tmp_path)
+    with ground.open():
+        upload = ground.create(10)
+        data = content(upload.id, 10)
+        with lossy(ground.here.database, _only(0, fate)) as commits:
+            if fate == AFTER:
+                done = append_streamed(ground.engine, upload, 0, [data], finishing=True)
+            else:
+                with pytest.raises(DatabaseUnavailable):
+                    append_streamed(ground.engine, upload, 0, [data], finishing=True)
+                assert _now(ground, upload) == upload
+                append_streamed(ground.engine, upload, 0, [data], finishing=True)
+                done = ground.engine.complete(_now(ground, upload), None).upload
+        assert commits.lost == 1
+        assert done.is_complete
+        known = Known(upload.id, data, acked=10, completed=True)
+        assert broken_at_rest(ground, [known]) == []
+
+
+@pytest.mark.parametrize("count", [4, 10])
+@pytest.mark.parametrize("fate", [BEFORE, AFTER])
+def test_bytes_without_an_answer_to_their_row_are_kept(
+    tmp_path: Path, fate: str, count: int
+) -> None:
+    ground = Ground(tmp_path)
+    with ground.open():
+        with lossy(ground.here.database, _only(0, fate)) as commits:
+            if fate == AFTER:
+                assert ground.create_with(10, count).offset == count
+            else:
+                with pytest.raises(DatabaseUnavailable):
+                    ground.create_with(10, count)
+        assert commits.lost == 1
+        # The row may come yet, for all that anybody can tell.
+        assert [item.size for item in ground.here.storage.stored()] == [count]
+        known = [
+            Known(row.id, content(row.id, 10), acked=count, completed=row.is_complete)
+            for row in ground.here.repository.matching()
+        ]
+        assert len(known) == (fate == AFTER)
+        assert broken_at_rest(ground, known) == []
 
 
 def test_completion_of_another_request_is_not_taken_for_ours(
