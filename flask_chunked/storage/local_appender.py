@@ -36,6 +36,8 @@ WRITE_BACK = 4 * 2**20
 #: Bytes of a file that stay in the kernel's memory for whoever reads it next. What
 #: follows leaves it when it is synced, lest a large file pushes out everything else.
 CACHED = 256 * 2**20
+#: Bytes of a piece that leaves it: no half pages, and no call for each short commit.
+RELEASE = 4 * 2**20
 
 
 class LocalStage(Stage):
@@ -146,7 +148,7 @@ class LocalAppender(Appender):
         #: Of the file when the section began, where that was the position.
         self._end: int | None = None
         self._sent_off = size
-        self._released = max(size, CACHED)
+        self._released = max(size - size % RELEASE, CACHED)
         self._unusable: str | None = None
         self._entry_unsynced = False
 
@@ -335,10 +337,10 @@ class LocalAppender(Appender):
                 self._unusable = "An earlier flush failed; the bytes must be resent"
                 raise
         self._entry_unsynced = False
-        if self.position > self._released:
-            synced = self.position - self._released
-            release_cached(self._file.fd, self._released, synced)
-            self._released = self.position
+        synced = self.position - self.position % RELEASE
+        if synced > self._released:
+            release_cached(self._file.fd, self._released, synced - self._released)
+            self._released = synced
         return Receipt()
 
     def close(self) -> None:
