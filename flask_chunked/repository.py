@@ -91,8 +91,11 @@ class SQLRepository(Queries):
                     session.add(instance)
                     session.commit()
                 row = self._select(connection, draft.id)
-        except CommitUnanswered:
-            row = self.get(draft.id)
+        except CommitUnanswered as unanswered:
+            try:
+                row = self.get(draft.id)
+            except DatabaseUnavailable:
+                raise unanswered from None
             if row is None:
                 raise
         except (StatementError, OverflowError) as error:

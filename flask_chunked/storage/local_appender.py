@@ -165,6 +165,7 @@ class LocalAppender(Appender):
             yield
         finally:
             self._inside = False
+            self._has_both_names = False
             self._end = None
             with storage_errors():
                 self._drop_empty()

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..exceptions import StorageError, StorageFull
-from .resolving import Resolver
 
 try:
     import fcntl
@@ -250,7 +249,6 @@ class Tree:
         self._given = root
         self._path: str | None = None
         self._marked = False
-        self._resolver = Resolver(_DIRECTORY)
 
     @property
     def path(self) -> str:
@@ -264,10 +262,6 @@ class Tree:
 
         :raises FileNotFoundError: not there; with ``create``: removed meanwhile.
         """
-        if self._marked or not create:
-            fd = self._resolver.open("/".join((self.path, *parts)))
-            if fd is not None:
-                return fd
         return self._descend(self._open_root(create), parts, create)
 
     def open_file(self, parts: Sequence[str], name: str, flags: int) -> tuple[int, int]:
