@@ -163,14 +163,13 @@ class Driver:
         """The same, with the driver's own errors."""
         arguments = prepared.arguments(values)
         with self._connection() as connection:
-            cursor = self._ask(connection, prepared.text, arguments)
-            rows = cursor.fetchall()
-        return Outcome([prepared.convert(row) for row in rows], cursor.rowcount)
+            rows, count = self._ask(connection, prepared.text, arguments)
+        return Outcome([prepared.convert(row) for row in rows], count)
 
     def _ask(
         self, connection: sqlite3.Connection, text: str, arguments: list[Any]
-    ) -> sqlite3.Cursor:
-        """Execute; another process that writes just now is waited for.
+    ) -> tuple[list[Any], int]:
+        """Execute to the end; another process that writes just now is waited for.
 
         Its commit takes less time than the first sleep of SQLite's own busy handler,
         which nobody in this process could use: writers queue behind this one, and a
@@ -180,7 +179,9 @@ class Driver:
         deadline = 0.0
         while True:
             try:
-                return connection.execute(text, arguments)
+                cursor = connection.execute(text, arguments)
+                # Without a write-ahead log a change that tells its row commits here.
+                return cursor.fetchall(), cursor.rowcount
             except sqlite3.OperationalError as error:
                 now = time.monotonic()
                 deadline = deadline or now + self._patience

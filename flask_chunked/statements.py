@@ -65,7 +65,8 @@ class Statements:
         self.advance_and_finish = self.advance_to_end.values(
             status=target(Event.FINISH).value,
             **{name: self._new(name) for name in _ENDING},
-        )
+            # Who began to count for an owner meanwhile is counted out elsewhere.
+        ).where(c.reserved.is_(None))
         self.declare_length = self._set("length").where(
             self._is_open,
             c.length.is_(None),

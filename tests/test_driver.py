@@ -31,6 +31,7 @@ from flask_chunked.exceptions import (
 from flask_chunked.rows import RowMapper
 
 from .apps import registered
+from .conftest import AppFactory
 from .statements import around_single, driver_of
 
 LATE = datetime(2026, 7, 1, 12, 0, 0, 123456, timezone(timedelta(hours=2)))
@@ -179,6 +180,33 @@ def test_another_process_that_writes_is_waited_for_in_short_pauses(
     # SQLite's own first pause is a millisecond.
     assert pauses[:3] == [0.00005, 0.0001, 0.0002]
     assert pauses[-2:] == [0.005, 0.005]
+
+
+def test_reader_in_a_rollback_journal_is_waited_for_at_the_commit(
+    app_factory: AppFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = app_factory(CHUNKED_UPLOAD_SQLITE_WAL=False)
+    here = registered(app)
+    other = sqlite3.connect(tmp_path / "app.db", isolation_level=None)
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            other.execute("ROLLBACK")
+
+    with app.app_context():
+        here.repository.create(BARE, {})
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM chunked_upload").fetchone()
+        monkeypatch.setattr(driver_module.time, "sleep", sleep)  # type: ignore[attr-defined]
+        # An UPDATE that tells the row; its commit is what the reader keeps out.
+        taken = here.repository.take_over(BARE.id)
+        assert taken is not None
+        assert here.repository.get(BARE.id) == taken
+    assert len(pauses) == 3
+    assert taken.fence == BARE.fence + 1
+    other.close()
 
 
 def test_any_other_error_of_a_write_leaves_open_whether_it_happened(app: Flask) -> None:

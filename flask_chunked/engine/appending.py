@@ -317,7 +317,8 @@ class Appending:
         row = self.repository.get((claimed := intake.claimed).id)
         if row is not None and row.status not in (Status.TERMINATING, Status.EXPIRED):
             # Its body may have been cut, or its file closed, to let it go.
-            is_anothers = intake.let_go or row.fence != intake.upload.fence
+            mine = (intake.upload.fence, intake.committed)
+            is_anothers = intake.let_go or (row.fence, row.offset) != mine
             if is_anothers and not isinstance(error, Superseded):
                 if intake.is_claimed or row.status is Status.UPLOADING:
                     raise Superseded(row.offset, claimed.offset) from error

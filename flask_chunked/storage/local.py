@@ -130,6 +130,9 @@ class LocalStorage(Storage):
     def _finish(self, file: LockedFile, place: Place, size: int) -> None:
         self._trim(file, size)
         if place.finished != place.unfinished:
+            if os.fstat(file.fd).st_nlink > 1:
+                # Between two names of one file a rename does nothing.
+                unlink_name(file.directory, place.finished)
             os.rename(
                 place.unfinished,
                 place.finished,
@@ -268,6 +271,8 @@ class LocalStorage(Storage):
         place = self._place(blob.key)
         with storage_errors():
             if file_size(self._tree, place.parts, place.finished) == blob.size:
+                # Or a repeat of this would find bytes that are not moved.
+                self._take_name_away(place)
                 move_file(self._tree, place.parts, place.finished, target)
                 self._tree.prune(place.parts)
                 return
@@ -290,11 +295,7 @@ class LocalStorage(Storage):
         if item.piece == SECOND_NAME:
             place = self._place(item.key)
             with storage_errors(), suppress(FileNotFoundError):
-                directory = self._tree.open_directory(place.parts)
-                try:
-                    unlink_name(directory, place.unfinished)
-                finally:
-                    os.close(directory)
+                self._take_name_away(place)
                 self._tree.prune(place.parts)
             return True
         if not item.staged:
@@ -312,6 +313,16 @@ class LocalStorage(Storage):
             except FileNotFoundError:
                 pass
         return True
+
+    def _take_name_away(self, place: Place) -> None:
+        """Remove the unfinished name of a finished file, if it still has it."""
+        if place.finished == place.unfinished:
+            return
+        directory = self._tree.open_directory(place.parts)
+        try:
+            unlink_name(directory, place.unfinished)
+        finally:
+            os.close(directory)
 
     def _locked(self, place: Place, name: str) -> LockedFile:
         return LockedFile(self._tree, place.parts, name, self._patience)

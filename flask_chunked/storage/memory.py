@@ -234,7 +234,7 @@ class MemoryAppender(Appender):
             self._inside = True
             yield
         finally:
-            self._inside = False
+            self._inside = self._is_finished = False
             with self._storage.guard:
                 unfinished = self._storage.unfinished
                 if not file.content and unfinished.get(self._key) is file:

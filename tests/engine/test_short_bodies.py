@@ -132,6 +132,20 @@ def test_file_that_is_gone_is_explained_by_the_claim(
         append(bench, half, short(CONTENT[5:]))
 
 
+def test_late_repeat_beside_a_completion_is_a_conflict(
+    bench: Bench, upload: Upload
+) -> None:
+    """The file is finished before the row says so: the bytes are not lost."""
+    half = bench.engine.append_stream(upload, 0, 5, short(CONTENT[:5]))
+    bench.repository.rows[upload.id] = full = replace(half, offset=10)
+    assert full.blob is not None
+    bench.storage.delete(full.blob)
+    bench.storage.put(full.blob, CONTENT, finished=True)
+    with pytest.raises(Superseded) as caught:
+        append(bench, half, short(CONTENT[5:]))
+    assert caught.value.expected == 10
+
+
 def test_state_that_changed_since_the_look_is_anothers(
     bench: Bench, upload: Upload
 ) -> None:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -123,31 +123,30 @@ def send_at_once(server: Server, uploads: int) -> None:
             assert answer.status_code == 201
 
 
+@pytest.mark.parametrize(
+    ("send_some", "most_syncs", "most_calls"),
+    [
+        # The row, bytes, their names, offset and completion; now and then SQLite's
+        # checkpoint.
+        pytest.param(send_small, 4.2, 145, id="two-requests"),
+        # Bytes, their name, the row.
+        pytest.param(send_at_once, 3.2, 75, id="one-request"),
+    ],
+)
 def test_a_small_upload_costs_few_syncs_and_system_calls(
-    server: Server, tmp_path: Path
+    server: Server,
+    tmp_path: Path,
+    send_some: Callable[[Server, int], None],
+    most_syncs: float,
+    most_calls: float,
 ) -> None:
-    send_small(server, 10)
+    send_some(server, 10)
     (worker,) = server.workers()
     with traced(worker, tmp_path / "calls") as calls:
-        send_small(server, SMALL)
+        send_some(server, SMALL)
     syncs = calls.get("fdatasync", 0) + calls.get("fsync", 0)
-    # The row, bytes, their names, offset and completion; now and then SQLite's
-    # checkpoint.
-    assert syncs / SMALL <= 4.2, calls
-    assert sum(calls.values()) / SMALL <= 145, calls
-
-
-def test_a_small_upload_in_one_request_costs_less(
-    server: Server, tmp_path: Path
-) -> None:
-    send_at_once(server, 10)
-    (worker,) = server.workers()
-    with traced(worker, tmp_path / "calls") as calls:
-        send_at_once(server, SMALL)
-    syncs = calls.get("fdatasync", 0) + calls.get("fsync", 0)
-    # Bytes, their name, the row.
-    assert syncs / SMALL <= 3.2, calls
-    assert sum(calls.values()) / SMALL <= 75, calls
+    assert syncs / SMALL <= most_syncs, calls
+    assert sum(calls.values()) / SMALL <= most_calls, calls
 
 
 def test_a_large_body_costs_few_page_faults(server: Server) -> None:

@@ -228,6 +228,23 @@ def test_file_system_without_links_finishes_later(
     assert read(storage, blob) == b"abc"
 
 
+@pytest.mark.parametrize("end", ["finalize", "move"])
+def test_both_names_of_a_file_end_with_it(
+    tmp_path: Path, storage: LocalStorage, end: str
+) -> None:
+    blob = replace(new_blob(storage), size=3)
+    storage.put(blob, b"abc", finished=True)
+    file_of(tmp_path, blob).hardlink_to(file_of(tmp_path, blob, ".done"))
+    if end == "finalize":
+        storage.finalize(blob)
+        assert read(storage, blob) == b"abc"
+    else:
+        for _ in range(2):
+            storage.move(blob, tmp_path / "moved")
+        assert (tmp_path / "moved").read_bytes() == b"abc"
+    assert not file_of(tmp_path, blob).exists()
+
+
 def test_second_name_of_a_finished_file_is_one_too_many(
     tmp_path: Path, storage: LocalStorage
 ) -> None:
