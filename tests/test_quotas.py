@@ -25,8 +25,10 @@ from flask_chunked import (
     delete_expired,
 )
 from flask_chunked.config import Settings
+from flask_chunked.exceptions import Superseded
 from flask_chunked.quotas import TABLE
 from tests.dialects.tus import CHUNKED, Tus, checksum
+from tests.faults.ground import Ground, append_streamed, content
 from tests.figures import figure, run_seed
 
 from .aging import age_row, set_row
@@ -585,3 +587,23 @@ def test_a_herd_that_begins_finishes_and_gives_up_leaves_right_counts(
     together(HERD, act)
     with app.app_context():
         assert [one for one in check() if one.kind == "quota"] == []
+
+
+def test_upload_that_began_to_count_is_not_completed_behind_the_count(
+    tmp_path: Path,
+) -> None:
+    ground = Ground(tmp_path)
+    with ground.open():
+        seen = ground.create(10)
+        ground.set_columns(seen.id, reserved=10)
+        with pytest.raises(Superseded):
+            append_streamed(
+                ground.engine, seen, 0, [content(seen.id, 10)], finishing=True
+            )
+        row = ground.engine.repository.get(seen.id)
+        assert row is not None
+        assert (row.status, row.offset, row.reserved) == (seen.status, 0, 10)
+        begun = append_streamed(
+            ground.engine, row, 0, [content(row.id, 10)], finishing=True
+        )
+        assert ground.engine.finish(begun).first

@@ -225,6 +225,29 @@ def test_bytes_without_an_answer_to_their_row_are_kept(
         assert broken_at_rest(ground, known) == []
 
 
+def test_bytes_of_a_row_that_cannot_be_looked_for_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit happened; then the database is away for the look at it as well."""
+    ground = Ground(tmp_path)
+
+    def away(upload_id: UUID) -> Upload | None:
+        raise DatabaseUnavailable
+
+    with ground.open():
+        repository = ground.engine.repository
+        with (
+            monkeypatch.context() as patched,
+            lossy(ground.here.database, _only(0, AFTER)),
+            pytest.raises(DatabaseUnavailable),
+        ):
+            patched.setattr(repository, "get", away)
+            ground.create_with(10, 10)
+        (row,) = ground.here.repository.matching()
+        known = Known(row.id, content(row.id, 10), acked=10, completed=row.is_complete)
+        assert broken_at_rest(ground, [known]) == []
+
+
 def test_completion_of_another_request_is_not_taken_for_ours(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,6 +231,24 @@ class StorageContract:
             blob = finish(storage, append(storage, blob, b"de"))
             assert read(storage, blob) == b"de"
 
+    def test_finished_file_is_not_a_later_sections_to_take_back(
+        self, storage: Storage, tmp_path: Path
+    ) -> None:
+        """Its commit had no answer, and may have happened."""
+        self._require_finishing(storage)
+        blob = new_blob(storage)
+        with storage.appender(blob) as appender:
+            with appender.exclusive():
+                assert appender.ends_at_position()
+                appender.write(b"abc")
+                assert appender.finish()
+                appender.flush()
+            with appender.exclusive():
+                appender.flush()
+                appender.settle(committed=False)
+        storage.move(replace(blob, size=3), tmp_path / "moved")
+        assert (tmp_path / "moved").read_bytes() == b"abc"
+
     def test_only_a_file_that_begins_here_is_finished_first(
         self, storage: Storage
     ) -> None:
