@@ -25,15 +25,23 @@ from benchmarks.dialects import Conversation
 #: Seconds without any answer after which the receiver is given up.
 PATIENCE = 60
 
+#: Uploads on one connection. Clients come and go: connections that stay for ever would
+#: stay with the worker that was first awake, and measure how they were dealt out.
+LASTING = 25
+
 
 @dataclass(slots=True)
 class _Talk:
-    """A conversation and its connection; ``None`` where it must be opened first."""
+    """A conversation and its connection; ``None`` where it must be opened first.
+
+    :param left: conversations that the connection has before it after this one.
+    """
 
     conversation: Conversation
     connection: socket.socket | None
     request: Request
     started: float
+    left: int
     parser: ResponseParser = field(default_factory=ResponseParser)
 
 
@@ -62,7 +70,7 @@ class Crowd:
         seconds: list[float] = []
         try:
             for conversation in islice(conversations, self._width):
-                self._begin(conversation, None)
+                self._begin(conversation)
             while self._talks:
                 events = self._poll.poll(PATIENCE)
                 if not events:
@@ -73,21 +81,27 @@ class Crowd:
                         continue
                     seconds.append(time.perf_counter() - done.started)
                     following = next(conversations, None)
+                    if following is None or not done.left:
+                        self._hang_up(done)
                     if following is not None:
-                        self._begin(following, done.connection)
-                    elif done.connection is not None:
-                        self._close(done.connection)
+                        self._begin(following, done)
         finally:
             for connection in self._opened:
                 connection.close()
             self._poll.close()
         return seconds
 
-    def _begin(
-        self, conversation: Conversation, connection: socket.socket | None
-    ) -> None:
+    def _begin(self, conversation: Conversation, before: _Talk | None = None) -> None:
+        """Send its first request.
+
+        :param before: whose connection it goes on with, if that is open.
+        """
         started = time.perf_counter()
-        self._send(_Talk(conversation, connection, next(conversation), started))
+        connection, left = None, LASTING
+        if before is not None and before.connection is not None:
+            connection, left = before.connection, before.left
+        request = next(conversation)
+        self._send(_Talk(conversation, connection, request, started, left - 1))
 
     def _send(self, talk: _Talk) -> None:
         if talk.connection is None:
@@ -108,8 +122,7 @@ class Crowd:
         self._poll.unregister(number)
         del self._talks[number]
         if response.closes:
-            self._close(talk.connection)
-            talk.connection = None
+            self._hang_up(talk)
         try:
             talk.request = talk.conversation.send(response)
         except StopIteration:
@@ -117,6 +130,8 @@ class Crowd:
         self._send(talk)
         return None
 
-    def _close(self, connection: socket.socket) -> None:
-        self._opened.discard(connection)
-        connection.close()
+    def _hang_up(self, talk: _Talk) -> None:
+        if talk.connection is not None:
+            self._opened.discard(talk.connection)
+            talk.connection.close()
+            talk.connection = None

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +73,7 @@ class Server:
             environment=command.environment,
         )
         self.idle: dict[int, float] = {}
+        self._counted: set[Path] = set()
 
     @property
     def port(self) -> int:
@@ -81,9 +82,18 @@ class Server:
 
     def stored(self) -> list[Path]:
         """The finished files."""
+        return [path for path in self._files() if _is_finished(path)]
+
+    def stored_since(self) -> list[Path]:
+        """The finished files that were not there at the last such call."""
+        found = (path for path in self._files() if path not in self._counted)
+        new = [path for path in found if _is_finished(path)]
+        self._counted.update(new)
+        return new
+
+    def _files(self) -> Iterator[Path]:
         root = self.place.directory / self.receiver.content
-        found = root.rglob(self.receiver.pattern) if self.receiver.content else ()
-        return [path for path in found if _is_finished(path)]
+        yield from root.rglob(self.receiver.pattern) if self.receiver.content else ()
 
     def forget_files(self) -> None:
         """Remove the finished files."""

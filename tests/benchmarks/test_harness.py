@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from benchmarks import crowd
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.client import MIB, ClientError, Slice
+from benchmarks.client import MIB, ClientError, Slice, open_socket
 from benchmarks.dialects import Job, content_range, put, put_hashed, tus, tus_at_once
 from benchmarks.install import Unavailable, sink
 from benchmarks.large import check, upload
@@ -30,7 +31,8 @@ def plan_of(*cases: Case) -> Plan:
 
 
 def test_our_server_is_measured_in_every_dialect(tmp_path: Path) -> None:
-    server = ours("ours")
+    # Whose small files stay; the large ones are removed.
+    server, small = ours("ours"), ours("ours, small")
     raw, form = (content_range(form=form, digest="md5") for form in (False, True))
     size, chunk = MIB + 3, 300_000
     measured = measure(
@@ -41,8 +43,8 @@ def test_our_server_is_measured_in_every_dialect(tmp_path: Path) -> None:
             Case("raw", server, upload(raw, size, digest="md5")),
             Case("raw chunks", server, upload(raw, size, chunk, digest="md5")),
             Case("forms", server, upload(form, size, chunk, digest="md5")),
-            Case("small", server, many(form, 20, digest="md5")),
-            Case("small at once", server, many(tus_at_once, 20)),
+            Case("small", small, many(form, 20, digest="md5")),
+            Case("small at once", small, many(tus_at_once, 20)),
         ),
         repeat=1,
         directory=tmp_path,
@@ -122,6 +124,54 @@ def test_crowd_leaves_no_idle_connection_to_wait_on(
     measured = measure(plan_of(case), repeat=1, directory=tmp_path)
     assert measured.failed == {}
     assert measured.samples == {"crowd": [{"uploads": 10}]}
+
+
+def test_crowd_hangs_up_after_so_many_uploads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowd, "LASTING", 3)
+    opened = 0
+
+    def counted(port: int) -> socket.socket:
+        nonlocal opened
+        opened += 1
+        return open_socket(port)
+
+    monkeypatch.setattr(crowd, "open_socket", counted)
+
+    def work(turn: Turn) -> dict[str, float]:
+        jobs = [Job(turn.source, "/", 4096, start=4096 * n) for n in range(10)]
+        one_after_the_other = crowd.Crowd(turn.server.port, turn.source, 1)
+        return {
+            "uploads": len(one_after_the_other.run(put_hashed(job) for job in jobs))
+        }
+
+    measured = measure(
+        plan_of(Case("crowd", hash_loop(), work)), repeat=1, directory=tmp_path
+    )
+    assert measured.failed == {}
+    assert measured.samples == {"crowd": [{"uploads": 10}]}
+    # The warm-up hangs up as well: ten uploads each, three on a connection.
+    assert opened == 2 * 4
+
+
+def test_finished_files_are_told_once(tmp_path: Path) -> None:
+    kept = replace(hash_loop(), content="files", pattern="*.done")
+
+    def work(turn: Turn) -> dict[str, float]:
+        files = turn.server.place.directory / "files"
+        files.mkdir(exist_ok=True)
+        turn.server.stored_since()
+        new = [files / f"{turn.serial}{name}.done" for name in "ab"]
+        for path in new:
+            path.write_bytes(b"x")
+        assert sorted(turn.server.stored_since()) == new
+        assert turn.server.stored_since() == []
+        assert len(turn.server.stored()) > 2 or turn.is_warm_up
+        return {"mib_s": 1.0}
+
+    measured = measure(plan_of(Case("x", kept, work)), repeat=2, directory=tmp_path)
+    assert measured.failed == {}
 
 
 def receiver(peer: str, *argv: str) -> Receiver:
