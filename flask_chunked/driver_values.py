@@ -22,6 +22,8 @@ def binder(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
     if type(kind) is UTCDateTime:
         return _write_moment
     convert: Convert | None = kind.dialect_impl(dialect).bind_processor(dialect)
+    if convert is not None and type(kind) is JSON:
+        return _nothing_at_once(convert)
     return convert
 
 
@@ -45,6 +47,15 @@ def _write_moment(value: datetime | None) -> str | None:
 def _read_moment(text: str) -> datetime:
     # With the offset in the text it is made in one step.
     return datetime.fromisoformat(text + "+00:00")
+
+
+def _nothing_at_once(convert: Convert) -> Convert:
+    nothing = convert(None)
+
+    def write(value: Any) -> Any:
+        return nothing if value is None else convert(value)
+
+    return write
 
 
 def _past_null(convert: Convert) -> Convert:

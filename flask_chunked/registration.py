@@ -259,6 +259,10 @@ class RegisteredPolicy:
             sessions.discard()
             raise
 
+    def is_heard(self, event: str) -> bool:
+        """Has the signal a receiver, for whichever application?"""
+        return bool(BY_EVENT[event].receivers)
+
     def announce(self, event: str, upload: Upload) -> None:
         """Send the signal; what receivers raise is logged and changes nothing."""
         signal = BY_EVENT[event]

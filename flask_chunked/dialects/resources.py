@@ -66,8 +66,10 @@ def options(call: Call, allowed: Iterable[str]) -> Response:
     return response
 
 
+class _Empty(Response):
+    default_mimetype = None
+
+
 def empty(status: int) -> Response:
     """An answer without a body, and without a type for it."""
-    response = Response(status=status)
-    del response.headers["Content-Type"]
-    return response
+    return _Empty(status=status)

@@ -299,6 +299,8 @@ class Appending:
                 self._announce_progress(intake)
 
     def _announce_progress(self, intake: Intake) -> None:
+        if not self._policy.is_heard("chunk_received"):
+            return
         now = replace(
             intake.claimed, offset=intake.committed, last_activity_at=self.clock()
         )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
+from typing import Any
 
 from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
 from ..storage.base import Blob, Stage, State, Storage
@@ -286,19 +287,21 @@ class Intake:
         if not self._repository.advance(step):
             self._appender.settle(committed=False)
             raise self._superseded()
+        end: dict[str, Any] = {}
+        if ending is not None:
+            end = ending.changes(step.at)
+        elif step.completes:
+            end = {"status": Status.COMPLETING}
         self.upload = replace(
             self.upload,
             offset=step.offset,
             last_start=step.start,
             last_digest=step.digest,
-            last_activity_at=step.at,
             storage_state=state,
             hash_state=step.hash_state,
-            status=Status.COMPLETING if step.completes else self.upload.status,
             fence=step.fence + step.completes,
+            **{"last_activity_at": step.at, **end},
         )
-        if ending is not None:
-            self.upload = ending.apply(self.upload, step.at)
         self._committed_at = time.monotonic()
         self._appender.settle(committed=True)
 

@@ -197,5 +197,8 @@ class Policy(Protocol):
     def deliver(self, upload: Upload) -> None:
         """After completion, at least once."""
 
+    def is_heard(self, event: str) -> bool:
+        """Does anybody want to be told? Saves what telling him costs."""
+
     def announce(self, event: str, upload: Upload) -> None:
         """After a commit; cannot refuse."""

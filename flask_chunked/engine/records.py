@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from ..storage.base import Blob, Part, State
@@ -129,17 +130,20 @@ class Ending:
     delivered: bool
     digest: str | None = None
 
+    def changes(self, at: datetime) -> dict[str, Any]:
+        """What becomes of an upload's values."""
+        return {
+            "status": Status.COMPLETE,
+            "digest": self.digest,
+            "completed_at": at,
+            "last_activity_at": at,
+            "event_id": self.event_id,
+            "delivered_at": at if self.delivered else None,
+        }
+
     def apply(self, upload: Upload, at: datetime) -> Upload:
         """The upload as it is then."""
-        return replace(
-            upload,
-            status=Status.COMPLETE,
-            digest=self.digest,
-            completed_at=at,
-            last_activity_at=at,
-            event_id=self.event_id,
-            delivered_at=at if self.delivered else None,
-        )
+        return replace(upload, **self.changes(at))
 
 
 @dataclass(frozen=True, slots=True)

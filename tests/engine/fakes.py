@@ -281,6 +281,7 @@ class RecordingPolicy:
         self.verifies = True
         self.delivers = True
         self.limits: Quota | None = None
+        self.unheard: set[str] = set()
         self.calls: list[tuple[str, object]] = []
         self.refusals: dict[str, BaseException] = {}
 
@@ -306,6 +307,9 @@ class RecordingPolicy:
 
     def deliver(self, upload: Upload) -> None:
         self._asked("deliver", upload.event_id)
+
+    def is_heard(self, event: str) -> bool:
+        return event not in self.unheard
 
     def announce(self, event: str, upload: Upload) -> None:
         self.calls.append((event, upload.offset))

@@ -76,6 +76,14 @@ def test_a_cut_body_keeps_what_arrived(bench: Bench) -> None:
     assert bench.policy.seen("chunk_received") == [4]
 
 
+def test_nobody_is_told_of_progress_who_does_not_listen(bench: Bench) -> None:
+    bench.policy.unheard.add("chunk_received")
+    upload = bench.create(10)
+    bench.engine.append_stream(upload, 0, 4, ScriptedReader(b"abcd"))
+    assert bench.row(upload).offset == 4
+    assert bench.policy.seen("chunk_received") == []
+
+
 def test_a_worker_told_to_exit_commits_what_arrived(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(SystemExit):
