@@ -279,7 +279,18 @@ def _check_batch(
             there, upload = known[item.key]
             if _is_used(there, upload, item, repair):
                 continue
-        mended = here.storage.discard(item) if repair else False
+
+        def is_needed(item: StoredItem = item) -> bool:
+            return not item.staged and any(
+                _names(other, upload, item)
+                for other in sharing.values()
+                for upload in other.repository.by_keys([item.key]).values()
+            )
+
+        mended = here.storage.discard(item, is_needed) if repair else False
+        if repair and not mended and is_needed():
+            # A writer that slept between its bytes and their row woke up.
+            continue
         kind = "stage" if item.staged else "orphan"
         yield Finding(here.name, kind, item.key, item.size, mended)
 

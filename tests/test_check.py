@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -192,7 +193,8 @@ def test_both_names_of_an_unfinished_upload_are_its_own(
     with app.app_context():
         storage = registered(app).storage
         assert row.blob is not None
-        storage.put(row.blob, b"xyz", finished=True)
+        with storage.put(row.blob, b"xyz", finished=True):
+            pass
     finished = file_of(tmp_path, row)
     finished.with_suffix(".part").hardlink_to(finished)
     age_file(finished)
@@ -249,6 +251,52 @@ def test_tail_of_a_finished_upload_is_cut(app: Flask, tmp_path: Path) -> None:
         file.write(b"dead")
     assert kinds(checked(app, repair=True)) == [("tail", 4, True)]
     assert file_of(tmp_path, row).read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("length", [3, 6], ids=["whole", "first bytes"])
+def test_bytes_whose_row_comes_late_are_left_alone(
+    app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """Of a request that was frozen between the two."""
+    repository = registered(app).repository
+    create = repository.create
+    found: list[Finding] = []
+
+    def after_a_long_sleep(*draft: Any) -> Upload:
+        (path,) = stored_files(tmp_path)
+        age_file(path)
+        found.extend(checked(app, repair=True))
+        return create(*draft)
+
+    monkeypatch.setattr(repository, "create", after_a_long_sleep)
+    answer = app.test_client().post(
+        "/uploads/",
+        data=b"abc",
+        headers={"Tus-Resumable": "1.0.0", "Upload-Length": str(length)},
+        content_type="application/offset+octet-stream",
+    )
+    assert answer.status_code == 201
+    assert kinds(found) == [("orphan", 3, False)]
+    (path,) = stored_files(tmp_path)
+    assert path.read_bytes() == b"abc"
+    assert checked(app) == []
+
+
+def test_bytes_whose_row_comes_while_they_are_looked_at_are_no_orphan(
+    app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = begun(app)
+    age_file(file_of(tmp_path, upload))
+    repository = registered(app).repository
+    look = repository.by_keys
+
+    def not_yet(keys: list[str]) -> dict[str, Upload]:
+        monkeypatch.setattr(repository, "by_keys", look)
+        return {}
+
+    monkeypatch.setattr(repository, "by_keys", not_yet)
+    assert checked(app, repair=True) == []
+    assert file_of(tmp_path, upload).read_bytes() == b"abc"
 
 
 @pytest.mark.parametrize("age", [timedelta(0), YOUNG], ids=["now", "young"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flask import Response
 
+from ..bodies import BodyReader
 from ..engine.records import Completion, Upload
 from ..engine.states import Status
 from ..exceptions import (
@@ -67,6 +68,10 @@ def receive(call: Call, upload: Upload, *, is_new: bool = False) -> Upload:
     announced = call.announced_length()
     if announced == 0:
         return upload
+    if upload.offset == upload.length:
+        # All is there, in a finished file perhaps, whose writer died before it said so.
+        _require_no_more(call.body, upload.offset)
+        return upload
     finishing = _may_finish_with(call, upload, announced)
     try:
         return call.host.engine.append_stream(
@@ -81,6 +86,18 @@ def receive(call: Call, upload: Upload, *, is_new: bool = False) -> Upload:
     except ChunkSizeMismatch as error:
         # A body without a length went on behind the end.
         raise TooLarge(stop or 0) from error
+
+
+def _require_no_more(reader: BodyReader, length: int) -> None:
+    """The body is empty after all.
+
+    :raises TooLarge: it is not.
+    """
+    while not reader.ended:
+        if reader.read():
+            raise TooLarge(length)
+        if not reader.ended:
+            reader.wait()
 
 
 def _receive_checked(
@@ -181,8 +198,11 @@ def _check(call: Call, upload: Upload, patch: Patch) -> None:
 def _take(call: Call, upload: Upload, patch: Patch) -> Upload:
     engine = call.host.engine
     if upload.status is not Status.UPLOADING:
-        # A repeat after a lost answer; a body would have been refused above.
-        return finish_if_all_is_there(call, upload)
+        # A repeat after a lost answer; an announced body would have been refused above.
+        finished = finish_if_all_is_there(call, upload)
+        if call.announced_length() is None:
+            _require_no_more(call.body, upload.offset)
+        return finished
     if patch.checksum is not None:
         received = _receive_checked(call, upload, patch.length, patch.checksum)
     else:

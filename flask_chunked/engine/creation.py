@@ -126,9 +126,11 @@ class Creator:
         blob = filled.blob
         if blob is None:  # pragma: no cover - a draft always has a key
             raise ValueError("an upload without a storage key takes no bytes")
-        self._storage.put(blob, content, finished=ends)
+        held = self._storage.put(blob, content, finished=ends)
         try:
-            upload = self._insert(filled, new, quota)
+            # Or who looks for what crashes left takes them away before that.
+            with held:
+                upload = self._insert(filled, new, quota)
         except CommitUnanswered:
             # The row may be there, and then it is right.
             raise

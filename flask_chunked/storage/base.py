@@ -320,12 +320,15 @@ class Storage(ABC):
     def appender(self, blob: Blob) -> Appender:
         """An appender at the blob's size; creates nothing before the first write."""
 
-    def put(self, blob: Blob, content: Buffer, *, finished: bool) -> None:
+    def put(
+        self, blob: Blob, content: Buffer, *, finished: bool
+    ) -> AbstractContextManager[object]:
         """Store all bytes of a new upload, safe from here on, before it has a row.
 
         Asked only where :attr:`finishes_first`, once for a key that nobody else knows.
 
         :param finished: as the finished file.
+        :return: until it is left, :meth:`discard` does not take them for an orphan.
         :raises StorageFull: no space left; nothing stays behind.
         """
         raise NotImplementedError
@@ -391,5 +394,11 @@ class Storage(ABC):
         return True
 
     @abstractmethod
-    def discard(self, item: StoredItem) -> bool:
-        """Remove an item of :meth:`stored`; ``False`` if it is still in use."""
+    def discard(
+        self, item: StoredItem, is_needed: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Remove an item of :meth:`stored`; ``False`` if it is still in use.
+
+        :param is_needed: asked last, when nobody who stores bytes before their row
+            (:meth:`put`) is at it any more.
+        """

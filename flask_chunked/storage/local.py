@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -108,11 +108,13 @@ class LocalStorage(Storage):
             open_source=self._open_source,
         )
 
-    def put(self, blob: Blob, content: Buffer, *, finished: bool) -> None:
+    def put(
+        self, blob: Blob, content: Buffer, *, finished: bool
+    ) -> AbstractContextManager[object]:
         place = self._place(blob.key)
         name = place.finished if finished else place.unfinished
         with storage_errors():
-            self._tree.put_file(place.parts, name, content)
+            return self._tree.put_file(place.parts, name, content)
 
     def finalize(self, blob: Blob) -> Receipt:
         place = self._place(blob.key)
@@ -257,6 +259,9 @@ class LocalStorage(Storage):
         # that is frozen, or a name that is a link, does not keep the name alive.
         with suppress(OSError, StorageBusy):
             file.lock(create=False)
+        self._unlink_names(directory, place)
+
+    def _unlink_names(self, directory: int, place: Place) -> None:
         # In this order: a finalize() beside us moves the bytes from the first name to
         # the second.
         for name in (place.unfinished, place.finished):
@@ -291,7 +296,9 @@ class LocalStorage(Storage):
     def uses(self, blob: Blob, item: StoredItem, *, finished: bool) -> bool:
         return not finished or item.piece != SECOND_NAME
 
-    def discard(self, item: StoredItem) -> bool:
+    def discard(
+        self, item: StoredItem, is_needed: Callable[[], bool] = lambda: False
+    ) -> bool:
         if item.piece == SECOND_NAME:
             place = self._place(item.key)
             with storage_errors(), suppress(FileNotFoundError):
@@ -299,8 +306,7 @@ class LocalStorage(Storage):
                 self._tree.prune(place.parts)
             return True
         if not item.staged:
-            self.delete(Blob(item.key, item.size))
-            return True
+            return self._discard_orphan(self._place(item.key), is_needed)
         if not _STAGED.fullmatch(item.key):
             raise StorageError("Not the name of a stage")
         file = LockedFile(self._tree, (STAGING,), item.key, Patience(0))
@@ -313,6 +319,37 @@ class LocalStorage(Storage):
             except FileNotFoundError:
                 pass
         return True
+
+    def _discard_orphan(self, place: Place, is_needed: Callable[[], bool]) -> bool:
+        with storage_errors(), ExitStack() as held, suppress(FileNotFoundError):
+            directory = self._tree.open_directory(place.parts)
+            held.callback(os.close, directory)
+            try:
+                self._lock_names(place, held)
+            except StorageBusy:
+                return False
+            if is_needed():
+                return False
+            self._unlink_names(directory, place)
+            self._tree.prune(place.parts)
+        return True
+
+    def _lock_names(self, place: Place, held: ExitStack) -> None:
+        """Lock what the names stand for until then.
+
+        :raises StorageBusy: somebody is at one of them.
+        """
+        locked: list[LockedFile] = []
+        for name in dict.fromkeys((place.unfinished, place.finished)):
+            file = held.enter_context(
+                LockedFile(self._tree, place.parts, name, Patience(0))
+            )
+            # Not there; or a link, which does not keep its name alive.
+            with suppress(OSError):
+                file.open(create=False)
+                if not any(file.is_same(other) for other in locked):
+                    file.lock(create=False)
+                    locked.append(file)
 
     def _take_name_away(self, place: Place) -> None:
         """Remove the unfinished name of a finished file, if it still has it."""

@@ -96,6 +96,10 @@ class LockedFile:
         self._locked_size = status.st_size
         return os.path.samestat(status, named)
 
+    def is_same(self, other: LockedFile) -> bool:
+        """Are both open, and one file under two names?"""
+        return os.path.sameopenfile(self.fd, other.fd)
+
     def adopt(self, fd: int) -> None:
         """Go on with another file that is locked and has our name already."""
         os.close(self.fd)

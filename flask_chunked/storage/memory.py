@@ -10,7 +10,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
@@ -64,6 +64,8 @@ class MemoryStorage(Storage):
         self.now = now
         self.unfinished: dict[str, _Bytes] = {}
         self.finished: dict[str, _Bytes] = {}
+        #: Keys of what was put and has no row yet.
+        self.held: set[str] = set()
         self.stages: dict[str, MemoryStage] = {}
         self.guard = threading.Lock()
 
@@ -80,11 +82,22 @@ class MemoryStorage(Storage):
     def appender(self, blob: Blob) -> MemoryAppender:
         return MemoryAppender(self, blob)
 
-    def put(self, blob: Blob, content: Buffer, *, finished: bool) -> None:
+    def put(
+        self, blob: Blob, content: Buffer, *, finished: bool
+    ) -> AbstractContextManager[object]:
         file = _Bytes(self.now())
         file.content += content
         with self.guard:
             (self.finished if finished else self.unfinished)[blob.key] = file
+            self.held.add(blob.key)
+        return self._until_left(blob.key)
+
+    @contextmanager
+    def _until_left(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.held.discard(key)
 
     def finalize(self, blob: Blob) -> Receipt:
         with self.guard:
@@ -159,10 +172,14 @@ class MemoryStorage(Storage):
             ]
         yield from items
 
-    def discard(self, item: StoredItem) -> bool:
+    def discard(
+        self, item: StoredItem, is_needed: Callable[[], bool] = lambda: False
+    ) -> bool:
         if item.staged:
             # A stage's owner lives for as long as this process does.
             return item.key not in self.stages
+        if item.key in self.held or is_needed():
+            return False
         self.delete(Blob(item.key, item.size))
         return True
 

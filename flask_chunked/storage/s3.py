@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -299,7 +299,11 @@ class S3Storage(Storage):
             state.upload if kind == "upload" else state.tail
         )
 
-    def discard(self, item: StoredItem) -> bool:
+    def discard(
+        self, item: StoredItem, is_needed: Callable[[], bool] = lambda: False
+    ) -> bool:
+        if is_needed():
+            return False
         kind, _, name = (item.piece or f"object {item.key}").partition(" ")
         if kind == "upload":
             self.bucket.abort(item.key, name)

@@ -8,6 +8,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from flask_chunked.engine.states import Status
+from tests.aging import set_row
 from tests.apps import rows
 from tests.conftest import AppFactory
 from tests.dialects.tus import BASE, BYTES, CHUNKED, TUS, Tus
@@ -297,6 +299,38 @@ def test_rule_20_other_methods_are_405_and_tell_which_are_allowed(
     response = tus.client.open(target, method=method, headers=TUS)
     assert response.status_code == 405
     assert "OPTIONS" in response.headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    "status", [Status.UPLOADING, Status.COMPLETING, Status.COMPLETE]
+)
+@pytest.mark.parametrize(("body", "answer"), [(b"", 204), (b"x", 413)])
+def test_chunked_body_where_all_is_there(
+    app: Flask, tus: Tus, status: Status, body: bytes, answer: int
+) -> None:
+    """Also behind one that died between the finished file and its row."""
+    url = tus.create(3)
+    assert tus.patch(url, 0, b"abc").status_code == 204
+    (row,) = rows(app)
+    set_row(app, row.id, status=status.value)
+    assert chunked_patch(tus.client, url, 3, body) == answer
+    (row,) = rows(app)
+    assert (row.status, row.offset) == (Status.COMPLETE, 3)
+    assert tus.content(url) == b"abc"
+
+
+@pytest.mark.parametrize(("body", "answer"), [(b"", 201), (b"x", 413)])
+def test_chunked_body_of_a_new_upload_without_bytes(
+    app: Flask, tus: Tus, body: bytes, answer: int
+) -> None:
+    response = tus.client.post(
+        BASE,
+        headers={**BYTES, "Upload-Length": "0", "Transfer-Encoding": "chunked"},
+        input_stream=io.BytesIO(body),
+        environ_overrides=CHUNKED,
+    )
+    assert response.status_code == answer
+    assert [row.status for row in rows(app)] == [Status.COMPLETE] * (answer == 201)
 
 
 def chunked_patch(client: FlaskClient, url: str, offset: int, body: bytes) -> int:

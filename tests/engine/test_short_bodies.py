@@ -140,7 +140,8 @@ def test_late_repeat_beside_a_completion_is_a_conflict(
     bench.repository.rows[upload.id] = full = replace(half, offset=10)
     assert full.blob is not None
     bench.storage.delete(full.blob)
-    bench.storage.put(full.blob, CONTENT, finished=True)
+    with bench.storage.put(full.blob, CONTENT, finished=True):
+        pass
     with pytest.raises(Superseded) as caught:
         append(bench, half, short(CONTENT[5:]))
     assert caught.value.expected == 10

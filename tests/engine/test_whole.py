@@ -268,7 +268,8 @@ def test_all_bytes_begin_the_completion_otherwise(bench: Bench, name: str) -> No
 def test_file_that_is_there_is_not_touched(bench: Bench) -> None:
     upload = bench.create()
     assert upload.blob is not None
-    bench.storage.put(upload.blob, b"of one that died", finished=True)
+    with bench.storage.put(upload.blob, b"of one that died", finished=True):
+        pass
     begun = append_all(bench, upload)
     assert begun.status is Status.COMPLETING
     bench.engine.finish(begun)

@@ -240,7 +240,10 @@ _COMPLETION = {
 }
 _CONFIRMATION = (_COMPLETION - {"lock file", "unlock file"}) | {"unlink file"}
 _REMOVAL = {"unlink file", "sync directory", "rmdir", "row remove"}
-_PUT = {"mkdir", "create file", "write file", "sync file", "sync directory"}
+_PUT = {
+    *("mkdir", "create file", "lock file", "write file", "sync file"),
+    *("sync directory", "unlock file"),
+}
 _DELIVERY = {"row claim_delivery", "deliver", "row mark_delivered"}
 
 
@@ -259,8 +262,7 @@ OPERATIONS: dict[str, Operation] = {
     "all bytes in one body": Operation(
         _steps(
             _PUT,
-            {"lock file", "unlock file", "link to finished", "unlink file"},
-            {"row advance"},
+            {"link to finished", "unlink file", "row advance"},
             _DELIVERY,
         ),
         _new,

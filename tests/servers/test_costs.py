@@ -130,7 +130,7 @@ def send_at_once(server: Server, uploads: int) -> None:
         # checkpoint.
         pytest.param(send_small, 4.2, 145, id="two-requests"),
         # Bytes, their name, the row.
-        pytest.param(send_at_once, 3.2, 75, id="one-request"),
+        pytest.param(send_at_once, 3.2, 80, id="one-request"),
     ],
 )
 def test_a_small_upload_costs_few_syncs_and_system_calls(

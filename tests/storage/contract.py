@@ -198,7 +198,8 @@ class StorageContract:
     ) -> None:
         blob = replace(new_blob(storage), size=3)
         self._require_finishing(storage)
-        storage.put(blob, memoryview(b"abc"), finished=finished)
+        with storage.put(blob, memoryview(b"abc"), finished=finished):
+            pass
         assert read(storage, blob) == b"abc"
         assert [item.key for item in storage.stored()] == [blob.key]
         if not finished:
@@ -266,7 +267,8 @@ class StorageContract:
         self._require_finishing(storage)
         blob = new_blob(storage)
         # Of both names that such a writer leaves the other one may be lost.
-        storage.put(replace(blob, size=9), b"too early", finished=True)
+        with storage.put(replace(blob, size=9), b"too early", finished=True):
+            pass
         with storage.appender(blob) as appender:
             with appender.exclusive():
                 assert not appender.ends_at_position()
@@ -666,6 +668,26 @@ class StorageContract:
         finish(storage, append(storage, new_blob(storage), b"abc"))
         assert [storage.discard(item) for item in storage.stored()] == [True, True]
         assert list(storage.stored()) == []
+
+    def test_discard_leaves_what_is_needed_after_all(self, storage: Storage) -> None:
+        blob = append(storage, new_blob(storage), b"abc")
+        for item in storage.stored():
+            assert not storage.discard(item, lambda: True)
+        assert read(storage, blob) == b"abc"
+
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_discard_leaves_new_bytes_until_they_have_a_row(
+        self, storage: Storage, finished: bool
+    ) -> None:
+        self._require_finishing(storage)
+        blob = replace(new_blob(storage), size=3)
+        with storage.put(blob, b"abc", finished=finished):
+            (item,) = storage.stored()
+            assert not storage.discard(item)
+        assert read(storage, blob) == b"abc"
+        assert storage.discard(item)
+        assert list(storage.stored()) == []
+        assert storage.discard(item)
 
     def test_discard_leaves_a_living_stage(self, storage: Storage) -> None:
         if not self.lists_stages:

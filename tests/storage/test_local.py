@@ -12,7 +12,12 @@ from uuid import UUID
 
 import pytest
 
-from flask_chunked.exceptions import BytesMissing, ConfigurationError, StorageError
+from flask_chunked.exceptions import (
+    BytesMissing,
+    ConfigurationError,
+    StorageBusy,
+    StorageError,
+)
 from flask_chunked.storage import local, local_appender, local_files
 from flask_chunked.storage.base import Blob, StorageSettings, StoredItem
 from flask_chunked.storage.local import LocalStorage
@@ -203,9 +208,60 @@ def test_bytes_that_cannot_be_written_leave_no_file(
 
 def test_name_that_is_taken_is_not_overwritten(storage: LocalStorage) -> None:
     blob = replace(new_blob(storage), size=3)
-    storage.put(blob, b"abc", finished=True)
+    with storage.put(blob, b"abc", finished=True):
+        pass
     with pytest.raises(StorageError):
         storage.put(blob, b"def", finished=True)
+    assert read(storage, blob) == b"abc"
+
+
+def test_both_names_of_an_orphan_go_together(
+    tmp_path: Path, storage: LocalStorage
+) -> None:
+    blob = append(storage, new_blob(storage), b"abc")
+    finished = file_of(tmp_path, blob, ".done")
+    finished.hardlink_to(file_of(tmp_path, blob))
+    item = StoredItem(blob.key, 3, CREATED, staged=False)
+    with storage.appender(blob) as appender, appender.exclusive():
+        assert not storage.discard(item)
+    assert finished.exists()
+    assert storage.discard(item)
+    assert list(storage.stored()) == []
+
+
+def test_orphan_whose_name_is_a_link_goes(
+    tmp_path: Path, storage: LocalStorage
+) -> None:
+    blob = append(storage, new_blob(storage), b"abc")
+    path = file_of(tmp_path, blob)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert storage.discard(StoredItem(blob.key, 3, CREATED, staged=False))
+    assert not path.is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("found", ["locked", "gone"])
+def test_new_file_that_was_taken_for_a_leftover_is_not_written_to(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    blob = replace(new_blob(storage), size=3)
+    lock = local_files.try_lock
+
+    def sleep_before(fd: int) -> bool:
+        monkeypatch.setattr(local_files, "try_lock", lock)
+        (item,) = storage.stored()
+        if found == "gone":
+            assert storage.discard(item)
+            return lock(fd)
+        return False
+
+    monkeypatch.setattr(local_files, "try_lock", sleep_before)
+    with pytest.raises(StorageBusy):
+        storage.put(blob, b"abc", finished=True)
+    assert list(storage.stored()) == []
+    with storage.put(blob, b"abc", finished=True):
+        pass
     assert read(storage, blob) == b"abc"
 
 
@@ -233,7 +289,8 @@ def test_both_names_of_a_file_end_with_it(
     tmp_path: Path, storage: LocalStorage, end: str
 ) -> None:
     blob = replace(new_blob(storage), size=3)
-    storage.put(blob, b"abc", finished=True)
+    with storage.put(blob, b"abc", finished=True):
+        pass
     file_of(tmp_path, blob).hardlink_to(file_of(tmp_path, blob, ".done"))
     if end == "finalize":
         storage.finalize(blob)
@@ -249,7 +306,8 @@ def test_second_name_of_a_finished_file_is_one_too_many(
     tmp_path: Path, storage: LocalStorage
 ) -> None:
     blob = replace(new_blob(storage), size=3)
-    storage.put(blob, b"abc", finished=True)
+    with storage.put(blob, b"abc", finished=True):
+        pass
     file_of(tmp_path, blob).hardlink_to(file_of(tmp_path, blob, ".done"))
     items = {item.piece: item for item in storage.stored()}
     second = items.pop(SECOND_NAME)
@@ -400,7 +458,8 @@ def test_flush_syncs_bytes_then_the_name(
 def test_new_bytes_are_synced_with_their_name(
     storage: LocalStorage, synced: Callable[[], list[str]]
 ) -> None:
-    storage.put(new_blob(storage), b"abc", finished=True)
+    with storage.put(new_blob(storage), b"abc", finished=True):
+        pass
     assert synced()[-2:] == ["data", "23"]
 
 
