@@ -281,5 +281,17 @@ def hash_loop() -> Receiver:
     return Receiver("bare receive-and-hash loop", "hash-loop", build, "/", "", "")
 
 
+def floor(workers: int, threads: int) -> Receiver:
+    """Flask under the same gunicorn, for what it costs to store nothing."""
+
+    def build(place: Place) -> Command:
+        options = ("--worker-class", "gthread", "--threads", str(threads))
+        return Command(
+            gunicorn("benchmarks.floor:create_app()", place, workers, *options)
+        )
+
+    return Receiver("Flask, nothing stored", "flask", build, "/uploads/", "", "")
+
+
 #: Names for ``--peers``.
-PEERS = ("nginx", "tus-server", "original", "splice", "recv", "hash-loop")
+PEERS = ("nginx", "tus-server", "original", "splice", "recv", "hash-loop", "flask")

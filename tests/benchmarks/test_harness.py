@@ -19,7 +19,7 @@ from benchmarks.install import Unavailable, sink
 from benchmarks.large import check, upload
 from benchmarks.measure import Case, Column, Plan, Turn, measure
 from benchmarks.options import Options
-from benchmarks.receivers import Command, Receiver, hash_loop, ours
+from benchmarks.receivers import Command, Receiver, floor, hash_loop, ours
 from benchmarks.receivers import sink as sink_receiver
 from benchmarks.small import many
 
@@ -33,6 +33,7 @@ def plan_of(*cases: Case) -> Plan:
 def test_our_server_is_measured_in_every_dialect(tmp_path: Path) -> None:
     # Whose small files stay; the large ones are removed.
     server, small = ours("ours"), ours("ours, small")
+    nothing = floor(workers=1, threads=8)
     raw, form = (content_range(form=form, digest="md5") for form in (False, True))
     size, chunk = MIB + 3, 300_000
     measured = measure(
@@ -45,6 +46,8 @@ def test_our_server_is_measured_in_every_dialect(tmp_path: Path) -> None:
             Case("forms", server, upload(form, size, chunk, digest="md5")),
             Case("small", small, many(form, 20, digest="md5")),
             Case("small at once", small, many(tus_at_once, 20)),
+            Case("floor", nothing, many(tus, 20)),
+            Case("floor at once", nothing, many(tus_at_once, 20)),
         ),
         repeat=1,
         directory=tmp_path,
@@ -59,6 +62,8 @@ def test_our_server_is_measured_in_every_dialect(tmp_path: Path) -> None:
         "forms": 1,
         "small": 1,
         "small at once": 1,
+        "floor": 1,
+        "floor at once": 1,
     }
     sample = measured.samples["raw chunks"][0]
     assert 0 < sample["transfer_s"] < sample["total_s"]
