@@ -1,8 +1,8 @@
-"""Digests that are taken while the next bytes are on their way.
+"""What is done with bytes while the next ones are on their way.
 
 Hashing is slower than receiving and writing together, and all of them let the
 interpreter go: long blocks are hashed in a thread of their own, so that a body takes as
-long as its digest alone.
+long as its digest alone. Where nothing is hashed, writing can be done there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import _thread
 import queue
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 #: Bytes of a block that is worth the way to another thread.
@@ -62,6 +63,12 @@ class Beside:
         """Wait until all bytes are taken."""
         self._wait_for(0)
 
+    def give_up(self) -> None:
+        """Wait until nothing is being taken; whether it could be is of no interest."""
+        while self._waiting:
+            with suppress(Exception):
+                self.settle()
+
     def close(self) -> None:
         """Let the thread end; may be called twice."""
         if self._blocks is not None:
@@ -79,7 +86,7 @@ class Beside:
         if self._blocks is None and _threads_are_real():
             blocks: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
             thread = threading.Thread(
-                target=self._run, args=(blocks,), name="digests", daemon=True
+                target=self._run, args=(blocks,), name="beside", daemon=True
             )
             try:
                 thread.start()

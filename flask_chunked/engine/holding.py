@@ -8,10 +8,13 @@ no byte is written twice.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 
 from ..exceptions import ChunkedUploadError
+from ..storage.base import Appender
+from .beside import Beside, Digest
 from .intake import SECTION_SECONDS, Intake
 
 #: Bytes that are kept until more come, or until they are known to be right.
@@ -33,6 +36,25 @@ class ShortChunk:
         return len(block)
 
 
+class _Writer:
+    """Writes the blocks that it is given, up to the first that cannot be written."""
+
+    def __init__(self, appender: Appender) -> None:
+        self._appender = appender
+        self._failure: Exception | None = None
+
+    def update(self, data: memoryview, /) -> None:
+        """The next one."""
+        if self._failure is not None:
+            # It would be written where the one before it belongs.
+            raise self._failure
+        try:
+            self._appender.write(data)
+        except Exception as error:
+            self._failure = error
+            raise
+
+
 class HeldChunk(Intake):
     """Takes the blocks of one chunk. Whoever waits for the client, pauses first.
 
@@ -44,8 +66,22 @@ class HeldChunk(Intake):
 
     most_kept = KEPT
     _kept: bytearray | None = None
+    #: Are there bytes that were written, or will be in a moment?
+    _has_begun = False
+    _writes_beside = False
     _section: ExitStack | None = None
     _until = 0.0
+
+    def _work_beside(self, digests: Sequence[Digest]) -> Beside:
+        # Where nobody takes a digest, the other thread writes.
+        self._writes_beside = not digests
+        return Beside(digests or [_Writer(self._appender)])
+
+    def _put(self, block: memoryview) -> None:
+        if self._writes_beside:
+            self._beside.update(block)
+        else:
+            super()._put(block)
 
     def __exit__(
         self,
@@ -68,7 +104,7 @@ class HeldChunk(Intake):
 
         :raises Superseded: somebody else has the upload.
         """
-        if self._appender.position == self.committed:
+        if not self._has_begun:
             kept = self._kept = bytearray() if self._kept is None else self._kept
             if len(kept) + len(block) <= self.most_kept:
                 kept += block
@@ -87,13 +123,15 @@ class HeldChunk(Intake):
             self.pause()
         if self._section is None:
             self._enter_section()
+        self._has_begun = True
         self._put(block)
 
     def pause(self) -> None:
         """Let others in; to be called before the client is waited for."""
         section, self._section = self._section, None
         if section is not None:
-            section.close()
+            with section:
+                self._beside.settle()
 
     def commit(self) -> None:
         """The chunk is whole: from here on it counts.
@@ -101,6 +139,7 @@ class HeldChunk(Intake):
         :raises Superseded: somebody else has the upload.
         """
         self._write_kept()
+        self._beside.settle()
         if self.is_inside and not self._needs_inspection():
             self._commit()
         self.pause()
@@ -108,6 +147,7 @@ class HeldChunk(Intake):
 
     def drop(self) -> None:
         """Cut off what does not count, as far as that can be had."""
+        self._beside.give_up()
         if self._appender.position == self.committed:
             return
         # Where it cannot be had the next append does it.

@@ -72,7 +72,9 @@ class Held:
         trace: TracebackType | None,
     ) -> None:
         try:
-            unlock(self._fd)
+            # What the block did is done; the lock goes with the file at the latest.
+            with suppress(OSError):
+                unlock(self._fd)
         finally:
             os.close(self._fd)
 

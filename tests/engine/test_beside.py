@@ -114,7 +114,7 @@ def test_without_digests_there_is_no_thread() -> None:
 
 def test_the_thread_ends(slow: Slow, beside: Beside) -> None:
     beside.update(memoryview(LONG))
-    (thread,) = (one for one in threading.enumerate() if one.name == "digests")
+    (thread,) = (one for one in threading.enumerate() if one.name == "beside")
     beside.close()
     slow.go.release()
     thread.join(10)

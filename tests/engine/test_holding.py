@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
 
 from flask_chunked.engine import holding as holding_module
+from flask_chunked.engine.beside import WORTH
 from flask_chunked.engine.holding import HeldChunk, ShortChunk
 from flask_chunked.engine.records import Expected, NewUpload, Upload
 from flask_chunked.engine.states import Status
@@ -254,6 +256,105 @@ def test_a_length_that_is_told_meanwhile_is_in_the_answer(bench: Bench) -> None:
         put(held, NEW)
         bench.engine.declare_length(upload, 10)
         assert bench.engine.commit(held).length == 10
+
+
+# -- written beside --------------------------------------------------------------------
+
+LONG = bytes(range(256)) * (WORTH // 256)
+
+
+@pytest.fixture
+def plain(bench: Bench) -> Upload:
+    """Five bytes of a long upload, whose digest nobody wants."""
+    upload = bench.create(5 + 3 * WORTH)
+    return bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each write: was it in the thread of the test?"""
+    seen: list[bool] = []
+    begun = HeldChunk.__enter__
+
+    def enter(held: HeldChunk) -> HeldChunk:
+        write = held._appender.write
+
+        def noted(block: memoryview) -> None:
+            seen.append(threading.current_thread() is threading.main_thread())
+            write(block)
+
+        monkeypatch.setattr(held._appender, "write", noted)
+        begun(held)
+        return held
+
+    monkeypatch.setattr(HeldChunk, "__enter__", enter)
+    return seen
+
+
+@pytest.mark.parametrize("pauses", [True, False])
+def test_long_blocks_are_written_beside(
+    bench: Bench, plain: Upload, threads: list[bool], pauses: bool
+) -> None:
+    blocks = [LONG, LONG[::-1], NEW, LONG[:-5]]
+    with bench.engine.hold(plain, 5, reader()) as held:
+        put(held, *blocks)
+        if pauses:
+            held.pause()
+            assert size(bench, plain) == 5 + 3 * WORTH
+        assert bench.engine.commit(held).offset == 5 + 3 * WORTH
+    assert bench.stored(plain) == OLD + b"".join(blocks)
+    assert not any(threads)
+    assert len(threads) == 4
+
+
+def test_where_a_digest_is_taken_nothing_is_written_beside(
+    bench: Bench, upload: Upload, threads: list[bool]
+) -> None:
+    with bench.engine.hold(upload, 5, reader()) as held:
+        put(held, LONG)
+        held.drop()
+    assert threads == [True]
+
+
+def test_what_is_written_beside_and_not_committed_is_cut_off(
+    bench: Bench, plain: Upload
+) -> None:
+    with pytest.raises(MalformedBody), bench.engine.hold(plain, 5, reader()) as held:
+        put(held, LONG, LONG, LONG)
+        raise MalformedBody("no end")
+    assert (bench.row(plain).offset, size(bench, plain)) == (5, 5)
+
+
+@pytest.mark.parametrize("ending", ["write", "pause", "commit", "drop"])
+def test_disk_that_is_full_beside_leaves_what_was_there(
+    bench: Bench, plain: Upload, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Nor is a block written in the place of the one that could not be."""
+    refused: list[int] = []
+    expected = MalformedBody if ending == "drop" else StorageFull
+    with pytest.raises(expected), bench.engine.hold(plain, 5, reader()) as held:
+        write = held._appender.write
+
+        def refuse_first(block: memoryview) -> None:
+            if refused:
+                write(block)
+            refused.append(len(block))
+            if len(refused) == 1:
+                raise StorageFull
+
+        monkeypatch.setattr(held._appender, "write", refuse_first)
+        held.write(memoryview(LONG))
+        held.write(memoryview(LONG))
+        if ending == "write":
+            put(held, LONG)
+        elif ending == "pause":
+            held.pause()
+        elif ending == "commit":
+            bench.engine.commit(held)
+        else:
+            raise MalformedBody("no end")
+    assert refused == [WORTH]
+    assert (bench.row(plain).offset, size(bench, plain)) == (5, 5)
 
 
 # -- short chunks ----------------------------------------------------------------------
