@@ -104,8 +104,8 @@ def complete(server: Server, upload: dict[str, object]) -> None:
 
 
 def test_one_raw_body(server: Server) -> None:
-    (worker,) = server.workers()
     small_upload(server)
+    (worker,) = server.workers()
     before = peak(worker)
     headers = {"Content-Range": f"bytes 0-{SIZE - 1}/{SIZE}"}
     upload = send(server, "PUT", "/uploads/", headers, b"", SIZE, b"")
@@ -114,8 +114,8 @@ def test_one_raw_body(server: Server) -> None:
 
 
 def test_one_tus_body(server: Server) -> None:
-    (worker,) = server.workers()
     small_upload(server)
+    (worker,) = server.workers()
     before = peak(worker)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     tus = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
@@ -132,8 +132,8 @@ def test_one_tus_body(server: Server) -> None:
 
 
 def test_many_forms_and_one_of_many_parts(server: Server) -> None:
-    (worker,) = server.workers()
     small_upload(server)
+    (worker,) = server.workers()
     before = peak(worker)
     prefix, suffix = form()
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -155,8 +155,8 @@ def test_many_forms_and_one_of_many_parts(server: Server) -> None:
 
 
 def test_chunks_in_forms(server: Server) -> None:
-    (worker,) = server.workers()
     small_upload(server)
+    (worker,) = server.workers()
     before = peak(worker)
     path, upload = "/uploads/", {}
     prefix, suffix = form()

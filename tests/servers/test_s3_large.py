@@ -92,9 +92,9 @@ def require_whole(url: str, length: int) -> None:
 
 
 def test_large_file_in_parts_of_5_mib(server: Server) -> None:
-    (worker,) = server.workers()
     small = create(server, 11 * MIB)
     append(server, small, 0, 11 * MIB)
+    (worker,) = server.workers()
     before = peak(worker)
     url = create(server, SIZE)
     append(server, url, 0, SIZE)
