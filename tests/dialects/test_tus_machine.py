@@ -72,7 +72,9 @@ class TusMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.tmp = Path(tempfile.mkdtemp(prefix="machine"))
-        self.app = make_app(self.tmp, CHUNKED_UPLOAD_DOWNLOADS=True)
+        self.app = make_app(
+            self.tmp, CHUNKED_UPLOAD_DOWNLOADS=True, CHUNKED_UPLOAD_DURABLE=False
+        )
         self.tus = Tus(self.app.test_client())
         self.models: dict[str, Model] = {}
         self.hours = 0

@@ -34,7 +34,9 @@ class World(ABC):
 
     def __init__(self, tmp: Path) -> None:
         self.tmp = tmp
-        self.app: Flask = make_app(tmp, CHUNKED_UPLOAD_DOWNLOADS=True)
+        self.app: Flask = make_app(
+            tmp, CHUNKED_UPLOAD_DOWNLOADS=True, CHUNKED_UPLOAD_DURABLE=False
+        )
         self.ids: Mapping[str, str] = self.fill()
         self._untouched = self.snapshot()
 
