@@ -28,6 +28,7 @@ from .local_files import (
     sync_data,
     sync_directory,
     unlink_name,
+    write_all,
 )
 from .local_lock import LockedFile, Patience
 from .local_outlets import (
@@ -113,8 +114,23 @@ class LocalStorage(Storage):
     ) -> AbstractContextManager[object]:
         place = self._place(blob.key)
         name = place.finished if finished else place.unfinished
-        with storage_errors():
-            return self._tree.put_file(place.parts, name, content)
+        file = self._locked(place, name)
+        with storage_errors(), ExitStack() as failed:
+            failed.enter_context(file)
+            failed.callback(self._remove_new, file)
+            file.make()
+            write_all(file.fd, content, 0)
+            if self.settings.durable:
+                sync_data(file.fd)
+                sync_directory(file.directory)
+            failed.pop_all()
+        return file
+
+    def _remove_new(self, file: LockedFile) -> None:
+        # Where it is not open the name was taken, by another one's file.
+        if file.fd >= 0:
+            with suppress(OSError):
+                os.unlink(file.name, dir_fd=file.directory)
 
     def finalize(self, blob: Blob) -> Receipt:
         place = self._place(blob.key)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ..exceptions import StorageBusy, StorageError, StorageFull
+from ..exceptions import StorageError, StorageFull
 
 try:
     import fcntl
@@ -49,34 +49,6 @@ _NOT_BY_KERNEL = frozenset(
 )
 _BLOCK = 256 * 1024
 _ATTEMPTS = 100
-
-
-class Held:
-    """An open file whose lock is kept until the end of a block.
-
-    :param fd: is closed with it.
-    """
-
-    __slots__ = ("_fd",)
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def __enter__(self) -> None:
-        """It is locked already."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            # What the block did is done; the lock goes with the file at the latest.
-            with suppress(OSError):
-                unlock(self._fd)
-        finally:
-            os.close(self._fd)
 
 
 class storage_errors:
@@ -312,33 +284,6 @@ class Tree:
                 if not create or attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError("unreachable")
-
-    def put_file(
-        self, parts: Sequence[str], name: str, content: ReadableBuffer
-    ) -> Held:
-        """Make a new file with this content, on the medium if the tree is durable.
-
-        :return: keeps the file's lock until it is left.
-        :raises FileExistsError: the name is taken.
-        :raises StorageBusy: somebody took the new file for one that is left over.
-        """
-        directory, fd = self.open_file(parts, name, CREATE_NEW)
-        try:
-            # Between these two steps we may have slept for long.
-            if not try_lock(fd) or not os.fstat(fd).st_nlink:
-                raise StorageBusy()
-            write_all(fd, content, 0)
-            if self.durable:
-                sync_data(fd)
-                sync_directory(directory)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=directory)
-            os.close(fd)
-            raise
-        finally:
-            os.close(directory)
-        return Held(fd)
 
     def enter(self, parent: int, name: str) -> int:
         """Open a directory of an open directory; the caller closes it."""

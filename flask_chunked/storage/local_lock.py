@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..exceptions import StorageBusy
-from .local_files import CREATE, WRITE, Tree, try_lock, unlock
+from .local_files import CREATE, CREATE_NEW, WRITE, Tree, try_lock, unlock
 
 _REOPENED_AT_ONCE = 100
 
@@ -85,6 +85,20 @@ class LockedFile:
                 raise StorageBusy()
             self._patience.sleep(pause)
             pause = min(2 * pause, 0.02)
+
+    def make(self) -> None:
+        """Make a new file of the name and lock it.
+
+        :raises FileExistsError: the name is taken.
+        :raises StorageBusy: somebody took the new file for one that is left over.
+        """
+        self.directory, self.fd = self._tree.open_file(
+            self._parts, self.name, CREATE_NEW
+        )
+        # Between these two steps we may have slept for long.
+        self._is_locked = try_lock(self.fd)
+        if not self._is_locked or not os.fstat(self.fd).st_nlink:
+            raise StorageBusy()
 
     def is_current(self) -> bool:
         """Whether the name still stands for the open file."""

@@ -18,7 +18,7 @@ from flask_chunked.exceptions import (
     StorageBusy,
     StorageError,
 )
-from flask_chunked.storage import local, local_appender, local_files
+from flask_chunked.storage import local, local_appender, local_files, local_lock
 from flask_chunked.storage.base import Blob, StorageSettings, StoredItem
 from flask_chunked.storage.local import LocalStorage
 from flask_chunked.storage.local_outlets import SECOND_NAME
@@ -200,7 +200,7 @@ def test_bytes_that_cannot_be_written_leave_no_file(
     def fail(fd: int) -> None:
         raise OSError(errno.EIO, "lost")
 
-    monkeypatch.setattr(local_files, "sync_data", fail)
+    monkeypatch.setattr(local, "sync_data", fail)
     with pytest.raises(StorageError):
         storage.put(new_blob(storage), b"abc", finished=True)
     assert list(storage.stored()) == []
@@ -249,14 +249,14 @@ def test_new_file_that_was_taken_for_a_leftover_is_not_written_to(
     lock = local_files.try_lock
 
     def sleep_before(fd: int) -> bool:
-        monkeypatch.setattr(local_files, "try_lock", lock)
+        monkeypatch.setattr(local_lock, "try_lock", lock)
         (item,) = storage.stored()
         if found == "gone":
             assert storage.discard(item)
             return lock(fd)
         return False
 
-    monkeypatch.setattr(local_files, "try_lock", sleep_before)
+    monkeypatch.setattr(local_lock, "try_lock", sleep_before)
     with pytest.raises(StorageBusy):
         storage.put(blob, b"abc", finished=True)
     assert list(storage.stored()) == []
