@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import requests
 
 from tests.clients.conftest import Source
 from tests.documents import TUS, code, section
-from tests.servers.gunicorn import Server
+from tests.servers.gunicorn import Server, kill_worker
 
 MODULE = os.environ.get("TUS_JS_CLIENT_DIR", "")
 
@@ -114,7 +113,7 @@ def test_tus_js_client_goes_on_after_workers_are_killed(
     for index, _ in enumerate(process.stderr):
         if index % 5 == 4 and killed < KILLS:
             for pid in server.workers():
-                os.kill(pid, signal.SIGKILL)
+                kill_worker(pid)
             killed += 1
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output

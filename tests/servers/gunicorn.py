@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -114,8 +113,7 @@ class Server:
         workers = self.workers()
         self._process.kill()
         for pid in workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            kill_worker(pid)
         self._process.wait(5)
         # One that is in a long system call dies behind it, and listens until then.
         while any(map(_is_running, workers)):
@@ -128,6 +126,17 @@ class Server:
             self._process.wait(15)
         except subprocess.TimeoutExpired:
             self.kill_all()
+
+
+def kill_worker(pid: int) -> bool:
+    """kill -9; False where it is dead already: of another kill, not long ago."""
+    if not _is_running(pid):
+        return False
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _is_running(pid: int) -> bool:

@@ -140,6 +140,7 @@ class Crowd:
     server: Server
     stalled: list[Body] = field(default_factory=list)
     slow: list[Body] = field(default_factory=list)
+    _connections: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def come(self, chance: random.Random, slow_size: int) -> None:
         """Everybody begins a body."""
@@ -166,7 +167,7 @@ class Crowd:
         return created.headers["Location"]
 
     def _begin(self, path: str, content: bytes) -> Body:
-        wire = Wire(self.server.port)
+        wire = self._connections.enter_context(Wire(self.server.port))
         wire.head(
             "PATCH",
             path,
@@ -193,11 +194,12 @@ class Crowd:
             thread.start()
         return threads
 
-    def go(self) -> None:
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         """Everybody leaves."""
-        for body in (*self.stalled, *self.slow):
-            with contextlib.suppress(OSError):
-                body.wire.__exit__(None, None, None)
+        self._connections.close()
 
     def check(self) -> None:
         """What is stored of everybody is what they sent."""
@@ -247,8 +249,8 @@ def test_slow_clients_hold_nobody_up(tmp_path: Path, options: tuple[str, ...]) -
         pytest.importorskip("gevent")
     chance = random.Random(run_seed())
     settings: dict[str, Any] = {"CHUNKED_UPLOAD_READ_TIMEOUT": TIMEOUT}
-    with serve(tmp_path, "--workers", "1", *options, **settings) as server:
-        crowd = Crowd(server)
+    one = ("--workers", "1", *options)
+    with serve(tmp_path, *one, **settings) as server, Crowd(server) as crowd:
         crowd.come(chance, (SOAK - 2) * KIB)
         crowd.listen()
         until = time.monotonic() + SOAK
@@ -273,10 +275,10 @@ def test_slow_clients_hold_nobody_up(tmp_path: Path, options: tuple[str, ...]) -
         assert {body.status for body in silent} == {503}
         waits = sorted(body.waited or 0.0 for body in silent)
         print(f"silent ones were let go after {waits[0]:.2f} to {waits[-1]:.2f} s")
-        assert waits[len(waits) // 2] < TIMEOUT + 1
-        assert waits[-1] < TIMEOUT + 1 + SLACK
+        # An answer takes what answers took at that time.
+        assert waits[len(waits) // 2] < TIMEOUT + 1 + slowest
+        assert waits[-1] < TIMEOUT + 1 + slowest + SLACK
         crowd.check()
-        crowd.go()
 
 
 def test_a_crowd_on_eight_threads_spoils_nothing(tmp_path: Path) -> None:
@@ -285,8 +287,8 @@ def test_a_crowd_on_eight_threads_spoils_nothing(tmp_path: Path) -> None:
         "CHUNKED_UPLOAD_READ_TIMEOUT": 1,
         "CHUNKED_UPLOAD_MIN_RATE": "16KiB",
     }
-    with serve(tmp_path, "--workers", "1", "--threads", "8", **settings) as server:
-        crowd = Crowd(server)
+    one = ("--workers", "1", "--threads", "8")
+    with serve(tmp_path, *one, **settings) as server, Crowd(server) as crowd:
         crowd.come(chance, 120 * KIB)
         took: list[float] = []
         # It waits in the queue until all before it were given up.
@@ -300,4 +302,3 @@ def test_a_crowd_on_eight_threads_spoils_nothing(tmp_path: Path) -> None:
         # Each of the crowd holds a thread for two time-outs and a second at most.
         assert took[0] < (STALLED + SLOW) / 8 * (2 * 1 + 1)
         crowd.check()
-        crowd.go()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 from tests.faults.ground import Ground
 from tests.faults.invariants import broken_after_repair
 from tests.figures import figure, run_seed
-from tests.servers.gunicorn import serve
+from tests.servers.gunicorn import kill_worker, serve
 from tests.servers.uploaders import APP, crowd
 
 pytestmark = pytest.mark.slow
@@ -39,8 +37,7 @@ def test_workers_are_killed_while_clients_upload(tmp_path: Path) -> None:
                 time.sleep(chance.uniform(0.02, 0.2))
                 workers = server.workers()
                 if workers:
-                    os.kill(chance.choice(workers), signal.SIGKILL)
-                    killed += 1
+                    killed += kill_worker(chance.choice(workers))
         assert killed == KILLS
         assert clients.interrupted > KILLS // 20
     check_at_rest(tmp_path)
