@@ -1,7 +1,7 @@
 """Driver: a process is killed once at every step of every operation.
 
-``python -m tests.faults.kill_steps DIRECTORY [--only NAME] [--sample N]`` ends with 1
-and says what is broken, if anything is.
+``python -m tests.faults.kill_steps DIRECTORY [--only NAME]... [--sample N]`` ends with
+1 and says what is broken, if anything is.
 """
 
 from __future__ import annotations
@@ -158,14 +158,16 @@ def main() -> int:
     """Run the driver."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--only", choices=list(OPERATIONS))
+    parser.add_argument(
+        "--only", action="append", choices=list(OPERATIONS), help="may be repeated"
+    )
     parser.add_argument("--sample", type=int, help="steps of each operation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--database", help="URL; default: a SQLite file for each kill")
     options = parser.parse_args()
     # Deliveries that fail on purpose.
     logging.getLogger("flask_chunked").setLevel(logging.CRITICAL)
-    chosen = [options.only] if options.only else list(OPERATIONS)
+    chosen = options.only or list(OPERATIONS)
     rng = random.Random(options.seed)
     problems: list[str] = []
     kills, began = 0, time.monotonic()

@@ -283,6 +283,12 @@ def command(mutants: tuple[Mutant, ...], text: str | None, marks: str = FAST) ->
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--list", action="store_true", help="name them and stop")
+    parser.add_argument(
+        "--healthy", action="store_true", help="run their tests unbroken and stop"
+    )
+    parser.add_argument(
+        "--believe", action="store_true", help="that their tests pass unbroken"
+    )
     options = parser.parse_args()
     known = {mutant.name: mutant for mutant in mutants}
     if options.list:
@@ -294,11 +300,14 @@ def command(mutants: tuple[Mutant, ...], text: str | None, marks: str = FAST) ->
     chosen = [known[name] for name in options.names] or list(mutants)
     with tempfile.TemporaryDirectory() as name:
         copy = Copy(Path(name), marks)
-        healthy = tuple(sorted({test for mutant in chosen for test in mutant.tests}))
-        failure = copy.first_failure(healthy)
-        if failure is not None:
-            print(f"fails without any mutant: {failure}")
-            return 1
+        if not options.believe:
+            healthy = {test for mutant in chosen for test in mutant.tests}
+            failure = copy.first_failure(tuple(sorted(healthy)))
+            if failure is not None:
+                print(f"fails without any mutant: {failure}")
+                return 1
+        if options.healthy:
+            return 0
         verdicts = []
         for mutant in chosen:
             verdict = copy.judge(mutant)

@@ -22,6 +22,11 @@ def test_there_are_twelve_and_all_have_their_place() -> None:
 
 
 @pytest.mark.slow
+def test_tests_pass_without_a_mutant() -> None:
+    run_driver("tests.faults.mutants", "--healthy", timeout=3 * TIMEOUT)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])
 def test_mutant_is_killed(name: str) -> None:
-    run_driver("tests.faults.mutants", name, timeout=TIMEOUT)
+    run_driver("tests.faults.mutants", name, "--believe", timeout=TIMEOUT)

@@ -212,7 +212,7 @@ def check(
     body: bytes,
 ) -> None:
     path = world.resolve(path)
-    before = world.snapshot()
+    before = world.untouched
     status, answered, said = world.call(method, path, headers, query, body)
     assert status in FINE | REFUSALS, (status, said[:200])
     override = headers.get("X-HTTP-Method-Override", "").strip().upper()
@@ -254,7 +254,8 @@ def run(world: World, cases: int) -> None:
     ) -> None:
         headers = headers_of(chunk, kind, others)
         query = query.encode("ascii", "replace").decode().replace("\n", "")
-        check(world, method, path, headers, query, body)
+        with world.case():
+            check(world, method, path, headers, query, body)
 
     case()
     world.require_unspoilt()

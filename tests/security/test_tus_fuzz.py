@@ -54,7 +54,7 @@ def world() -> Iterator[TusWorld]:
 
 
 def check(world: TusWorld, request: Request) -> None:
-    before = world.snapshot()
+    before = world.untouched
     headers = {
         name: world.resolve(value) if name == "Upload-Concat" else value
         for name, value in request.headers.items()
@@ -119,7 +119,8 @@ def run(world: TusWorld, cases: int) -> None:
     @thorough(cases)
     @given(requests())
     def case(request: Request) -> None:
-        check(world, request)
+        with world.case():
+            check(world, request)
 
     case()
     world.require_unspoilt()

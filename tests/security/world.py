@@ -30,6 +30,7 @@ class World(ABC):
     """An app with uploads; a subclass says which.
 
     :ivar ids: the word that stands for an upload in fuzzed text, and its id.
+    :ivar untouched: the uploads as each case finds them, as :meth:`snapshot` has it.
     """
 
     def __init__(self, tmp: Path) -> None:
@@ -38,7 +39,7 @@ class World(ABC):
             tmp, CHUNKED_UPLOAD_DOWNLOADS=True, CHUNKED_UPLOAD_DURABLE=False
         )
         self.ids: Mapping[str, str] = self.fill()
-        self._untouched = self.snapshot()
+        self.untouched = self.snapshot()
 
     @abstractmethod
     def fill(self) -> Mapping[str, str]:
@@ -101,25 +102,34 @@ class World(ABC):
             found[str(row.id)] = (row.offset, row.length, row.status.value, content)
         return found
 
+    @contextmanager
+    def case(self) -> Iterator[None]:
+        """One case: the next finds the uploads untouched even where this one fails."""
+        try:
+            yield
+        except BaseException:
+            self.repair(self.snapshot())
+            raise
+
     def repair(self, after: Mapping[str, tuple[object, ...]]) -> None:
         """Remove what a lucky case made, and make again what it removed or moved."""
-        if after == self._untouched:
+        if after == self.untouched:
             return
         client = self.app.test_client()
-        ours = {name: after.get(name) for name in self._untouched}
-        spoilt = ours != self._untouched
+        ours = {name: after.get(name) for name in self.untouched}
+        spoilt = ours != self.untouched
         for name in after:
-            if spoilt or name not in self._untouched:
+            if spoilt or name not in self.untouched:
                 assert client.delete(f"/uploads/{name}").status_code == 204
         if spoilt:
             assert self.snapshot() == {}
             assert stored_files(self.tmp) == []
             self.ids = self.fill()
-            self._untouched = self.snapshot()
+            self.untouched = self.snapshot()
 
     def require_unspoilt(self) -> None:
         """At the end: the uploads are as they were, and nothing is left beside them."""
-        assert self.snapshot() == self._untouched
+        assert self.snapshot() == self.untouched
         left = [path for path in stored_files(self.tmp) if ".staging" in path.parts]
         assert left == []
 
