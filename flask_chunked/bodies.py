@@ -155,7 +155,7 @@ class BodyReader:
         now = time.monotonic()
         while filled < len(view) and not self.ended and self._failure is None:
             began = now
-            came = self._source.wait(patience) and self._receive(view[filled:])
+            came = self._receive(view[filled:], patience)
             now = self._note_pace(began, self._last if came else 0)
             if not came:
                 break
@@ -201,10 +201,11 @@ class BodyReader:
         :raises BodyInterrupted, BodyTimeout: as :meth:`read` and :meth:`wait`.
         """
         while not self.ended:
-            self.wait()
             filled = self._fill(view, PROMPTNESS, time.monotonic() + FILL_SECONDS)
             if filled:
                 return filled
+            if not self.ended:
+                self.wait()
         return 0
 
     @property
@@ -264,12 +265,16 @@ class BodyReader:
     def _block_size(self) -> int:
         return BLOCK_SIZE if self._length is None else min(BLOCK_SIZE, self._length)
 
-    def _receive(self, view: memoryview) -> bool:
+    def _receive(self, view: memoryview, patience: float) -> bool:
         """Receive once, at the end of what is announced stop; ``False``: nothing."""
         if self._length is not None:
             view = view[: self._length - self.received]
         try:
-            self._last = self._source.receive(view)
+            count = self._source.receive_at_once(view)
+            if count is None:
+                if not self._source.wait(patience):
+                    return False
+                count = self._source.receive(view)
         except TimeoutError:
             self._time_out(BodyTimeout(self._timeout))
             return False
@@ -278,8 +283,9 @@ class BodyReader:
         except Exception as error:
             self._fail(error)
             return False
-        self._account(self._last)
-        return bool(self._last)
+        self._last = count
+        self._account(count)
+        return bool(count)
 
     def _fail(self, error: Exception) -> None:
         logger.debug("request body ended with %r", type(error).__name__)

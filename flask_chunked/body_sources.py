@@ -7,6 +7,7 @@ timeout of its own.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import io
 import select
@@ -32,6 +33,9 @@ class Source(Protocol):
 
     def receive(self, view: memoryview) -> int:
         """Fill some of the view; 0 is the end of the stream."""
+
+    def receive_at_once(self, view: memoryview) -> int | None:
+        """The same without waiting; ``None``: nothing is there, as far as is known."""
 
     def wait(self, seconds: float) -> bool:
         """Is there something to receive within so many seconds?"""
@@ -80,7 +84,21 @@ class GunicornSource:
                 data = holder.read(min(held, len(view)))
                 view[: len(data)] = data
                 return len(data)
-        count = self._socket.recv_into(view[: min(len(view), self._reader.length)])
+        return self._receive_from_socket(view)
+
+    def receive_at_once(self, view: memoryview) -> int | None:
+        """A ``recv_into`` that does not wait, so that nobody has to poll first."""
+        # gevent's sockets let others run instead of telling that nothing is there.
+        if not isinstance(self._socket, _socket.socket) or self._buffered():
+            return None
+        try:
+            return self._receive_from_socket(view, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def _receive_from_socket(self, view: memoryview, flags: int = 0) -> int:
+        wanted = min(len(view), self._reader.length)
+        count = self._socket.recv_into(view[:wanted], 0, flags)
         self._reader.length -= count
         return count
 
@@ -124,6 +142,10 @@ class BufferedSource:
     def receive(self, view: memoryview) -> int:
         """One ``read1``: what is buffered, or one read of the socket."""
         return self._input.readinto1(view)
+
+    def receive_at_once(self, view: memoryview) -> int | None:
+        """None: only a read would tell."""
+        return None
 
     def wait(self, seconds: float) -> bool:
         """Poll the socket; a small part may also be buffered behind the headers."""
@@ -182,6 +204,10 @@ class StreamSource:
         self._size = min(self._size * 2, LARGEST_READ) if quick else SMALLEST_READ
         view[: len(data)] = data
         return len(data)
+
+    def receive_at_once(self, view: memoryview) -> int | None:
+        """None: only a read would tell."""
+        return None
 
     def wait(self, seconds: float) -> bool:
         """Unknown; reading is the only way to find out."""

@@ -222,6 +222,51 @@ def test_waiting_reader_is_let_go_from_another_thread(
     assert reader.is_spoilt
 
 
+def test_gunicorn_socket_is_not_polled_where_bytes_are_there(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def polled(connection: socket.socket, seconds: float) -> bool:
+        raise AssertionError("it was polled")
+
+    monkeypatch.setattr(body_sources, "_readable", polled)
+    pair[0].sendall(CONTENT)
+    reader = open_body(gunicorn(pair[1], len(CONTENT)), 5)
+    assert bytes(reader.read()) == CONTENT
+
+
+def test_gunicorn_source_tells_at_once_that_nothing_is_there(pair: Pair) -> None:
+    source = body_sources.GunicornSource(gunicorn(pair[1], 5))
+    view = memoryview(bytearray(10))
+    assert source.receive_at_once(view) is None
+    pair[0].sendall(b"0123456789")
+    # Not what comes behind the body.
+    assert source.receive_at_once(view) == 5
+    assert bytes(view[:5]) == b"01234"
+
+
+def test_gunicorn_source_gives_out_first_what_is_buffered(pair: Pair) -> None:
+    source = body_sources.GunicornSource(gunicorn(pair[1], 10, b"01234"))
+    pair[0].sendall(b"56789")
+    view = memoryview(bytearray(10))
+    assert source.receive_at_once(view) is None
+    assert source.receive(view) == 5
+    assert source.receive_at_once(view[5:]) == 5
+    assert bytes(view) == b"0123456789"
+
+
+def test_sockets_that_are_not_the_systems_are_polled_first(pair: Pair) -> None:
+    class Green:
+        """As gevent's: it would let others run until there is something."""
+
+        def recv_into(self, *args: object) -> int:
+            raise AssertionError("it would wait")
+
+    environ = gunicorn(pair[1], 10)
+    environ["gunicorn.socket"] = Green()
+    source = body_sources.GunicornSource(environ)
+    assert source.receive_at_once(memoryview(bytearray(10))) is None
+
+
 # -- streams ---------------------------------------------------------------------------
 
 

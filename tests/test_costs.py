@@ -116,8 +116,8 @@ def test_requests_cost_what_they_did(costs: dict[str, tuple[int, int]]) -> None:
         # insert, with the bytes
         "put, creating": (1, 1),
         "form, creating": (1, 1),
-        # find, claim, advance
-        "form": (3, 2),
+        # find, advance
+        "form": (2, 1),
         "get": (1, 0),
         "head": (2, 1),
         # find, complete

@@ -26,11 +26,14 @@ def by_python(buffer: bytearray, wanted: bytes, end: int) -> int:
 
 
 def by_memmem() -> Find:
-    """With ``memmem``, three times as fast, which lets other threads run meanwhile.
+    """With ``memmem``, three times as fast.
+
+    It keeps the interpreter as well: half a MiB takes 50 microseconds, and to give the
+    interpreter away and wait for it costs more where another thread writes.
 
     :raises AttributeError, OSError: this C library has none.
     """
-    memmem = ctypes.CDLL(None).memmem
+    memmem = ctypes.PyDLL(None).memmem
     memmem.restype = ctypes.c_void_p
     memmem.argtypes = [
         ctypes.c_void_p,

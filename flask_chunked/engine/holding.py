@@ -58,7 +58,8 @@ class _Writer:
 class HeldChunk(Intake):
     """Takes the blocks of one chunk. Whoever waits for the client, pauses first.
 
-    The upload is claimed when the first of them are written. A short chunk is kept
+    The upload is claimed before others are let in again; never, where the whole chunk
+    comes meanwhile: the commit looks at fence and offset itself. A short chunk is kept
     until its commit, so that a request that is refused supersedes nobody.
 
     :ivar most_kept: bytes at most that wait for others.
@@ -90,7 +91,7 @@ class HeldChunk(Intake):
         trace: TracebackType | None,
     ) -> None:
         try:
-            self.pause()
+            self._leave(for_good=True)
         finally:
             super().__exit__(kind, error, trace)
 
@@ -127,11 +128,20 @@ class HeldChunk(Intake):
         self._put(block)
 
     def pause(self) -> None:
-        """Let others in; to be called before the client is waited for."""
+        """Let others in; to be called before the client is waited for.
+
+        :raises Superseded, OffsetMismatch: somebody else has the upload.
+        """
+        self._leave(for_good=False)
+
+    def _leave(self, *, for_good: bool) -> None:
         section, self._section = self._section, None
         if section is not None:
             with section:
                 self._beside.settle()
+                if not for_good and self._appender.position != self.committed:
+                    # Others would write where these bytes are.
+                    self.claim()
 
     def commit(self) -> None:
         """The chunk is whole: from here on it counts.
@@ -152,13 +162,17 @@ class HeldChunk(Intake):
             return
         # Where it cannot be had the next append does it.
         with suppress(ChunkedUploadError):
-            self.pause()
-            self._enter_section()
-            self._appender.rewind(self.committed)
+            if not self.is_inside:
+                self._enter_section()
+            mine = self.upload
+            # A commit whose answer is lost may have counted them.
+            if self._repository.holds(mine.id, mine.fence, mine.offset):
+                self._appender.rewind(self.committed)
 
     def _enter_section(self) -> None:
         with ExitStack() as stack:
             stack.enter_context(self._appender.exclusive())
-            self._check_fence()
+            if self.is_claimed or not self._is_alone():
+                self._check_fence()
             self._section = stack.pop_all()
         self._until = time.monotonic() + SECTION_SECONDS

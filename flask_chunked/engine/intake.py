@@ -362,11 +362,13 @@ class Intake:
         Nothing of anybody's can be spoiled then, and the commit in this very section
         looks at fence and offset itself.
         """
-        position = self._appender.position
+        fits = stop is None or self._appender.position + len(block) <= stop
+        return reader.ended and fits and self._is_alone()
+
+    def _is_alone(self) -> bool:
+        """Would bytes that are written in this section stand where nobody's are?"""
         return (
-            reader.ended
-            and position == self.committed
-            and (stop is None or position + len(block) <= stop)
+            self._appender.position == self.committed
             and not self._policy.inspects
             and self._appender.ends_at_position()
         )

@@ -147,6 +147,8 @@ class LocalAppender(Appender):
         self._used = False
         #: Of the file when the section began, where that was the position.
         self._end: int | None = None
+        #: Has this section written, so that the file ends at the position?
+        self._has_cut = False
         self._sent_off = size
         self._released = max(size - size % RELEASE, CACHED)
         self._unusable: str | None = None
@@ -167,6 +169,7 @@ class LocalAppender(Appender):
             self._inside = False
             self._has_both_names = False
             self._end = None
+            self._has_cut = False
             with storage_errors():
                 self._drop_empty()
                 self._file.unlock()
@@ -374,16 +377,19 @@ class LocalAppender(Appender):
     @contextmanager
     def _whole(self) -> Iterator[None]:
         """Cut a dead tail first; cut what a failure left of the block afterwards."""
-        self._unfinish()
         fd = self._file.fd
-        size = self._file.size()
-        if size < self.position:
-            raise BytesMissing()
-        if size > self.position:
-            os.ftruncate(fd, self.position)
+        if not self._has_cut:
+            self._unfinish()
+            size = self._file.size()
+            if size < self.position:
+                raise BytesMissing()
+            if size > self.position:
+                os.ftruncate(fd, self.position)
+        self._has_cut = False
         try:
             yield
         except OSError:
             with suppress(OSError):
                 os.ftruncate(fd, self.position)
             raise
+        self._has_cut = True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,7 @@ def test_where_it_cannot_be_cut_off_the_next_append_does(
 ) -> None:
     with pytest.raises(MalformedBody), bench.engine.hold(upload, 5, reader()) as held:
         put(held, NEW)
+        held.pause()
         bench.repository.failing.add("holds")
         raise MalformedBody("no end")
     bench.repository.failing.clear()
@@ -256,6 +259,92 @@ def test_a_length_that_is_told_meanwhile_is_in_the_answer(bench: Bench) -> None:
         put(held, NEW)
         bench.engine.declare_length(upload, 10)
         assert bench.engine.commit(held).length == 10
+
+
+# -- all of it at once -----------------------------------------------------------------
+
+
+@pytest.fixture
+def hasty(bench: Bench) -> Bench:
+    """Nothing has to be looked at between writing and commit."""
+    bench.policy.inspects = False
+    return bench
+
+
+def statements(bench: Bench) -> list[str]:
+    """What the repository is asked for from here on."""
+    asked: list[str] = []
+    bench.repository.before = asked.append
+    return asked
+
+
+def test_a_chunk_that_comes_at_once_is_not_claimed(
+    hasty: Bench, upload: Upload
+) -> None:
+    asked = statements(hasty)
+    with hasty.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW[:2], NEW[2:])
+        hasty.engine.commit(held)
+    assert asked[:1] == ["advance"]
+    assert hasty.row(upload).fence == upload.fence
+    assert hasty.stored(upload) == OLD + NEW
+
+
+def test_it_is_claimed_before_others_are_let_in(hasty: Bench, upload: Upload) -> None:
+    asked = statements(hasty)
+    with hasty.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW[:2])
+        held.pause()
+        assert asked == ["claim"]
+        put(held, NEW[2:])
+        hasty.engine.commit(held)
+    assert asked[:3] == ["claim", "holds", "advance"]
+
+
+def test_where_something_is_behind_the_upload_it_is_claimed_first(
+    hasty: Bench, upload: Upload
+) -> None:
+    with suppress(MalformedBody), hasty.engine.hold(upload, 5, reader()) as held:
+        put(held, b"dead tail")
+        held.pause()
+        hasty.repository.failing.add("holds")
+        raise MalformedBody("no end")
+    hasty.repository.failing.clear()
+    assert size(hasty, upload) == 14
+    asked = statements(hasty)
+    with hasty.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        hasty.engine.commit(held)
+    assert asked[:2] == ["claim", "advance"]
+    assert hasty.stored(upload) == OLD + NEW
+
+
+@pytest.mark.parametrize("ending", ["pause", "commit", "drop"])
+def test_whoever_is_taken_over_unclaimed_leaves_nothing(
+    hasty: Bench, upload: Upload, ending: str
+) -> None:
+    expected = MalformedBody if ending == "drop" else OffsetMismatch
+    with pytest.raises(expected), hasty.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        # Of a writer that has no need to get in.
+        hasty.repository.rows[upload.id] = replace(hasty.row(upload), offset=7)
+        if ending == "pause":
+            held.pause()
+        elif ending == "commit":
+            hasty.engine.commit(held)
+        raise MalformedBody("no end")
+    # Only the row tells whose the bytes are, and it is not what it was.
+    assert size(hasty, upload) == (5 if ending == "commit" else 10)
+
+
+def test_head_takes_over_from_a_chunk_that_is_not_claimed(
+    hasty: Bench, upload: Upload
+) -> None:
+    with pytest.raises(Superseded), hasty.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        hasty.engine.take_over(upload)
+        hasty.engine.commit(held)
+    assert (hasty.row(upload).offset, size(hasty, upload)) == (5, 5)
 
 
 # -- written beside --------------------------------------------------------------------

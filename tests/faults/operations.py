@@ -307,6 +307,12 @@ OPERATIONS: dict[str, Operation] = {
     "later staged chunk": Operation(
         _steps(_SECTION, _STAGING, {"cut", "copy"}), _with_tail, _stage
     ),
+    "held chunk at once": Operation(
+        _steps(_SECTION - {"row claim"}, {"write file"}),
+        _begun,
+        _hold,
+        forgives=(OffsetMismatch,),
+    ),
     "held chunk": Operation(
         _steps(_SECTION, {"cut", "write file"}),
         _with_tail,
