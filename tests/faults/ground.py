@@ -257,15 +257,21 @@ def append_staged(engine: Engine, upload: Upload, start: int, chunk: bytes) -> U
         )
 
 
-def append_form(engine: Engine, upload: Upload, start: int, chunk: bytes) -> Upload:
-    """Append as the file part of a form, which is written where it will be."""
+def append_form(
+    engine: Engine, upload: Upload, start: int, chunk: bytes, *, at_once: bool = False
+) -> Upload:
+    """Append as the file part of a form, which is written where it will be.
+
+    :param at_once: nobody is let in between.
+    """
     if not (engine.storage.writes_ahead and start and chunk):
         return append_staged(engine, upload, start, chunk)
     middle = len(chunk) // 2
     with engine.hold(upload, start, Blocks([chunk])) as held:
         held.most_kept = 0
         for piece in (chunk[:middle], chunk[middle:]):
-            held.pause()
+            if not at_once:
+                held.pause()
             held.write(memoryview(bytearray(piece)))
         return engine.commit(held)
 

@@ -126,7 +126,7 @@ class Writer:
         if way < 0.25:
             after = append_staged(engine, upload, start, chunk)
         elif way < 0.5:
-            after = append_form(engine, upload, start, chunk)
+            after = append_form(engine, upload, start, chunk, at_once=way < 0.37)
         else:
             after = append_streamed(engine, upload, start, self._blocks(chunk))
         self._report.send("acked", str(upload.id), max(stop, after.offset), length)

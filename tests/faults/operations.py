@@ -186,6 +186,12 @@ def _hold(ground: Ground, known: Known) -> None:
     append_form(ground.engine, row, start, known.content[start : start + 3000])
 
 
+def _hold_at_once(ground: Ground, known: Known) -> None:
+    row, start = _row(ground, known), known.acked
+    chunk = known.content[start : start + 3000]
+    append_form(ground.engine, row, start, chunk, at_once=True)
+
+
 def _take_over(ground: Ground, known: Known) -> None:
     ground.engine.take_over(_row(ground, known))
 
@@ -310,7 +316,7 @@ OPERATIONS: dict[str, Operation] = {
     "held chunk at once": Operation(
         _steps(_SECTION - {"row claim"}, {"write file"}),
         _begun,
-        _hold,
+        _hold_at_once,
         forgives=(OffsetMismatch,),
     ),
     "held chunk": Operation(

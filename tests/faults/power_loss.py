@@ -248,7 +248,7 @@ def life(ground: Ground, chance: random.Random) -> None:
         if way < 0.25:
             append_staged(engine, row, start, chunk)
         elif way < 0.5:
-            append_form(engine, row, start, chunk)
+            append_form(engine, row, start, chunk, at_once=way < 0.37)
         else:
             middle = len(chunk) // 2
             append_streamed(engine, row, start, [chunk[:middle], None, chunk[middle:]])
