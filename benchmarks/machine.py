@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -41,7 +42,11 @@ def describe_machine(directory: Path) -> dict[str, object]:
 
 def versions() -> dict[str, str]:
     """What is installed."""
-    found = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    # Where it comes from: its own build may be a third faster than another's.
+    found = {
+        "python": f"{platform.python_version()} ({sys.base_prefix})",
+        "sqlite": sqlite3.sqlite_version,
+    }
     for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -71,6 +71,11 @@ class GunicornSource:
         self._reader.length + self._body.buf.tell() + self._unreader.buf.tell()
         if type(self._socket).__name__ == "SSLSocket":
             raise AttributeError("TLS sockets hide bytes from poll()")
+        # Others wait, whatever the flags say: gevent's let other requests run, and one
+        # with a timeout is polled by Python first.
+        self._tells_at_once = (
+            isinstance(self._socket, _socket.socket) and not self._socket.gettimeout()
+        )
 
     def receive(self, view: memoryview) -> int:
         """Buffered bytes, else one ``recv_into``."""
@@ -88,8 +93,7 @@ class GunicornSource:
 
     def receive_at_once(self, view: memoryview) -> int | None:
         """A ``recv_into`` that does not wait, so that nobody has to poll first."""
-        # gevent's sockets let others run instead of telling that nothing is there.
-        if not isinstance(self._socket, _socket.socket) or self._buffered():
+        if not self._tells_at_once or self._buffered():
             return None
         try:
             return self._receive_from_socket(view, socket.MSG_DONTWAIT)

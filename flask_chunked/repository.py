@@ -128,9 +128,14 @@ class SQLRepository(Queries):
             with self._database.transaction() as connection:
                 self._counted.require_room(connection, owner, quota)
 
-    def claim(self, upload_id: UUID, start: int) -> Upload | None:
+    def claim(
+        self, upload_id: UUID, start: int, fence: int | None = None
+    ) -> Upload | None:
         """Bump the fence where the upload is open and stands at ``start``."""
-        return self._transition(upload_id, Event.APPEND, its_offset=start)
+        if fence is None:
+            return self._transition(upload_id, Event.APPEND, its_offset=start)
+        values = {"its_offset": start, "its_fence": fence}
+        return self._update(upload_id, self._statements.claim_as_seen, values)
 
     def take_over(self, upload_id: UUID) -> Upload | None:
         """Bump the fence where the upload is open."""

@@ -94,6 +94,8 @@ class Statements:
             c.last_activity_at <= bindparam("idle_since", type_=moment),
             c.created_at <= bindparam("created_before", type_=moment),
         )
+        #: A claim by whoever has written already, where nobody else came.
+        self.claim_as_seen = self._move(Event.APPEND, its_offset, its_fence)
         #: One UPDATE for each row of the engine's transition table.
         self.transitions = {
             Event.APPEND: self._move(Event.APPEND, its_offset),

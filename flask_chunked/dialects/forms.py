@@ -104,7 +104,8 @@ class FilePart:
         """Read some of the body, waiting for the client with nobody locked out."""
         held = self.held
         if held is not None and held.is_inside:
-            count = body.read_ready_into(view)
+            # Also where what comes is no part of the file, so that nobody writes.
+            count = 0 if held.is_due else body.read_ready_into(view)
             if count or body.ended:
                 return count
             held.pause()

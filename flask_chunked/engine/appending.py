@@ -36,7 +36,8 @@ from .records import Ending, Upload
 from .repeats import is_repeat, may_repeat
 from .states import Status
 
-Claim = Callable[[], Upload]
+#: Claims an upload; only if it has a certain fence, where one is given.
+Claim = Callable[[int | None], Upload]
 AnyIntake = TypeVar("AnyIntake", bound=Intake)
 
 
@@ -171,12 +172,17 @@ class Appending:
                 held.let_go = reader.is_let_go
                 held.drop()
                 raise
+            if held.committed > start and not held.is_claimed:
+                self._receiving.interrupt(upload.id, but=reader)
 
     def commit(self, held: HeldChunk) -> Upload:
         """The chunk that was held is whole: from here on it counts.
 
         :raises Superseded: somebody else has the upload.
+        :raises UploadExpired: it became too old while the chunk was received.
         """
+        if not held.is_claimed:
+            self.require_live(held.upload)
         held.commit()
         return self._received(held.upload)
 
@@ -251,16 +257,26 @@ class Appending:
         may_wait = reader.is_short and start == upload.offset
         if may_wait and not self.storage.keeps_parts:
             return upload, claim
-        return claim(), None
+        return claim(None), None
 
-    def _claim(self, upload: Upload, start: int, mine: Reader | None = None) -> Upload:
+    def _claim(
+        self,
+        upload: Upload,
+        start: int,
+        mine: Reader | None = None,
+        fence: int | None = None,
+    ) -> Upload:
         self.require_live(upload)
         if mine is not None and mine.is_let_go:
             # Whoever did that came later, and has the upload.
             raise Superseded(self._current(upload.id).offset, start)
-        claimed = self.repository.claim(upload.id, start)
+        claimed = self.repository.claim(upload.id, start, fence)
         if claimed is None:
-            raise self.refuse_offset(self._current(upload.id), start)
+            current = self._current(upload.id)
+            is_open = current.status is Status.UPLOADING
+            if fence is not None and is_open and current.offset == start:
+                raise Superseded(start, start)
+            raise self.refuse_offset(current, start)
         # Whoever still waits for its client here was just superseded.
         self._receiving.interrupt(upload.id, but=mine)
         return claimed

@@ -77,8 +77,8 @@ class Beside:
 
     def _wait_for(self, waiting: int) -> None:
         while self._waiting > waiting:
-            self._waiting -= 1
             failure = self._taken.get()
+            self._waiting -= 1
             if failure is not None:
                 raise failure
 

@@ -100,6 +100,11 @@ class HeldChunk(Intake):
         """Are others kept out of the upload, since bytes kept coming?"""
         return self._section is not None
 
+    @property
+    def is_due(self) -> bool:
+        """Were others kept out for long enough?"""
+        return time.monotonic() > self._until
+
     def write(self, block: memoryview) -> int:
         """Take the next bytes.
 
@@ -120,7 +125,7 @@ class HeldChunk(Intake):
             self._write_now(memoryview(kept))
 
     def _write_now(self, block: memoryview) -> None:
-        if time.monotonic() > self._until:
+        if self.is_due:
             self.pause()
         if self._section is None:
             self._enter_section()
@@ -138,10 +143,13 @@ class HeldChunk(Intake):
         section, self._section = self._section, None
         if section is not None:
             with section:
-                self._beside.settle()
-                if not for_good and self._appender.position != self.committed:
-                    # Others would write where these bytes are.
-                    self.claim()
+                try:
+                    self._beside.settle()
+                    if not for_good and self._appender.position != self.committed:
+                        # Others would write where these bytes are.
+                        self.claim(as_seen=True)
+                finally:
+                    self._beside.give_up()
 
     def commit(self) -> None:
         """The chunk is whole: from here on it counts.
@@ -165,8 +173,12 @@ class HeldChunk(Intake):
             if not self.is_inside:
                 self._enter_section()
             mine = self.upload
-            # A commit whose answer is lost may have counted them.
-            if self._repository.holds(mine.id, mine.fence, mine.offset):
+            # A commit whose answer is lost may have counted them, or be about to: a
+            # claim waits for it, where a look would not.
+            claimed = self._repository.claim(mine.id, mine.offset, mine.fence)
+            if claimed is not None:
+                self._claim = None
+                self.upload = self.claimed = claimed
                 self._appender.rewind(self.committed)
 
     def _enter_section(self) -> None:

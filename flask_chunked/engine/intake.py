@@ -40,8 +40,9 @@ class Intake:
 
     :param claimed: the snapshot that :meth:`Repository.claim` returned; or another one,
         with ``claim``.
-    :param claim: claims the upload, in the first section or when the client is silent;
-        never, where all of the body comes at once and is committed with its section.
+    :param claim: claims the upload, with any fence or with one only, in the first
+        section or when the client is silent; never, where all of the body comes at once
+        and is committed with its section.
     :ivar claimed: the upload as it was claimed.
     :param finishing: with the last byte's commit completion begins.
     :param ending: makes what the row gets, where the file of an upload that comes whole
@@ -59,7 +60,7 @@ class Intake:
         *,
         finishing: bool = False,
         ending: Callable[[], Ending] | None = None,
-        claim: Callable[[], Upload] | None = None,
+        claim: Callable[[int | None], Upload] | None = None,
     ) -> None:
         blob = claimed.blob
         if blob is None:  # pragma: no cover - an open upload always has a key
@@ -341,15 +342,18 @@ class Intake:
         """Is the upload this request's, unless somebody took it over?"""
         return self._claim is None
 
-    def claim(self) -> None:
+    def claim(self, *, as_seen: bool = False) -> None:
         """Claim the upload, unless that is done.
 
+        :param as_seen: only with the fence that it had when it was looked at, since
+            bytes were written then.
         :raises Superseded: somebody else was at it since it was looked at.
         """
         if self._claim is None:
             return
         claim, self._claim = self._claim, None
-        seen, claimed = self.upload, claim()
+        seen = self.upload
+        claimed = claim(seen.fence if as_seen else None)
         if claimed.storage_state != seen.storage_state:
             raise self._superseded()
         self.upload = self.claimed = claimed

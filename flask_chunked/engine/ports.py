@@ -37,8 +37,14 @@ class Repository(Protocol):
     def get(self, upload_id: UUID) -> Upload | None:
         """The row, in whatever state."""
 
-    def claim(self, upload_id: UUID, start: int) -> Upload | None:
-        """Bump the fence if the upload is open and its offset is ``start``."""
+    def claim(
+        self, upload_id: UUID, start: int, fence: int | None = None
+    ) -> Upload | None:
+        """Bump the fence if the upload is open and its offset is ``start``.
+
+        :param fence: only if it is still this one; ``None`` may then also mean that the
+            reply to the claim was lost.
+        """
 
     def take_over(self, upload_id: UUID) -> Upload | None:
         """Bump the fence if the upload is open, whatever its offset."""

@@ -93,10 +93,10 @@ def before_claim(
     engine = registered(app).engine
     claim = engine.repository.claim
 
-    def claimed(upload_id: Any, start: int) -> Upload | None:
+    def claimed(upload_id: Any, start: int, fence: int | None = None) -> Upload | None:
         patch.setattr(engine.repository, "claim", claim)
         act()
-        return claim(upload_id, start)
+        return claim(upload_id, start, fence)
 
     patch.setattr(engine.repository, "claim", claimed)
 

@@ -102,9 +102,15 @@ class MemoryRepository:
             self.rows[upload_id] = changed
             return changed
 
-    def claim(self, upload_id: UUID, start: int) -> Upload | None:
+    def claim(
+        self, upload_id: UUID, start: int, fence: int | None = None
+    ) -> Upload | None:
         self._enter("claim")
-        return self._move(upload_id, Event.APPEND, lambda row: row.offset == start)
+        return self._move(
+            upload_id,
+            Event.APPEND,
+            lambda row: row.offset == start and fence in (None, row.fence),
+        )
 
     def take_over(self, upload_id: UUID) -> Upload | None:
         self._enter("take_over")

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from flask_chunked.exceptions import (
     StorageFull,
     Superseded,
     UnknownUpload,
+    UploadExpired,
 )
 from flask_chunked.storage.base import StorageSettings
 from flask_chunked.storage.local import LocalStorage
@@ -127,8 +129,7 @@ def test_where_it_cannot_be_cut_off_the_next_append_does(
 ) -> None:
     with pytest.raises(MalformedBody), bench.engine.hold(upload, 5, reader()) as held:
         put(held, NEW)
-        held.pause()
-        bench.repository.failing.add("holds")
+        bench.repository.failing.add("claim")
         raise MalformedBody("no end")
     bench.repository.failing.clear()
     assert (bench.row(upload).offset, size(bench, upload)) == (5, 10)
@@ -307,7 +308,7 @@ def test_where_something_is_behind_the_upload_it_is_claimed_first(
     with suppress(MalformedBody), hasty.engine.hold(upload, 5, reader()) as held:
         put(held, b"dead tail")
         held.pause()
-        hasty.repository.failing.add("holds")
+        hasty.repository.failing.add("claim")
         raise MalformedBody("no end")
     hasty.repository.failing.clear()
     assert size(hasty, upload) == 14
@@ -337,14 +338,65 @@ def test_whoever_is_taken_over_unclaimed_leaves_nothing(
     assert size(hasty, upload) == (5 if ending == "commit" else 10)
 
 
+@pytest.mark.parametrize("ending", ["pause", "commit"])
 def test_head_takes_over_from_a_chunk_that_is_not_claimed(
-    hasty: Bench, upload: Upload
+    hasty: Bench, upload: Upload, ending: str
 ) -> None:
+    """In another process, so that the body goes on."""
     with pytest.raises(Superseded), hasty.engine.hold(upload, 5, reader()) as held:
         put(held, NEW)
-        hasty.engine.take_over(upload)
+        taken = hasty.repository.take_over(upload.id)
+        if ending == "pause":
+            held.pause()
+        hasty.engine.commit(held)
+    assert taken is not None
+    after = hasty.engine.append_stream(taken, 5, 10, ScriptedReader(b"other"))
+    assert hasty.stored(after) == OLD + b"other"
+
+
+def test_a_newer_claim_is_not_claimed_over(hasty: Bench, upload: Upload) -> None:
+    with pytest.raises(Superseded), hasty.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW[:2])
+        claimed = hasty.repository.claim(upload.id, 5)
+        held.pause()
+    assert hasty.row(upload) == claimed
+
+
+def test_whoever_stalls_is_let_go_by_a_chunk_that_is_not_claimed(
+    hasty: Bench, upload: Upload
+) -> None:
+    stalled = reader()
+    with (
+        hasty.engine._receiving.by(upload.id, stalled),
+        hasty.engine.hold(upload, 5, reader()) as held,
+    ):
+        put(held, NEW)
+        hasty.engine.commit(held)
+        assert stalled.interrupts == 0
+    assert stalled.interrupts == 1
+
+
+def test_an_upload_that_expired_while_its_chunk_came_takes_no_more(
+    hasty: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HeldChunk, "most_kept", 5)
+    with pytest.raises(UploadExpired), hasty.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW)
+        hasty.clock.now += timedelta(days=2)
         hasty.engine.commit(held)
     assert (hasty.row(upload).offset, size(hasty, upload)) == (5, 5)
+
+
+def test_a_section_that_takes_too_long_is_due(
+    hasty: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hasty.engine.hold(upload, 5, reader()) as held:
+        put(held, NEW[:2])
+        assert not held.is_due
+        held.pause()
+        monkeypatch.setattr(holding_module, "SECTION_SECONDS", -1)
+        put(held, NEW[2:])
+        assert held.is_due
 
 
 # -- written beside --------------------------------------------------------------------
