@@ -24,7 +24,7 @@ from ..exceptions import MalformedBody
 from .searching import find
 
 #: Bytes of a file read and scanned at once.
-BUFFER_SIZE = 512 * 2**10
+BUFFER_SIZE = 256 * 2**10
 #: Bytes read at once for the decoder.
 PIECE_SIZE = 64 * 2**10
 #: Bytes that headers and fields may take before a part's end is seen.
