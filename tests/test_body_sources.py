@@ -267,6 +267,14 @@ def test_sockets_that_are_not_the_systems_are_polled_first(pair: Pair) -> None:
     assert source.receive_at_once(memoryview(bytearray(10))) is None
 
 
+def test_sockets_with_a_timeout_are_polled_first(pair: Pair) -> None:
+    """Python would wait for so long before it asks the system."""
+    pair[1].settimeout(60)
+    source = body_sources.GunicornSource(gunicorn(pair[1], 10))
+    pair[0].sendall(b"0123456789")
+    assert source.receive_at_once(memoryview(bytearray(10))) is None
+
+
 # -- streams ---------------------------------------------------------------------------
 
 

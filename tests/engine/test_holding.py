@@ -321,7 +321,7 @@ def test_where_something_is_behind_the_upload_it_is_claimed_first(
 
 
 @pytest.mark.parametrize("ending", ["pause", "commit", "drop"])
-def test_whoever_is_taken_over_unclaimed_leaves_nothing(
+def test_only_a_refused_commit_cuts_where_the_row_has_moved(
     hasty: Bench, upload: Upload, ending: str
 ) -> None:
     expected = MalformedBody if ending == "drop" else OffsetMismatch
