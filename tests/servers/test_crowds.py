@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import os
 import random
 import threading
 import time
@@ -34,6 +35,9 @@ SOAK = size("CROWD_SECONDS", 12, 600)
 TIMEOUT = 5
 #: Seconds that a machine with other things to do may add for a few.
 SLACK = 2.0
+#: Seconds within which 99 of 100 of the fast one's files are there, on a disk that is
+#: not the bottleneck.
+PROMPT = 2.0
 
 
 # -- fast ones -------------------------------------------------------------------------
@@ -237,6 +241,20 @@ def send_fast(server: Server, until: float, least: int = 0) -> list[float]:
     return took
 
 
+def sync_often(directory: Path, until: float) -> list[float]:
+    """Append a block and sync it, ten times a second; the seconds of each."""
+    took: list[float] = []
+    with open(directory / "beside", "ab", buffering=0) as file:
+        while time.monotonic() < until:
+            file.write(bytes(4 * KIB))
+            began = time.monotonic()
+            os.fdatasync(file.fileno())
+            took.append(time.monotonic() - began)
+            time.sleep(0.1)
+    return took
+
+
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "options",
     [
@@ -255,16 +273,25 @@ def test_slow_clients_hold_nobody_up(tmp_path: Path, options: tuple[str, ...]) -
         crowd.listen()
         until = time.monotonic() + SOAK
         took: list[float] = []
+        syncs: list[float] = []
         fast = threading.Thread(target=lambda: took.extend(send_fast(server, until)))
+        disk = threading.Thread(
+            target=lambda: syncs.extend(sync_often(tmp_path, until))
+        )
         fast.start()
+        disk.start()
         while time.monotonic() < until:
             for body in crowd.slow:
                 body.send(KIB)
             time.sleep(max(0.0, min(1.0, until - time.monotonic())))
         fast.join(60)
+        disk.join(60)
         slowest = sorted(took)[int(len(took) * 0.99)]
+        sync = sum(syncs) / len(syncs)
         print(f"{len(took)} files beside the crowd, 99 of 100 within {slowest:.2f} s")
-        assert slowest < 2
+        print(f"a sync took {1000 * sync:.1f} ms")
+        # At worst each slow client has one commit before it in the disk's queue.
+        assert slowest < max(PROMPT, (STALLED + SLOW) * sync)
         deadline = time.monotonic() + 2 * TIMEOUT
         while any(body.status is None for body in crowd.slow):
             assert time.monotonic() < deadline, "slow clients got no answer"
