@@ -98,15 +98,20 @@ def small(options: Options) -> Plan:
     form = content_range(form=True, digest="md5")
     fast = ours("ours", workers=2, threads=options.threads)
     safe = ours("ours, durable", workers=2, threads=options.threads, durable=True)
+    loop = ours("ours, gevent", workers=2, worker_class="gevent")
+    safe_loop = ours(
+        "ours, gevent, durable", workers=2, worker_class="gevent", durable=True
+    )
+    mine = {server.name: server for server in (fast, loop, safe, safe_loop)}
     node, drf = tus_server(), original(workers=2)
     nothing = floor(workers=2, threads=options.threads)
     cases = []
-    for name, mine in (("ours", fast), ("ours, durable", safe)):
+    for name, server in mine.items():
         cases += [
-            Case(f"{name}, tus", mine, many(tus, count)),
-            Case(f"{name}, tus at once", mine, many(tus_at_once, count)),
-            Case(f"{name}, raw + MD5", mine, many(raw, count, digest="md5")),
-            Case(f"{name}, form + MD5", mine, many(form, count, digest="md5")),
+            Case(f"{name}, tus", server, many(tus, count)),
+            Case(f"{name}, tus at once", server, many(tus_at_once, count)),
+            Case(f"{name}, raw + MD5", server, many(raw, count, digest="md5")),
+            Case(f"{name}, form + MD5", server, many(form, count, digest="md5")),
         ]
     cases += [
         Case("@tus/server", node, many(tus, count)),
@@ -116,7 +121,7 @@ def small(options: Options) -> Plan:
         Case("Flask alone, tus at once", nothing, many(tus_at_once, count)),
     ]
     goals = []
-    for name in ("ours", "ours, durable"):
+    for name in mine:
         goals += [
             Goal("uploads_s", f"{name}, tus", "@tus/server", at_least=1.5),
             Goal("uploads_s", f"{name}, tus at once", "@tus/server", at_least=2.5),

@@ -33,6 +33,9 @@ logger = logging.getLogger("flask_chunked")
 
 #: Seconds that a statement waits for SQLite's one writer.
 BUSY_TIMEOUT = 5.0
+#: Pages of the write-ahead log, 16 MiB, until they are carried over into the database:
+#: commits write the same few again and again, and whoever carries them over also syncs.
+CHECKPOINT_PAGES = 4096
 #: psycopg's own; any other was chosen by somebody, and stays.
 PREPARE_THRESHOLD = 5
 #: SQLSTATEs of prepared statements that are not there, or were there before.
@@ -166,6 +169,7 @@ class Database:
         statements = [f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}"]
         if self._wal:
             statements.insert(0, "PRAGMA journal_mode=WAL")
+            statements.append(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
 
         @event.listens_for(ours, "connect")
         def set_pragmas(connection: Any, _record: object) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint
+from flask_chunked.database import CHECKPOINT_PAGES
 from flask_chunked.exceptions import DatabaseUnavailable
 
 from .apps import registered, rows, stored_files
@@ -58,6 +59,8 @@ def test_pragmas_of_our_connections(
     app = app_factory(**{f"CHUNKED_UPLOAD_{k}": v for k, v in config.items()})
     assert pragma(app, "journal_mode") == journal
     assert pragma(app, "synchronous") == SYNCHRONOUS[synchronous]
+    if journal == "wal":
+        assert pragma(app, "wal_autocheckpoint") == CHECKPOINT_PAGES
 
 
 def test_pragmas_are_on_our_connections_only(app_factory: AppFactory) -> None:

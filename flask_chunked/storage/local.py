@@ -24,6 +24,7 @@ from .local_files import (
     HAS_LOCKS,
     READ,
     Tree,
+    close_file,
     storage_errors,
     sync_data,
     sync_directory,
@@ -165,7 +166,7 @@ class LocalStorage(Storage):
         if size == 0:
             with suppress(FileExistsError):
                 for fd in self._tree.open_file(place.parts, place.finished, CREATE_NEW):
-                    os.close(fd)
+                    close_file(fd)
         if file_size(self._tree, place.parts, place.finished) != size:
             raise BytesMissing()
         directory = self._tree.open_directory(place.parts)
@@ -177,7 +178,7 @@ class LocalStorage(Storage):
                 # Whoever renamed it may have died before this.
                 sync_directory(directory)
         finally:
-            os.close(directory)
+            close_file(directory)
 
     def open(self, blob: Blob) -> BinaryIO:
         with storage_errors():
@@ -194,7 +195,7 @@ class LocalStorage(Storage):
         for name in place.names():
             with suppress(FileNotFoundError):
                 directory, fd = self._tree.open_file(place.parts, name, READ)
-                os.close(directory)
+                close_file(directory)
                 return fd, place.is_finished(name)
         return None
 
@@ -204,7 +205,7 @@ class LocalStorage(Storage):
             raise BytesMissing()
         fd, _ = opened
         if os.fstat(fd).st_size < blob.size:
-            os.close(fd)
+            close_file(fd)
             raise BytesMissing()
         return fd
 
@@ -214,7 +215,7 @@ class LocalStorage(Storage):
             if actual < size:
                 raise BytesMissing()
         except BaseException:
-            os.close(fd)
+            close_file(fd)
             raise
         if finished and actual == size:
             return os.fdopen(fd, "rb")
@@ -267,7 +268,7 @@ class LocalStorage(Storage):
                 with self._locked(place, place.unfinished) as file:
                     self._unlink(directory, place, file)
             finally:
-                os.close(directory)
+                close_file(directory)
             self._tree.prune(place.parts)
 
     def _unlink(self, directory: int, place: Place, file: LockedFile) -> None:
@@ -375,7 +376,7 @@ class LocalStorage(Storage):
         try:
             unlink_name(directory, place.unfinished)
         finally:
-            os.close(directory)
+            close_file(directory)
 
     def _locked(self, place: Place, name: str) -> LockedFile:
         return LockedFile(self._tree, place.parts, name, self._patience)

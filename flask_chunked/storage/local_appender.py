@@ -17,6 +17,7 @@ from .base import Appender, Blob, Receipt, Stage
 from .local_files import (
     CREATE_NEW,
     Tree,
+    close_file,
     copy_all,
     has_name,
     link_name,
@@ -107,7 +108,7 @@ class LocalStage(Stage):
                 os.unlink(self.name, dir_fd=self.directory)
         for fd in (self.fd, self.directory):
             if fd >= 0:
-                os.close(fd)
+                close_file(fd)
         self.fd = self.directory = -1
 
 
@@ -307,7 +308,7 @@ class LocalAppender(Appender):
                 with self._whole():
                     copy_all(fd, self._file.fd, self.position, count, start=start)
             finally:
-                os.close(fd)
+                close_file(fd)
         self.position += count
 
     def head(self, count: int) -> bytes:

@@ -18,13 +18,18 @@ from ..exceptions import StorageError, StorageFull
 
 try:
     import fcntl
+    import posix
 except ImportError:  # Windows; LocalStorage says so when it is made
-    fcntl = None  # type: ignore[assignment]
+    fcntl = posix = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 HAS_LOCKS = fcntl is not None
+
+#: gevent's ``os.close`` asks the kernel what it closes, and closes it later, lest its
+#: loop still waits for it. It never waits for a file.
+close_file = os.close if posix is None else posix.close
 
 # O_NONBLOCK: a FIFO planted under one of our names must not block a request.
 _FILE = (
@@ -227,7 +232,7 @@ def open_at(directory: int, name: str, flags: int) -> int:
         if flags & os.O_CREAT and stat.S_IMODE(status.st_mode) != 0o600:
             os.fchmod(fd, 0o600)
     except BaseException:
-        os.close(fd)
+        close_file(fd)
         raise
     return fd
 
@@ -277,7 +282,7 @@ class Tree:
                 try:
                     return directory, open_at(directory, name, flags)
                 except BaseException:
-                    os.close(directory)
+                    close_file(directory)
                     raise
             except FileNotFoundError:
                 # With O_CREAT: prune() removed the directory under our feet.
@@ -301,7 +306,7 @@ class Tree:
                 try:
                     os.rmdir(parts[depth], dir_fd=directory)
                 finally:
-                    os.close(directory)
+                    close_file(directory)
 
     def _open_root(self, create: bool) -> int:
         missing: list[str] = []
@@ -313,9 +318,9 @@ class Tree:
         fd = self._descend(os.open(path, _DIRECTORY), missing, create)
         if create and not self._marked:
             try:
-                os.close(self._enter(fd, self.marker, True))
+                close_file(self._enter(fd, self.marker, True))
             except BaseException:
-                os.close(fd)
+                close_file(fd)
                 raise
             self._marked = True
         return fd
@@ -324,10 +329,10 @@ class Tree:
         try:
             for part in parts:
                 child = self._enter(fd, part, create)
-                os.close(fd)
+                close_file(fd)
                 fd = child
         except BaseException:
-            os.close(fd)
+            close_file(fd)
             raise
         return fd
 
@@ -347,6 +352,6 @@ class Tree:
                 # Also where another process won the race: it may die before it syncs.
                 sync_directory(parent)
         except BaseException:
-            os.close(fd)
+            close_file(fd)
             raise
         return fd

@@ -12,7 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..exceptions import StorageBusy
-from .local_files import CREATE, CREATE_NEW, WRITE, Tree, try_lock, unlock
+from .local_files import (
+    CREATE,
+    CREATE_NEW,
+    WRITE,
+    Tree,
+    close_file,
+    try_lock,
+    unlock,
+)
 
 _REOPENED_AT_ONCE = 100
 
@@ -116,7 +124,7 @@ class LockedFile:
 
     def adopt(self, fd: int) -> None:
         """Go on with another file that is locked and has our name already."""
-        os.close(self.fd)
+        close_file(self.fd)
         self.fd = fd
         self._locked_size = None
 
@@ -149,5 +157,5 @@ class LockedFile:
         finally:
             for fd in (self.fd, self.directory):
                 if fd >= 0:
-                    os.close(fd)
+                    close_file(fd)
             self.fd = self.directory = -1

@@ -23,6 +23,7 @@ from .local_files import (
     CREATE_NEW,
     READ,
     Tree,
+    close_file,
     open_at,
     sync_data,
     sync_directory,
@@ -67,7 +68,7 @@ def file_size(tree: Tree, parts: Sequence[str], name: str) -> int | None:
     except FileNotFoundError:
         return None
     finally:
-        os.close(directory)
+        close_file(directory)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", name)
     return status.st_size
@@ -99,7 +100,7 @@ def _walk(
                     if item is not None:
                         yield item
     finally:
-        os.close(fd)
+        close_file(fd)
 
 
 def _enter(
@@ -109,11 +110,11 @@ def _enter(
     try:
         foreign = tree.is_root(fd)
     except OSError:
-        os.close(fd)
+        close_file(fd)
         raise
     if foreign:
         # Another storage's; its uploads are not ours to judge.
-        os.close(fd)
+        close_file(fd)
         return
     yield from _walk(tree, fd, parts, suffixes)
 
@@ -162,7 +163,7 @@ def move_file(tree: Tree, parts: Sequence[str], name: str, target: str) -> None:
         if tree.durable:
             sync_directory(directory)
     finally:
-        os.close(directory)
+        close_file(directory)
 
 
 def _copy_file(fd: int, target: str, durable: bool) -> None:
@@ -190,7 +191,7 @@ def sync_parent(path: str) -> None:
     try:
         sync_directory(fd)
     finally:
-        os.close(fd)
+        close_file(fd)
 
 
 class BoundedFile(io.RawIOBase):
@@ -232,7 +233,7 @@ class BoundedFile(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
-            os.close(self._fd)
+            close_file(self._fd)
         super().close()
 
     def _check_open(self) -> None:
