@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.client import ClientError, Source
+from benchmarks.client import MIB, ClientError, Source
 from benchmarks.figures import Goal, Sample, rounded
 from benchmarks.install import Unavailable
 from benchmarks.receivers import Receiver, Server
 
 #: The number of a turn that is not counted.
 WARM_UP = -1
+#: Bytes of memory that a turn has at its disposal at least, and at most.
+LEAST_MEMORY, MOST_MEMORY = 64 * MIB, 2048 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +142,31 @@ def measure(plan: Plan, *, repeat: int, directory: Path) -> Measured:
             for case in list(open_cases):
                 turn = Turn(servers[case.receiver], source, number, serial)
                 serial += 1
+                if number != WARM_UP:
+                    # Nobody pays for what the one before has left to the disk.
+                    os.sync()
+                    have_memory(min(max(2 * plan.source, LEAST_MEMORY), MOST_MEMORY))
                 if not _take(case, turn, measured):
                     open_cases.remove(case)
     return measured
+
+
+def have_memory(count: int) -> None:
+    """Touch so much memory and give it back.
+
+    A virtual machine may hand memory that is free for two seconds back to its host, and
+    a page that comes from there costs ten times as much as another one: whose turn is
+    behind a pause would pay for it.
+
+    :param count: bytes.
+    """
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with mmap.mmap(-1, count, flags=flags) as memory:
+        with suppress(AttributeError, OSError):
+            # What goes back in large pieces is taken first for large files.
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        for start in range(0, count, mmap.PAGESIZE):
+            memory[start] = 1
 
 
 def _start(
@@ -170,9 +195,6 @@ def _start(
 
 def _take(case: Case, turn: Turn, measured: Measured) -> bool:
     """One turn; False where it failed."""
-    # Nobody pays for what the one before has left to the disk.
-    if not turn.is_warm_up:
-        os.sync()
     try:
         sample = case.work(turn)
     except Exception as error:
