@@ -24,6 +24,7 @@ from ..exceptions import MalformedBody, TooLarge, UnsupportedMediaType
 from ..protocol.filename import from_disposition
 from ..storage.base import Stage
 from .base import Call
+from .buffers import new_buffer
 from .multipart import BUFFER_SIZE, FormTooLarge, MultipartForm
 
 #: Bytes of all text fields of a form together.
@@ -110,6 +111,12 @@ class FilePart:
                 return count
             held.pause()
         return body.read_into(view)
+
+    @property
+    def is_at_work(self) -> bool:
+        """May a block that was given still be looked at?"""
+        held = self.held
+        return self._beside.is_at_work or (held is not None and held.is_at_work)
 
     def make_room(self) -> None:
         """Wait until the block before the last one is not needed any more."""
@@ -244,9 +251,8 @@ def open_part(
 
 def take_body(call: Call, part: FilePart) -> None:
     """Read the whole body into a part."""
-    for buffer in itertools.cycle(
-        [memoryview(bytearray(BUFFER_SIZE)), memoryview(bytearray(BUFFER_SIZE))]
-    ):
+    buffers = [memoryview(new_buffer(BUFFER_SIZE)) for _ in range(2)]
+    for buffer in itertools.cycle(buffers):
         part.make_room()
         count = call.body.read_into(buffer)
         if not count:

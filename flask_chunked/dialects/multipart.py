@@ -21,10 +21,11 @@ from werkzeug.sansio.multipart import (
 )
 
 from ..exceptions import MalformedBody
+from .buffers import Buffer, new_buffer
 from .searching import find
 
 #: Bytes of a file read and scanned at once.
-BUFFER_SIZE = 256 * 2**10
+BUFFER_SIZE = 2**20
 #: Bytes read at once for the decoder.
 PIECE_SIZE = 64 * 2**10
 #: Bytes that headers and fields may take before a part's end is seen.
@@ -34,7 +35,13 @@ ReadInto = Callable[[memoryview], int]
 
 
 class Part(Protocol):
-    """Where a file's bytes go."""
+    """Where a file's bytes go.
+
+    :ivar is_at_work: may a block that was given still be looked at?
+    """
+
+    @property
+    def is_at_work(self) -> bool: ...
 
     def make_room(self) -> None:
         """Wait until the block before the last one is not needed any more."""
@@ -78,7 +85,7 @@ class MultipartForm:
             boundary, max_form_memory_size=MEMORY_SIZE, max_parts=max_parts
         )
         self._piece = memoryview(bytearray(PIECE_SIZE))
-        self._buffers: list[bytearray] = []
+        self._buffers: list[Buffer] = []
 
     def parse(self) -> None:
         """Read the body to its end.
@@ -94,6 +101,9 @@ class MultipartForm:
         except (ValueError, LookupError, AttributeError) as error:
             # The decoder's ways to say no; the last one of a part without a body.
             raise MalformedBody("Malformed multipart/form-data body") from error
+        finally:
+            # Whoever calls us is known to us, and may know us.
+            self._buffers.clear()
         # What comes behind the end means nothing; it only has to be read.
         while self._read_into(self._piece):
             pass
@@ -172,7 +182,7 @@ class MultipartForm:
         del self._decoder.buffer[:]
         while True:
             part.make_room()
-            buffer = self._next_buffer()
+            buffer = self._next_buffer(part)
             view = memoryview(buffer)
             view[: len(kept)] = kept
             count = self._read_into(view[len(kept) : len(kept) + BUFFER_SIZE])
@@ -190,14 +200,15 @@ class MultipartForm:
             _write(part, view[:begin])
             kept = bytes(view[begin:end])
 
-    def _next_buffer(self) -> bytearray:
-        """One of two in turn: the part may still be at work on the other."""
-        if len(self._buffers) < 2:
+    def _next_buffer(self, part: Part) -> Buffer:
+        """The same again; two in turn where the part is still at work on one."""
+        buffers = self._buffers
+        if not buffers or (len(buffers) == 1 and part.is_at_work):
             # Before a block there is room for what was held back of the one before.
-            self._buffers.append(bytearray(BUFFER_SIZE + len(self._marker) + 2))
-        else:
-            self._buffers.reverse()
-        return self._buffers[-1]
+            buffers.append(new_buffer(BUFFER_SIZE + len(self._marker) + 2))
+        elif part.is_at_work:
+            buffers.reverse()
+        return buffers[-1]
 
 
 def _write(part: Part, block: memoryview) -> None:

@@ -9,10 +9,13 @@ import ctypes
 from collections.abc import Callable
 from functools import lru_cache
 
-Find = Callable[[bytearray, bytes, int], int]
+from .buffers import Buffer
+
+Searched = Buffer | bytearray
+Find = Callable[[Searched, bytes, int], int]
 
 
-def find(buffer: bytearray, wanted: bytes, end: int) -> int:
+def find(buffer: Searched, wanted: bytes, end: int) -> int:
     """The first place of some bytes in a buffer's first ``end`` bytes, else -1.
 
     :param wanted: at least one byte.
@@ -20,20 +23,17 @@ def find(buffer: bytearray, wanted: bytes, end: int) -> int:
     return _best()(buffer, wanted, min(end, len(buffer)))
 
 
-def by_python(buffer: bytearray, wanted: bytes, end: int) -> int:
+def by_python(buffer: Searched, wanted: bytes, end: int) -> int:
     """See :func:`find`; works everywhere, and keeps the interpreter."""
     return buffer.find(wanted, 0, end)
 
 
 def by_memmem() -> Find:
-    """With ``memmem``, three times as fast.
-
-    It keeps the interpreter as well: 256 KiB take 25 microseconds, and to give the
-    interpreter away and wait for it costs more where another thread writes.
+    """With ``memmem``, which is faster and lets the interpreter go meanwhile.
 
     :raises AttributeError, OSError: this C library has none.
     """
-    memmem = ctypes.PyDLL(None).memmem
+    memmem = ctypes.CDLL(None).memmem
     memmem.restype = ctypes.c_void_p
     memmem.argtypes = [
         ctypes.c_void_p,
@@ -42,7 +42,7 @@ def by_memmem() -> Find:
         ctypes.c_size_t,
     ]
 
-    def search(buffer: bytearray, wanted: bytes, end: int) -> int:
+    def search(buffer: Searched, wanted: bytes, end: int) -> int:
         if end < len(wanted):
             return -1
         # Held for as long as we search, so that nobody resizes the buffer meanwhile.

@@ -2,7 +2,7 @@
 
 Hashing is slower than receiving and writing together, and all of them let the
 interpreter go: long blocks are hashed in a thread of their own, so that a body takes as
-long as its digest alone. Where nothing is hashed, writing can be done there.
+long as its digest alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import _thread
 import queue
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Protocol
 
 #: Bytes of a block that is worth the way to another thread.
@@ -55,6 +54,11 @@ class Beside:
         self._blocks.put(block)
         self._waiting += 1
 
+    @property
+    def is_at_work(self) -> bool:
+        """May a block that was given still be looked at?"""
+        return self._waiting > 0
+
     def make_room(self) -> None:
         """Wait until the buffer before the last one may be filled again."""
         self._wait_for(AHEAD)
@@ -62,12 +66,6 @@ class Beside:
     def settle(self) -> None:
         """Wait until all bytes are taken."""
         self._wait_for(0)
-
-    def give_up(self) -> None:
-        """Wait until nothing is being taken; whether it could be is of no interest."""
-        while self._waiting:
-            with suppress(Exception):
-                self.settle()
 
     def close(self) -> None:
         """Let the thread end; may be called twice."""

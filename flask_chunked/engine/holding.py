@@ -8,13 +8,10 @@ no byte is written twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 
 from ..exceptions import ChunkedUploadError
-from ..storage.base import Appender
-from .beside import Beside, Digest
 from .intake import SECTION_SECONDS, Intake
 
 #: Bytes that are kept until more come, or until they are known to be right.
@@ -36,25 +33,6 @@ class ShortChunk:
         return len(block)
 
 
-class _Writer:
-    """Writes the blocks that it is given, up to the first that cannot be written."""
-
-    def __init__(self, appender: Appender) -> None:
-        self._appender = appender
-        self._failure: Exception | None = None
-
-    def update(self, data: memoryview, /) -> None:
-        """The next one."""
-        if self._failure is not None:
-            # It would be written where the one before it belongs.
-            raise self._failure
-        try:
-            self._appender.write(data)
-        except Exception as error:
-            self._failure = error
-            raise
-
-
 class HeldChunk(Intake):
     """Takes the blocks of one chunk. Whoever waits for the client, pauses first.
 
@@ -67,22 +45,10 @@ class HeldChunk(Intake):
 
     most_kept = KEPT
     _kept: bytearray | None = None
-    #: Are there bytes that were written, or will be in a moment?
+    #: Are there bytes that were written?
     _has_begun = False
-    _writes_beside = False
     _section: ExitStack | None = None
     _until = 0.0
-
-    def _work_beside(self, digests: Sequence[Digest]) -> Beside:
-        # Where nobody takes a digest, the other thread writes.
-        self._writes_beside = not digests
-        return Beside(digests or [_Writer(self._appender)])
-
-    def _put(self, block: memoryview) -> None:
-        if self._writes_beside:
-            self._beside.update(block)
-        else:
-            super()._put(block)
 
     def __exit__(
         self,
@@ -143,13 +109,9 @@ class HeldChunk(Intake):
         section, self._section = self._section, None
         if section is not None:
             with section:
-                try:
-                    self._beside.settle()
-                    if not for_good and self._appender.position != self.committed:
-                        # Others would write where these bytes are.
-                        self.claim(as_seen=True)
-                finally:
-                    self._beside.give_up()
+                if not for_good and self._appender.position != self.committed:
+                    # Others would write where these bytes are.
+                    self.claim(as_seen=True)
 
     def commit(self) -> None:
         """The chunk is whole: from here on it counts.
@@ -157,7 +119,6 @@ class HeldChunk(Intake):
         :raises Superseded: somebody else has the upload.
         """
         self._write_kept()
-        self._beside.settle()
         if self.is_inside and not self._needs_inspection():
             self._commit()
         self.pause()
@@ -165,7 +126,6 @@ class HeldChunk(Intake):
 
     def drop(self) -> None:
         """Cut off what does not count, as far as that can be had."""
-        self._beside.give_up()
         if self._appender.position == self.committed:
             return
         # Where it cannot be had the next append does it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Any
 
 from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
 from ..storage.base import Blob, Stage, State, Storage
-from .beside import Beside, Digest
+from .beside import Beside
 from .hashing import FileDigest, resume
 from .pipe import PIPE_SIZE, Pipe
 from .ports import Policy, Reader, Repository
@@ -82,7 +82,7 @@ class Intake:
         self._committed_at = time.monotonic()
         self._pipe: Pipe | None = None
         digests = [d for d in (self._digest, self._file_digest) if d is not None]
-        self._beside = self._work_beside(digests)
+        self._beside = Beside(digests)
         self._may_pour = self._appender.drains_pipes and not digests
         #: ``inspect`` did not agree; the bytes must not be committed.
         self.refused = False
@@ -190,14 +190,15 @@ class Intake:
             raise ChunkSizeMismatch(reported + extra, reported)
         return len(block)
 
-    def _work_beside(self, digests: Sequence[Digest]) -> Beside:
-        """What takes the blocks that were written."""
-        return Beside(digests)
-
     def _put(self, block: memoryview) -> None:
         self._appender.write(block)
         # Not before: a state stands for bytes that are there.
         self._beside.update(block)
+
+    @property
+    def is_at_work(self) -> bool:
+        """May a block that was given still be looked at?"""
+        return self._beside.is_at_work
 
     def make_room(self) -> None:
         """Wait until the block before the last one is not needed any more."""

@@ -18,21 +18,41 @@ BOUNDARY = b"x--y"
 
 
 class Kept:
-    """A part in memory."""
+    """A part in memory.
 
-    def __init__(self) -> None:
+    :param late: it looks at each block when the one behind it was read.
+    """
+
+    def __init__(self, late: bool = False) -> None:
         self.content = b""
+        self._late = late
+        self._waiting: list[memoryview] = []
+
+    @property
+    def is_at_work(self) -> bool:
+        return bool(self._waiting)
 
     def make_room(self) -> None:
-        """Nobody looks at a block later."""
+        self.settle(1)
+
+    def settle(self, left: int = 0) -> None:
+        while len(self._waiting) > left:
+            self.content += bytes(self._waiting.pop(0))
 
     def write(self, block: memoryview) -> int:
-        self.content += bytes(block)
+        self._waiting.append(block)
+        if not self._late:
+            self.settle()
         return len(block)
 
 
 def parse(
-    body: bytes, sizes: list[int], *, max_parts: int = 10, max_text: int = 1000
+    body: bytes,
+    sizes: list[int],
+    *,
+    max_parts: int = 10,
+    max_text: int = 1000,
+    late: bool = False,
 ) -> tuple[dict[str, str], list[tuple[str, str, str | None, bytes]]]:
     """Fields and files of a body that arrives in reads of these sizes, repeated."""
     source = io.BytesIO(body)
@@ -43,13 +63,15 @@ def parse(
         return source.readinto(view[: next(turn)])
 
     def new_file(filename: str, content_type: str | None) -> Kept:
-        parts.append((filename, content_type, Kept()))
+        parts.append((filename, content_type, Kept(late)))
         return parts[-1][2]
 
     form = MultipartForm(
         read_into, BOUNDARY, new_file=new_file, max_parts=max_parts, max_text=max_text
     )
     form.parse()
+    for _, _, kept in parts:
+        kept.settle()
     files = [
         (name, filename, content_type, kept.content)
         for name, (filename, content_type, kept) in zip(
@@ -100,9 +122,15 @@ def in_memory(*arguments: object, **named: object) -> io.BytesIO:
 
 
 @settings(max_examples=150, deadline=None)
-@given(content=CONTENTS, sizes=SIZES, buffer=st.integers(8, 64), crlf=st.booleans())
+@given(
+    content=CONTENTS,
+    sizes=SIZES,
+    buffer=st.integers(8, 64),
+    crlf=st.booleans(),
+    late=st.booleans(),
+)
 def test_it_reads_what_the_decoder_reads(
-    content: bytes, sizes: list[int], buffer: int, crlf: bool
+    content: bytes, sizes: list[int], buffer: int, crlf: bool, late: bool
 ) -> None:
     line = b"\r\n" if crlf else b"\n"
     body = field_part("a", "1") + file_part(content, line) + field_part("b", "ü") + END
@@ -124,16 +152,17 @@ def test_it_reads_what_the_decoder_reads(
         patch.setattr(multipart, "BUFFER_SIZE", buffer)
         got: object
         try:
-            got = parse(body, sizes)
+            got = parse(body, sizes, late=late)
         except MalformedBody:
             got = MalformedBody
     assert got == expected
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("size", [1, 7, 1000, multipart.BUFFER_SIZE])
-def test_a_large_file_is_whole(size: int) -> None:
-    content = bytes(range(256)) * 9000
-    fields, files = parse(file_part(content) + END, [size * 37])
+def test_a_large_file_is_whole(size: int, late: bool) -> None:
+    content = bytes(range(251)) * 20_000
+    fields, files = parse(file_part(content) + END, [size * 37], late=late)
     assert (fields, files) == ({}, [("file", "a.bin", "image/png", content)])
 
 

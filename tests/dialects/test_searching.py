@@ -59,7 +59,7 @@ def test_the_buffer_may_grow_when_the_search_is_over() -> None:
 
 @pytest.fixture
 def without_memmem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "PyDLL", lambda name: object())
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     searching._best.cache_clear()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -399,7 +398,7 @@ def test_a_section_that_takes_too_long_is_due(
         assert held.is_due
 
 
-# -- written beside --------------------------------------------------------------------
+# -- long ones -------------------------------------------------------------------------
 
 LONG = bytes(range(256)) * (WORTH // 256)
 
@@ -411,53 +410,32 @@ def plain(bench: Bench) -> Upload:
     return bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
 
 
-@pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each write: was it in the thread of the test?"""
-    seen: list[bool] = []
-    begun = HeldChunk.__enter__
-
-    def enter(held: HeldChunk) -> HeldChunk:
-        write = held._appender.write
-
-        def noted(block: memoryview) -> None:
-            seen.append(threading.current_thread() is threading.main_thread())
-            write(block)
-
-        monkeypatch.setattr(held._appender, "write", noted)
-        begun(held)
-        return held
-
-    monkeypatch.setattr(HeldChunk, "__enter__", enter)
-    return seen
-
-
 @pytest.mark.parametrize("pauses", [True, False])
-def test_long_blocks_are_written_beside(
-    bench: Bench, plain: Upload, threads: list[bool], pauses: bool
+def test_long_blocks_are_written_as_they_come(
+    bench: Bench, plain: Upload, pauses: bool
 ) -> None:
     blocks = [LONG, LONG[::-1], NEW, LONG[:-5]]
     with bench.engine.hold(plain, 5, reader()) as held:
-        put(held, *blocks)
+        for end, block in enumerate(blocks, 1):
+            put(held, block)
+            assert not held.is_at_work
+            assert size(bench, plain) == 5 + len(b"".join(blocks[:end]))
         if pauses:
             held.pause()
-            assert size(bench, plain) == 5 + 3 * WORTH
         assert bench.engine.commit(held).offset == 5 + 3 * WORTH
     assert bench.stored(plain) == OLD + b"".join(blocks)
-    assert not any(threads)
-    assert len(threads) == 4
 
 
-def test_where_a_digest_is_taken_nothing_is_written_beside(
-    bench: Bench, upload: Upload, threads: list[bool]
+def test_whoever_takes_a_digest_may_be_at_work_on_a_block(
+    bench: Bench, upload: Upload
 ) -> None:
     with bench.engine.hold(upload, 5, reader()) as held:
         put(held, LONG)
+        assert held.is_at_work
         held.drop()
-    assert threads == [True]
 
 
-def test_what_is_written_beside_and_not_committed_is_cut_off(
+def test_a_long_chunk_that_is_not_committed_is_cut_off(
     bench: Bench, plain: Upload
 ) -> None:
     with pytest.raises(MalformedBody), bench.engine.hold(plain, 5, reader()) as held:
@@ -466,35 +444,17 @@ def test_what_is_written_beside_and_not_committed_is_cut_off(
     assert (bench.row(plain).offset, size(bench, plain)) == (5, 5)
 
 
-@pytest.mark.parametrize("ending", ["write", "pause", "commit", "drop"])
-def test_disk_that_is_full_beside_leaves_what_was_there(
-    bench: Bench, plain: Upload, monkeypatch: pytest.MonkeyPatch, ending: str
+def test_disk_that_is_full_leaves_what_was_there(
+    bench: Bench, plain: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is a block written in the place of the one that could not be."""
-    refused: list[int] = []
-    expected = MalformedBody if ending == "drop" else StorageFull
-    with pytest.raises(expected), bench.engine.hold(plain, 5, reader()) as held:
-        write = held._appender.write
+    with pytest.raises(StorageFull), bench.engine.hold(plain, 5, reader()) as held:
+        put(held, LONG)
 
-        def refuse_first(block: memoryview) -> None:
-            if refused:
-                write(block)
-            refused.append(len(block))
-            if len(refused) == 1:
-                raise StorageFull
+        def refuse(block: memoryview) -> None:
+            raise StorageFull
 
-        monkeypatch.setattr(held._appender, "write", refuse_first)
-        held.write(memoryview(LONG))
-        held.write(memoryview(LONG))
-        if ending == "write":
-            put(held, LONG)
-        elif ending == "pause":
-            held.pause()
-        elif ending == "commit":
-            bench.engine.commit(held)
-        else:
-            raise MalformedBody("no end")
-    assert refused == [WORTH]
+        monkeypatch.setattr(held._appender, "write", refuse)
+        put(held, LONG)
     assert (bench.row(plain).offset, size(bench, plain)) == (5, 5)
 
 
