@@ -1,7 +1,8 @@
 """Memory for a block of a body, which goes back when the request is done.
 
-The allocator would keep a block of this size for the thread that freed it, so that a
-server with many threads would stand many of them above what it needs.
+The allocator would keep blocks of this size for every thread that has ever had some, so
+that a server with many threads would stand many of them above what it needs. A few stay
+for the next request, since each page that is new costs a fault.
 """
 
 from __future__ import annotations
@@ -10,12 +11,32 @@ import mmap
 
 Buffer = mmap.mmap
 
+#: Buffers of a process that wait for the next request, at most.
+MOST_IDLE = 2
 
-def new_buffer(size: int) -> Buffer:
-    """Zeros; those that nobody touches cost nothing.
+_idle: list[Buffer] = []
 
-    :param size: bytes, more than 0.
+
+def take_buffer(size: int) -> Buffer:
+    """A buffer with anything in it; pages that nobody touches cost nothing.
+
+    :param size: bytes at least, more than 0.
     """
+    try:
+        buffer = _idle.pop()
+    except IndexError:
+        return _new(size)
+    return buffer if len(buffer) >= size else _new(size)
+
+
+def give_back(buffer: Buffer) -> None:
+    """Nobody looks at it any more; one that somebody may look at is just left alone."""
+    if len(_idle) < MOST_IDLE:
+        _idle.append(buffer)
+
+
+def _new(size: int) -> Buffer:
+    size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     if hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return mmap.mmap(-1, size)

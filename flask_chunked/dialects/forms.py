@@ -24,7 +24,7 @@ from ..exceptions import MalformedBody, TooLarge, UnsupportedMediaType
 from ..protocol.filename import from_disposition
 from ..storage.base import Stage
 from .base import Call
-from .buffers import new_buffer
+from .buffers import give_back, take_buffer
 from .multipart import BUFFER_SIZE, FormTooLarge, MultipartForm
 
 #: Bytes of all text fields of a form together.
@@ -251,14 +251,17 @@ def open_part(
 
 def take_body(call: Call, part: FilePart) -> None:
     """Read the whole body into a part."""
-    buffers = [memoryview(new_buffer(BUFFER_SIZE)) for _ in range(2)]
+    buffers = [take_buffer(BUFFER_SIZE) for _ in range(2)]
     for buffer in itertools.cycle(buffers):
         part.make_room()
-        count = call.body.read_into(buffer)
+        view = memoryview(buffer)[:BUFFER_SIZE]
+        count = call.body.read_into(view)
         if not count:
             break
-        part.write(buffer[:count])
+        part.write(view[:count])
     part.settle()
+    for buffer in buffers:
+        give_back(buffer)
 
 
 def raw_filename(request: Request) -> str | None:

@@ -21,13 +21,14 @@ from werkzeug.sansio.multipart import (
 )
 
 from ..exceptions import MalformedBody
-from .buffers import Buffer, new_buffer
+from .buffers import Buffer, give_back, take_buffer
 from .searching import find
 
 #: Bytes of a file read and scanned at once.
 BUFFER_SIZE = 2**20
-#: Bytes read at once for the decoder.
-PIECE_SIZE = 64 * 2**10
+#: Bytes read at once for the decoder: headers and fields, and as little of a file as
+#: can be, since the decoder copies it.
+PIECE_SIZE = 8 * 2**10
 #: Bytes that headers and fields may take before a part's end is seen.
 MEMORY_SIZE = 4 * 2**20
 
@@ -86,6 +87,7 @@ class MultipartForm:
         )
         self._piece = memoryview(bytearray(PIECE_SIZE))
         self._buffers: list[Buffer] = []
+        self._part: Part | None = None
 
     def parse(self) -> None:
         """Read the body to its end.
@@ -102,8 +104,7 @@ class MultipartForm:
             # The decoder's ways to say no; the last one of a part without a body.
             raise MalformedBody("Malformed multipart/form-data body") from error
         finally:
-            # Whoever calls us is known to us, and may know us.
-            self._buffers.clear()
+            self._give_buffers_back()
         # What comes behind the end means nothing; it only has to be read.
         while self._read_into(self._piece):
             pass
@@ -160,7 +161,9 @@ class MultipartForm:
 
     def _take_file(self, file: File) -> None:
         self.file_names.append(file.name)
-        part = self._new_file(file.filename, file.headers.get("content-type"))
+        part = self._part = self._new_file(
+            file.filename, file.headers.get("content-type")
+        )
         while True:
             data = self._next_data()
             if data.data:
@@ -205,10 +208,17 @@ class MultipartForm:
         buffers = self._buffers
         if not buffers or (len(buffers) == 1 and part.is_at_work):
             # Before a block there is room for what was held back of the one before.
-            buffers.append(new_buffer(BUFFER_SIZE + len(self._marker) + 2))
+            buffers.append(take_buffer(BUFFER_SIZE + len(self._marker) + 2))
         elif part.is_at_work:
             buffers.reverse()
         return buffers[-1]
+
+    def _give_buffers_back(self) -> None:
+        for buffer in self._buffers:
+            if self._part is None or not self._part.is_at_work:
+                give_back(buffer)
+        # Whoever calls us is known to us, and may know us.
+        self._buffers.clear()
 
 
 def _write(part: Part, block: memoryview) -> None:

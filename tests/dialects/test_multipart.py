@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.formparser import MultiPartParser
 
-from flask_chunked.dialects import multipart
+from flask_chunked.dialects import buffers, multipart
+from flask_chunked.dialects.buffers import Buffer
 from flask_chunked.dialects.multipart import FormTooLarge, MultipartForm
 from flask_chunked.exceptions import MalformedBody
 
@@ -156,6 +157,30 @@ def test_it_reads_what_the_decoder_reads(
         except MalformedBody:
             got = MalformedBody
     assert got == expected
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_buffer_that_is_looked_at_is_no_others(
+    monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    idle: list[Buffer] = []
+    monkeypatch.setattr(buffers, "_idle", idle)
+    content = bytes(range(251)) * 10_000
+    body = io.BytesIO(file_part(content) + END)
+    part = Kept(late)
+    MultipartForm(
+        body.readinto,
+        BOUNDARY,
+        new_file=lambda filename, content_type: part,
+        max_parts=1,
+        max_text=0,
+    ).parse()
+    assert part.is_at_work == late
+    assert len(idle) == (0 if late else 1)
+    for buffer in idle:
+        buffer[:] = bytes(len(buffer))
+    part.settle()
+    assert part.content == content
 
 
 @pytest.mark.parametrize("late", [False, True])

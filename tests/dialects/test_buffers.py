@@ -1,0 +1,46 @@
+"""Buffers for blocks: who gets which, and how many stay."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+import pytest
+
+from flask_chunked.dialects import buffers
+from flask_chunked.dialects.buffers import MOST_IDLE, give_back, take_buffer
+
+
+@pytest.fixture(autouse=True)
+def nobody_elses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(buffers, "_idle", [])
+    yield
+
+
+def test_what_was_given_back_is_taken_again() -> None:
+    first = take_buffer(1000)
+    assert len(first) == mmap.PAGESIZE
+    assert take_buffer(1000) is not first
+    give_back(first)
+    assert take_buffer(mmap.PAGESIZE) is first
+
+
+def test_one_that_is_too_small_is_nobodys() -> None:
+    give_back(take_buffer(1000))
+    large = take_buffer(mmap.PAGESIZE + 1)
+    assert len(large) == 2 * mmap.PAGESIZE
+    assert buffers._idle == []
+    give_back(large)
+    assert take_buffer(1) is large
+
+
+def test_few_stay() -> None:
+    taken = [take_buffer(1) for _ in range(MOST_IDLE + 3)]
+    for buffer in taken:
+        give_back(buffer)
+    assert len(buffers._idle) == MOST_IDLE
+
+
+def test_system_without_private_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(mmap, "MAP_PRIVATE")
+    assert bytes(take_buffer(10)[:10]) == bytes(10)
