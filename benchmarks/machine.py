@@ -40,6 +40,11 @@ def describe_machine(directory: Path) -> dict[str, object]:
     }
 
 
+def available_memory() -> int:
+    """Bytes that could be had without swapping."""
+    return int(_first("/proc/meminfo", r"MemAvailable:\s*(\d+)") or 0) * 1024
+
+
 def versions() -> dict[str, str]:
     """What is installed."""
     # Where it comes from: its own build may be a third faster than another's.

@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.client import MIB, ClientError, Source
 from benchmarks.figures import Goal, Sample, rounded
 from benchmarks.install import Unavailable
+from benchmarks.machine import available_memory
 from benchmarks.receivers import Receiver, Server
 
 #: The number of a turn that is not counted.
@@ -158,10 +159,11 @@ def have_memory(count: int) -> None:
     a page that comes from there costs ten times as much as another one: whose turn is
     behind a pause would pay for it.
 
-    :param count: bytes.
+    :param count: bytes; on a small machine half of what is free.
     """
+    count = max(mmap.PAGESIZE, min(count, available_memory() // 2))
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    with mmap.mmap(-1, count, flags=flags) as memory:
+    with suppress(OSError), mmap.mmap(-1, count, flags=flags) as memory:
         with suppress(AttributeError, OSError):
             # What goes back in large pieces is taken first for large files.
             memory.madvise(mmap.MADV_HUGEPAGE)

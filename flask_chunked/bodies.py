@@ -10,6 +10,8 @@ import errno
 import logging
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .body_sources import BufferedSource, GunicornSource, Source, StreamSource
@@ -22,6 +24,9 @@ from .exceptions import (
 )
 
 logger = logging.getLogger("flask_chunked")
+
+#: Makes the error that ended a body.
+Failure = Callable[[], BodyInterrupted | BodyTimeout]
 
 #: Bytes of one block, the most that a reader holds.
 BLOCK_SIZE = 256 * 2**10
@@ -87,7 +92,8 @@ class BodyReader:
         self._spare: memoryview | None = None
         self._unread: memoryview | None = None
         self._last_block: memoryview | None = None
-        self._failure: BodyInterrupted | BodyTimeout | None = None
+        # One that was raised would keep what its frames hold.
+        self._failure: Failure | None = None
         self._is_interrupted = False
         self._last = 0
         self.received = 0
@@ -104,7 +110,7 @@ class BodyReader:
             block, self._unread = self._unread, None
             return block
         if self._failure is not None:
-            raise self._failure
+            raise self._failure()
         return self._block(PATIENCE, time.monotonic() + FILL_SECONDS)
 
     def unread(self, block: memoryview) -> None:
@@ -163,24 +169,24 @@ class BodyReader:
             if now > until:
                 break
         if not filled and self._failure is not None:
-            raise self._failure
+            raise self._failure()
         return filled
 
     def wait(self) -> None:
         """Wait for the client; see the engine's ``Reader`` port."""
         if self._failure is not None:
-            raise self._failure
+            raise self._failure()
         began = time.monotonic()
         if not self._source.wait(self._timeout):
-            self._time_out(BodyTimeout(self._timeout))
+            self._time_out(partial(BodyTimeout, self._timeout))
         self._note_pace(began, 0)
         if self._failure is not None:
-            raise self._failure
+            raise self._failure()
 
     def linger(self, seconds: float) -> bool:
         """Wait a little; see the engine's ``Reader`` port."""
         if self._failure is not None:
-            raise self._failure
+            raise self._failure()
         began = time.monotonic()
         came = self._source.wait(min(seconds, self._timeout))
         self._note_pace(began, 0)
@@ -248,7 +254,7 @@ class BodyReader:
         except (BodyInterrupted, BodyTimeout):
             return
 
-    def _time_out(self, failure: BodyTimeout) -> None:
+    def _time_out(self, failure: Failure) -> None:
         self._failure = failure
         self._source.give_up()
 
@@ -259,7 +265,7 @@ class BodyReader:
         if pace is None or self.ended or self._failure is not None:
             return now
         if pace.is_too_slow(now - began, came):
-            self._time_out(BodyTooSlow(self._timeout, pace.least))
+            self._time_out(partial(BodyTooSlow, self._timeout, pace.least))
         return now
 
     def _block_size(self) -> int:
@@ -276,7 +282,7 @@ class BodyReader:
                     return False
                 count = self._source.receive(view)
         except TimeoutError:
-            self._time_out(BodyTimeout(self._timeout))
+            self._time_out(partial(BodyTimeout, self._timeout))
             return False
         # Servers tell a lost client, and chunks that are none, in errors of their own;
         # all mean the same, and what arrived before is kept.
@@ -289,7 +295,7 @@ class BodyReader:
 
     def _fail(self, error: Exception) -> None:
         logger.debug("request body ended with %r", type(error).__name__)
-        self._failure = BodyInterrupted()
+        self._failure = BodyInterrupted
 
     def _account(self, count: int) -> None:
         """So many bytes came; none is the end of what the server has."""
@@ -299,7 +305,7 @@ class BodyReader:
         elif self.received == self._length:
             self.ended = True
         elif not count:
-            self._failure = BodyInterrupted()
+            self._failure = BodyInterrupted
 
 
 def body_length(environ: dict[str, Any]) -> int | None:

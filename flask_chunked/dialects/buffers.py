@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 
-Buffer = mmap.mmap
+Buffer = mmap.mmap | bytearray
 
 #: Buffers of a process that wait for the next request, at most.
 MOST_IDLE = 2
@@ -37,6 +37,10 @@ def give_back(buffer: Buffer) -> None:
 
 def _new(size: int) -> Buffer:
     size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-    if hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return mmap.mmap(-1, size)
+    try:
+        if hasattr(mmap, "MAP_PRIVATE"):
+            return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return mmap.mmap(-1, size)
+    except OSError:
+        # Too many maps, say; the allocator may have room in those that it has.
+        return bytearray(size)

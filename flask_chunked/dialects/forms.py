@@ -135,6 +135,9 @@ class FilePart:
         keep = self._limits.keep
         room = len(block) if keep is None else max(0, keep - self.size)
         kept = memoryview(block)[:room]
+        if room < len(block):
+            # Buffers in turn count on it that each block is looked at, or none.
+            self._beside.settle()
         if kept:
             if self._store is not None:
                 self._store.write(kept)
@@ -293,16 +296,21 @@ def _parse_multipart(call: Call, form: Form, new_part: NewPart) -> None:
             "multipart/form-data needs a boundary of 1 to 200 characters"
         )
 
+    fields: dict[str, str] = {}
+    is_chunk = False
+
     def read_into(view: memoryview) -> int:
         if form.part is None:
             return call.body.read_into(view)
         return form.part.fill(call.body, view)
 
-    def new_file(filename: str, content_type: str | None) -> FilePart:
+    def new_file(name: str, filename: str, content_type: str | None) -> FilePart:
+        nonlocal is_chunk
         if form.part is not None:
             raise MalformedBody("More than one file in the form")
-        if multipart.file_names[0] in _file_names(call):
-            form.part = new_part({**form.fields, **multipart.fields}, True)
+        is_chunk = name in _file_names(call)
+        if is_chunk:
+            form.part = new_part({**form.fields, **fields}, True)
         else:
             form.part = FilePart(None, PartLimits(keep=0))
         form.part.filename = filename
@@ -312,6 +320,7 @@ def _parse_multipart(call: Call, form: Form, new_part: NewPart) -> None:
     multipart = MultipartForm(
         read_into,
         boundary.encode("ascii"),
+        fields=fields,
         new_file=new_file,
         max_parts=call.host.max_form_parts,
         max_text=MAX_FIELDS_SIZE,
@@ -320,9 +329,9 @@ def _parse_multipart(call: Call, form: Form, new_part: NewPart) -> None:
         multipart.parse()
     except FormTooLarge as error:
         raise _form_too_large(call) from error
-    form.fields.update(multipart.fields)
-    if form.part is not None and multipart.file_names[0] not in _file_names(call):
-        # A file under another name is no chunk.
+    form.fields.update(fields)
+    if form.part is not None and not is_chunk:
+        # A file under another name is none.
         form.part = None
 
 
@@ -348,6 +357,8 @@ def _take_parsed(call: Call, form: Form, new_part: NewPart) -> None:
         form.part.filename = chosen.filename
         form.part.content_type = chosen.content_type
         while block := chosen.stream.read(BUFFER_SIZE):
+            # A disk reads faster than a digest takes.
+            form.part.make_room()
             form.part.write(block)
         return
 

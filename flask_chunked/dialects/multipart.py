@@ -33,6 +33,7 @@ PIECE_SIZE = 8 * 2**10
 MEMORY_SIZE = 4 * 2**20
 
 ReadInto = Callable[[memoryview], int]
+NewFile = Callable[[str, str, str | None], "Part"]
 
 
 class Part(Protocol):
@@ -59,11 +60,10 @@ class MultipartForm:
     """Parses one form.
 
     :param read_into: fills some of a view, waiting for the client; 0 is the end.
-    :param new_file: called with filename and Content-Type of each file.
+    :param fields: gets what the text fields say; the first one of a name.
+    :param new_file: called with name, filename and Content-Type of each file.
     :param max_parts: fields and files together.
     :param max_text: bytes of all fields together.
-    :ivar fields: what the text fields say; the first one of a name.
-    :ivar file_names: the names of the parts with a file.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class MultipartForm:
         read_into: ReadInto,
         boundary: bytes,
         *,
-        new_file: Callable[[str, str | None], Part],
+        fields: dict[str, str],
+        new_file: NewFile,
         max_parts: int,
         max_text: int,
     ) -> None:
-        self.fields: dict[str, str] = {}
-        self.file_names: list[str] = []
+        self._fields = fields
         self._read_into = read_into
         self._marker = b"--" + boundary
         self._new_file = new_file
@@ -157,12 +157,11 @@ class MultipartForm:
             pieces.append(data.data)
             more = data.more_data
         text = b"".join(pieces).decode("utf-8", "replace")
-        self.fields.setdefault(field.name, text)
+        self._fields.setdefault(field.name, text)
 
     def _take_file(self, file: File) -> None:
-        self.file_names.append(file.name)
         part = self._part = self._new_file(
-            file.filename, file.headers.get("content-type")
+            file.name, file.filename, file.headers.get("content-type")
         )
         while True:
             data = self._next_data()
@@ -217,7 +216,6 @@ class MultipartForm:
         for buffer in self._buffers:
             if self._part is None or not self._part.is_at_work:
                 give_back(buffer)
-        # Whoever calls us is known to us, and may know us.
         self._buffers.clear()
 
 

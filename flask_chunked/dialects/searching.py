@@ -11,11 +11,10 @@ from functools import lru_cache
 
 from .buffers import Buffer
 
-Searched = Buffer | bytearray
-Find = Callable[[Searched, bytes, int], int]
+Find = Callable[[Buffer, bytes, int], int]
 
 
-def find(buffer: Searched, wanted: bytes, end: int) -> int:
+def find(buffer: Buffer, wanted: bytes, end: int) -> int:
     """The first place of some bytes in a buffer's first ``end`` bytes, else -1.
 
     :param wanted: at least one byte.
@@ -23,7 +22,7 @@ def find(buffer: Searched, wanted: bytes, end: int) -> int:
     return _best()(buffer, wanted, min(end, len(buffer)))
 
 
-def by_python(buffer: Searched, wanted: bytes, end: int) -> int:
+def by_python(buffer: Buffer, wanted: bytes, end: int) -> int:
     """See :func:`find`; works everywhere, and keeps the interpreter."""
     return buffer.find(wanted, 0, end)
 
@@ -42,7 +41,7 @@ def by_memmem() -> Find:
         ctypes.c_size_t,
     ]
 
-    def search(buffer: Searched, wanted: bytes, end: int) -> int:
+    def search(buffer: Buffer, wanted: bytes, end: int) -> int:
         if end < len(wanted):
             return -1
         # Held for as long as we search, so that nobody resizes the buffer meanwhile.

@@ -45,7 +45,7 @@ class HeldChunk(Intake):
 
     most_kept = KEPT
     _kept: bytearray | None = None
-    #: Are there bytes that were written?
+    #: Are there bytes that were written, or may have been?
     _has_begun = False
     _section: ExitStack | None = None
     _until = 0.0

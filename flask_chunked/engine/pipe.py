@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows, which has no such pipes either
+    fcntl = None  # type: ignore[assignment]
 
 #: Bytes that it holds; smaller ones cost more system calls than they save.
 PIPE_SIZE = 2**20

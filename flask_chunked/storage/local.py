@@ -340,7 +340,7 @@ class LocalStorage(Storage):
     def _discard_orphan(self, place: Place, is_needed: Callable[[], bool]) -> bool:
         with storage_errors(), ExitStack() as held, suppress(FileNotFoundError):
             directory = self._tree.open_directory(place.parts)
-            held.callback(os.close, directory)
+            held.callback(close_file, directory)
             try:
                 self._lock_names(place, held)
             except StorageBusy:

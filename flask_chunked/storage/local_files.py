@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HAS_LOCKS = fcntl is not None
 
 #: gevent's ``os.close`` asks the kernel what it closes, and closes it later, lest its
-#: loop still waits for it. It never waits for a file.
+#: loop still waits for it. It never waits for a file or a directory.
 close_file = os.close if posix is None else posix.close
 
 # O_NONBLOCK: a FIFO planted under one of our names must not block a request.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 from collections.abc import Iterator
 
@@ -44,3 +45,13 @@ def test_few_stay() -> None:
 def test_system_without_private_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(mmap, "MAP_PRIVATE")
     assert bytes(take_buffer(10)[:10]) == bytes(10)
+
+
+def test_where_no_more_can_be_mapped_the_allocator_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*arguments: object, **named: object) -> object:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    assert take_buffer(5000) == bytearray(2 * mmap.PAGESIZE)

@@ -58,28 +58,28 @@ def parse(
     """Fields and files of a body that arrives in reads of these sizes, repeated."""
     source = io.BytesIO(body)
     turn = iter(sizes * (len(body) + 2))
-    parts: list[tuple[str, str | None, Kept]] = []
+    fields: dict[str, str] = {}
+    parts: list[tuple[tuple[str, str, str | None], Kept]] = []
 
     def read_into(view: memoryview) -> int:
         return source.readinto(view[: next(turn)])
 
-    def new_file(filename: str, content_type: str | None) -> Kept:
-        parts.append((filename, content_type, Kept(late)))
-        return parts[-1][2]
+    def new_file(name: str, filename: str, content_type: str | None) -> Kept:
+        parts.append(((name, filename, content_type), Kept(late)))
+        return parts[-1][1]
 
     form = MultipartForm(
-        read_into, BOUNDARY, new_file=new_file, max_parts=max_parts, max_text=max_text
+        read_into,
+        BOUNDARY,
+        fields=fields,
+        new_file=new_file,
+        max_parts=max_parts,
+        max_text=max_text,
     )
     form.parse()
-    for _, _, kept in parts:
+    for _, kept in parts:
         kept.settle()
-    files = [
-        (name, filename, content_type, kept.content)
-        for name, (filename, content_type, kept) in zip(
-            form.file_names, parts, strict=True
-        )
-    ]
-    return form.fields, files
+    return fields, [(*told, kept.content) for told, kept in parts]
 
 
 def file_part(content: bytes, line: bytes = b"\r\n") -> bytes:
@@ -171,7 +171,8 @@ def test_a_buffer_that_is_looked_at_is_no_others(
     MultipartForm(
         body.readinto,
         BOUNDARY,
-        new_file=lambda filename, content_type: part,
+        fields={},
+        new_file=lambda name, filename, content_type: part,
         max_parts=1,
         max_text=0,
     ).parse()

@@ -124,8 +124,8 @@ MUTANTS = (
             Change(
                 "bodies.py",
                 "        elif not count:\n"
-                "            self._failure = BodyInterrupted()",
-                "        elif not count:\n            self.ended = True",
+                "            self._failure = BodyInterrupted\n",
+                "        elif not count:\n            self.ended = True\n",
             ),
         ),
         ("tests/test_bodies.py",),
