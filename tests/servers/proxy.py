@@ -44,6 +44,7 @@ class Proxy:
         self.struck: Counter[str] = Counter()
         self._target = port
         self._open: set[socket.socket] = set()
+        self._is_closed = False
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -53,6 +54,7 @@ class Proxy:
         """Stop; connections that are left are closed."""
         self._listener.close()
         with self._lock:
+            self._is_closed = True
             left = list(self._open)
         for end in left:
             with contextlib.suppress(OSError):
@@ -62,10 +64,18 @@ class Proxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                client.close()
+                return
             with self._lock:
+                if self._is_closed:
+                    client.close()
+                    server.close()
+                    return
                 fault = self.faults.pop(0) if self.faults else None
                 self._open |= {client, server}
             for work in (self._forward, self._backward):
@@ -79,7 +89,7 @@ class Proxy:
         """From the client to the server, up to the fault."""
         passed = 0
         if fault is not None and fault.how == "slow":
-            self.struck["slow"] += 1
+            self._count("slow")
         with contextlib.suppress(OSError):
             while True:
                 strikes = fault is not None and fault.how not in ("lose", "slow")
@@ -99,7 +109,7 @@ class Proxy:
     def _strike(
         self, client: socket.socket, server: socket.socket, fault: Fault
     ) -> None:
-        self.struck[fault.how] += 1
+        self._count(fault.how)
         if fault.how == "fin":
             server.shutdown(socket.SHUT_WR)
         elif fault.how == "rst":
@@ -108,6 +118,10 @@ class Proxy:
         elif fault.how == "vanish":
             _reset(client)
 
+    def _count(self, how: str) -> None:
+        with self._lock:
+            self.struck[how] += 1
+
     def _backward(
         self, client: socket.socket, server: socket.socket, fault: Fault | None
     ) -> None:
@@ -115,7 +129,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while block := server.recv(BLOCK):
                 if fault is not None and fault.how == "lose":
-                    self.struck["lose"] += 1
+                    self._count("lose")
                     _reset(client)
                     return
                 client.sendall(block)

@@ -121,9 +121,13 @@ def test_a_client_gets_its_file_through_every_fault(
     append: Callable[[Client, int, bytes], None],
 ) -> None:
     chance = random.Random(run_seed())
-    for _ in range(FAULTS // ONE_FILE):
-        upload_one(server, proxy, chance, append)
-    assert {how: proxy.struck[how] for how in HOWS} == dict.fromkeys(HOWS, FAULTS)
+    # One that its client does not wait for, as a machine with much to do is slow, has
+    # not struck.
+    for _ in range(2 * FAULTS // ONE_FILE):
+        left = [how for how in HOWS if proxy.struck[how] < FAULTS]
+        if left:
+            upload_one(server, proxy, chance, append, left)
+    assert {how for how in HOWS if proxy.struck[how] < FAULTS} == set()
     # Whoever comes next is served at once, whatever still waits for a lost client.
     began = time.monotonic()
     assert requests.get(server.url, timeout=10).status_code == 200
@@ -135,8 +139,9 @@ def upload_one(
     proxy: Proxy,
     chance: random.Random,
     append: Callable[[Client, int, bytes], None],
+    hows: list[str],
 ) -> None:
-    """A file, through so many faults of each kind."""
+    """A file, through so many faults of each of these kinds."""
     content = chance.randbytes(SIZE)
     created = requests.post(
         server.url,
@@ -148,7 +153,7 @@ def upload_one(
     proxy.faults = [
         # Behind the head of the request, and before the end of its body.
         Fault(how, chance.randrange(600, CHUNK // 2), RATE if how == "slow" else None)
-        for how in HOWS
+        for how in hows
         for _ in range(ONE_FILE)
     ]
     chance.shuffle(proxy.faults)
