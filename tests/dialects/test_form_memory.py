@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import io
 import mmap
 import time
@@ -15,13 +16,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
 from flask_chunked.dialects import buffers, forms, multipart
+from flask_chunked.dialects.forms import FilePart, PartLimits
 from flask_chunked.dialects.multipart import MultipartForm
 from flask_chunked.engine.beside import WORTH, Beside
 
 from ..conftest import AppFactory
 from ..exchange import begin, put_form, put_raw
 
-KIB = 2**10
 CONTENT = bytes(range(251)) * 400
 
 
@@ -118,3 +119,14 @@ def test_a_form_that_the_app_has_read_is_not_read_faster_than_it_is_hashed(
     answer = put_form(app.test_client(), bytes(3 * WORTH))
     assert answer.status_code == 200
     assert 1 <= most <= 2
+
+
+def test_nobody_looks_at_a_block_when_more_came_than_is_kept() -> None:
+    block = bytes(range(256)) * (WORTH // 256)
+    part = FilePart(None, PartLimits(keep=WORTH))
+    part.write(block)
+    assert part.is_at_work
+    part.write(block)
+    assert not part.is_at_work
+    assert part.digest == hashlib.sha256(block).hexdigest()
+    part.close()
