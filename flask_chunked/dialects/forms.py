@@ -245,6 +245,8 @@ def open_part(
     :param digests: that take its bytes, beside that of the place.
     """
     store = None if place.open is None else stack.enter_context(place.open())
+    if isinstance(store, Stage) and limits.keep is not None:
+        store.expect(limits.keep)
     mine = [] if place.file_digest is None else [place.file_digest]
     part = FilePart(store, limits, [*mine, *digests])
     part.file_digest = place.file_digest

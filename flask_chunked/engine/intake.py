@@ -74,6 +74,8 @@ class Intake:
         self._ending = ending
         self._appender = storage.appender(blob)
         self._appender.bind(self._save)
+        if claimed.length is not None:
+            self._appender.expect(claimed.length)
         # Only needed to know the chunk again where it cannot be read again.
         self._digest = None if storage.reads_unfinished else hashlib.sha256()
         self._file_digest = resume(

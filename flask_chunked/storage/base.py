@@ -150,6 +150,10 @@ class Stage(ABC):
 
     size: int
 
+    def expect(self, length: int) -> None:
+        """So many bytes will come; room may be reserved for them."""
+        return
+
     @abstractmethod
     def write(self, block: Buffer) -> int:
         """Append bytes; returns how many.
@@ -191,6 +195,10 @@ class Appender(ABC):
 
         :param save: raises where the claim was lost; what was to be stored is not then.
         """
+        return
+
+    def expect(self, length: int) -> None:
+        """The upload will have so many bytes; room may be reserved for them."""
         return
 
     @abstractmethod

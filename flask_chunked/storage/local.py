@@ -41,6 +41,7 @@ from .local_outlets import (
     move_file,
     sync_parent,
 )
+from .local_room import AHEAD, Room
 
 STAGING = ".staging"
 _STAGED = re.compile(r"[0-9a-f]{32}")
@@ -53,6 +54,8 @@ class LocalStorage(Storage):
     written under ``flock``: all processes that share it must run on one machine.
 
     :param lock_timeout: seconds to wait for another writer's section.
+    :param reserve_ahead: bytes of room at most that a long unfinished upload reserves
+        in the file system behind what came; 0: none.
     :param clock: monotonic seconds, for the wait.
     :param sleep: pauses for seconds, for the wait.
     :raises ConfigurationError: a system without ``flock``, or settings that name no
@@ -67,6 +70,7 @@ class LocalStorage(Storage):
         settings: StorageSettings,
         *,
         lock_timeout: float = 5.0,
+        reserve_ahead: int = AHEAD,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
@@ -81,6 +85,7 @@ class LocalStorage(Storage):
         root, self._pattern = _split_path(settings)
         self.settings = settings
         self._tree = Tree(root, durable=settings.durable, marker=STAGING)
+        self._ahead = reserve_ahead
         self._patience = Patience(lock_timeout, clock, sleep or Patience().sleep)
 
     @property
@@ -96,7 +101,7 @@ class LocalStorage(Storage):
         return key
 
     def stage(self) -> LocalStage:
-        return LocalStage(self._tree)
+        return LocalStage(self._tree, Room(self._ahead))
 
     def appender(self, blob: Blob) -> LocalAppender:
         place = self._place(blob.key)
@@ -107,6 +112,7 @@ class LocalStorage(Storage):
             finished=place.finished,
             size=blob.size,
             patience=self._patience,
+            room=Room(self._ahead),
             open_source=self._open_source,
         )
 

@@ -31,6 +31,7 @@ from .local_files import (
     write_all,
 )
 from .local_lock import LockedFile, Patience
+from .local_room import Room
 
 #: Bytes after which the medium is told to begin writing.
 WRITE_BACK = 4 * 2**20
@@ -48,8 +49,9 @@ class LocalStage(Stage):
     that the file was left behind.
     """
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, room: Room) -> None:
         self.size = 0
+        self._room = room
         self.fd = -1
         self.directory = -1
         with storage_errors():
@@ -72,6 +74,7 @@ class LocalStage(Stage):
         if self.fd < 0:
             raise RuntimeError("The stage is closed or was taken")
         with storage_errors():
+            self._room.prepare(self.fd, self.size, len(block))
             try:
                 written = write_all(self.fd, block, self.size)
             except OSError:
@@ -80,6 +83,9 @@ class LocalStage(Stage):
                 raise
         self.size += written
         return written
+
+    def expect(self, length: int) -> None:
+        self._room.expect(length)
 
     def sha256(self) -> hashlib._Hash:
         if self.fd < 0:
@@ -121,6 +127,7 @@ class LocalAppender(Appender):
     :param name: file name in the directory ``parts`` of the tree.
     :param finished: its name when it is finished; may be the same.
     :param size: committed bytes.
+    :param room: for bytes behind them.
     :param open_source: opens another blob of the storage for reading.
     """
 
@@ -135,10 +142,12 @@ class LocalAppender(Appender):
         finished: str,
         size: int,
         patience: Patience,
+        room: Room,
         open_source: Callable[[Blob], int],
     ) -> None:
         self.position = size
         self._open_source = open_source
+        self._room = room
         self._durable = tree.durable
         self._file = LockedFile(tree, parts, name, patience)
         self._finished = finished
@@ -154,6 +163,9 @@ class LocalAppender(Appender):
         self._released = max(size - size % RELEASE, CACHED)
         self._unusable: str | None = None
         self._entry_unsynced = False
+
+    def expect(self, length: int) -> None:
+        self._room.expect(length)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -234,12 +246,14 @@ class LocalAppender(Appender):
     def write(self, block: bytes | bytearray | memoryview) -> None:
         self._require_section()
         with storage_errors(), self._whole():
+            self._room.prepare(self._file.fd, self.position, len(block))
             written = write_all(self._file.fd, block, self.position)
         self._advance(written)
 
     def write_from(self, pipe: int, count: int) -> None:
         self._require_section()
         with storage_errors(), self._whole():
+            self._room.prepare(self._file.fd, self.position, count)
             splice_all(pipe, self._file.fd, self.position, count)
         self._advance(count)
 
@@ -247,6 +261,7 @@ class LocalAppender(Appender):
         self._require_section()
         with storage_errors():
             os.ftruncate(self._file.fd, position)
+        self._room.forget()
         self.position = position
         self._sent_off = min(self._sent_off, position)
 

@@ -19,6 +19,7 @@ from flask_chunked.dialects import buffers, forms, multipart
 from flask_chunked.dialects.forms import FilePart, PartLimits
 from flask_chunked.dialects.multipart import MultipartForm
 from flask_chunked.engine.beside import WORTH, Beside
+from flask_chunked.storage.local_appender import LocalStage
 
 from ..conftest import AppFactory
 from ..exchange import begin, put_form, put_raw
@@ -90,6 +91,18 @@ def test_a_form_that_is_whole_lets_its_memory_go(
     assert put_raw(client, CONTENT).status_code == 200
     assert len(taken) >= 2
     assert [ref() for ref in taken if ref() is not None] == []
+
+
+def test_the_stage_of_a_chunk_knows_how_long_it_will_be(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: list[int] = []
+    monkeypatch.setattr(
+        LocalStage, "expect", lambda stage, length: expected.append(length)
+    )
+    total = 2 * len(CONTENT)
+    assert put_form(client, CONTENT, total=total).status_code == 200
+    assert expected == [len(CONTENT)]
 
 
 def test_a_form_that_the_app_has_read_is_not_read_faster_than_it_is_hashed(

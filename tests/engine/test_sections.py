@@ -25,6 +25,7 @@ from flask_chunked.exceptions import (
 )
 from flask_chunked.storage.base import StorageSettings
 from flask_chunked.storage.local import LocalStorage
+from flask_chunked.storage.local_appender import LocalAppender
 from tests.engine.fakes import Bench, ScriptedReader
 
 BLOCK = os.urandom(50_000)
@@ -82,6 +83,20 @@ def test_what_follows_a_block_goes_through_a_pipe(
     assert after.offset == 150_000
     assert bench.stored(upload) == BLOCK * 3
     assert sum(spliced) == 50_000
+
+
+def test_the_storage_knows_how_long_the_file_will_be(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: list[int] = []
+    monkeypatch.setattr(
+        LocalAppender, "expect", lambda appender, length: expected.append(length)
+    )
+    upload = create(bench, 150_000)
+    bench.engine.append_stream(upload, 0, 50_000, pouring(BLOCK))
+    unknown = bench.create(None)
+    bench.engine.append_stream(unknown, 0, None, pouring(BLOCK))
+    assert expected == [150_000]
 
 
 def test_bytes_that_are_hashed_are_seen(bench: Bench, spliced: list[int]) -> None:
