@@ -55,11 +55,11 @@ class LocalStorage(Storage):
 
     :param lock_timeout: seconds to wait for another writer's section.
     :param reserve_ahead: bytes of room at most that a long unfinished upload reserves
-        in the file system behind what came; 0: none.
+        in the file system behind what came; below 1 MiB: none.
     :param clock: monotonic seconds, for the wait.
     :param sleep: pauses for seconds, for the wait.
-    :raises ConfigurationError: a system without ``flock``, or settings that name no
-        place.
+    :raises ConfigurationError: a system without ``flock``, settings that name no place,
+        or an option that is none.
     """
 
     writes_ahead = True
@@ -85,6 +85,10 @@ class LocalStorage(Storage):
         root, self._pattern = _split_path(settings)
         self.settings = settings
         self._tree = Tree(root, durable=settings.durable, marker=STAGING)
+        if not isinstance(reserve_ahead, int) or reserve_ahead < 0:
+            raise ConfigurationError(
+                f"reserve_ahead is a number of bytes, or 0: {reserve_ahead!r}"
+            )
         self._ahead = reserve_ahead
         self._patience = Patience(lock_timeout, clock, sleep or Patience().sleep)
 

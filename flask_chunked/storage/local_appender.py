@@ -240,6 +240,7 @@ class LocalAppender(Appender):
             return
         with storage_errors():
             os.ftruncate(self._file.fd, self._end)
+        self._room.forget()
         self.position = self._end
         self._used = self._end > 0
 

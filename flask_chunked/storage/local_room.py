@@ -11,12 +11,16 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 
 #: Bytes that are worth a call.
 LEAST = 2**20
 #: Bytes that an unfinished upload has reserved at most.
 AHEAD = 32 * 2**20
+#: So many times what is reserved must be free: the rest of a disk that is nearly full
+#: is for bytes that are there.
+FREE = 16
 
 # From <linux/falloc.h>: the file does not become longer.
 _KEEP_SIZE = 1
@@ -53,18 +57,32 @@ class Room:
         if end <= self._until or not self._most:
             return
         stop = min(position + min(end, self._most), self._length)
-        if stop - position < LEAST:
+        # Also the rest of a long file: where some of it was reserved, XFS keeps what it
+        # gives on its own account.
+        is_rest = stop == self._length >= LEAST
+        if stop - position < LEAST and not (is_rest and stop > position):
             return
         # Of an earlier request, perhaps.
         self._until = os.fstat(fd).st_blocks * 512
         if end <= self._until:
             return
-        reserve = _reserve()
-        if reserve is None or not reserve(fd, position, stop - position):
-            # No room, or not in this file system; it would be so again.
+        if self._has_reserved(fd, position, stop - position):
+            self._until = stop
+        else:
+            # As good as always it would be so again.
             self._most = 0
-            return
-        self._until = stop
+
+    def _has_reserved(self, fd: int, start: int, count: int) -> bool:
+        reserve = _reserve()
+        disk = os.fstatvfs(fd)
+        if reserve is None or disk.f_bavail * disk.f_frsize < FREE * count:
+            return False
+        if reserve(fd, start, count):
+            return True
+        # ext4 keeps what it found before there was no more.
+        with suppress(OSError):
+            os.ftruncate(fd, start)
+        return False
 
 
 @lru_cache(maxsize=1)
@@ -72,9 +90,12 @@ def _reserve() -> Callable[[int, int, int], bool] | None:
     """Linux's ``fallocate``, which ``os`` has only in a form that moves the end."""
     if sys.platform != "linux":
         return None
-    library = ctypes.CDLL(None)
-    # Where offsets are short, the one for long ones.
-    function = getattr(library, "fallocate64", None) or library.fallocate
+    try:
+        library = ctypes.CDLL(None)
+        # Where offsets are short, the one for long ones.
+        function = getattr(library, "fallocate64", None) or library.fallocate
+    except (AttributeError, OSError):
+        return None
     function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
     def reserve(fd: int, start: int, count: int) -> bool:
