@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from pathlib import Path
 from typing import Any
@@ -192,8 +193,10 @@ def test_answers_without_content_leave_no_file_open(
     url = finish(client)["file"]
     if headers == "If-None-Match":
         headers = {headers: client.head(url).headers["ETag"]}
+    # What tests before this one have left goes now, and not meanwhile.
+    gc.collect()
     opened = len(list(Path("/proc/self/fd").iterdir()))
     # Kept, so that no garbage collector closes what we did not.
     kept = [client.open(url, method=method, headers=headers) for _ in range(5)]
-    assert len(list(Path("/proc/self/fd").iterdir())) == opened
+    assert len(list(Path("/proc/self/fd").iterdir())) <= opened
     assert {answer.data for answer in kept} == {b""}

@@ -93,6 +93,7 @@ def test_a_form_that_is_whole_lets_its_memory_go(
     assert [ref() for ref in taken if ref() is not None] == []
 
 
+@pytest.mark.local_disk
 def test_the_stage_of_a_chunk_knows_how_long_it_will_be(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
