@@ -238,10 +238,7 @@ class LocalAppender(Appender):
                 unlink_name(self._file.directory, gone)
         if committed or self._end is None:
             return
-        with storage_errors():
-            os.ftruncate(self._file.fd, self._end)
-        self._room.forget()
-        self.position = self._end
+        self.rewind(self._end)
         self._used = self._end > 0
 
     def write(self, block: bytes | bytearray | memoryview) -> None:

@@ -74,8 +74,7 @@ class Room:
 
     def _has_reserved(self, fd: int, start: int, count: int) -> bool:
         reserve = _reserve()
-        disk = os.fstatvfs(fd)
-        if reserve is None or disk.f_bavail * disk.f_frsize < FREE * count:
+        if reserve is None or _free(fd) < FREE * count:
             return False
         if reserve(fd, start, count):
             return True
@@ -83,6 +82,15 @@ class Room:
         with suppress(OSError):
             os.ftruncate(fd, start)
         return False
+
+
+def _free(fd: int) -> int:
+    """Bytes that are free on a file's disk, as far as that is told."""
+    try:
+        disk = os.fstatvfs(fd)
+    except OSError:
+        return 0
+    return disk.f_bavail * disk.f_frsize
 
 
 @lru_cache(maxsize=1)

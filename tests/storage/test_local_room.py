@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import subprocess
@@ -270,6 +271,22 @@ def test_nothing_is_reserved_on_a_disk_that_is_nearly_full(
     with storage.appender(new_blob(storage)) as appender:
         appender.expect(100 * MIB)
         write(appender, 8)
+    assert asked == []
+
+
+def test_a_disk_that_does_not_tell_what_is_free_takes_bytes_all_the_same(
+    storage: LocalStorage,
+    asked: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(fd: int) -> os.statvfs_result:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "fstatvfs", refuse)
+    with storage.appender(new_blob(storage)) as appender:
+        appender.expect(100 * MIB)
+        write(appender, 8)
+        assert appender.position == 8 * MIB
     assert asked == []
 
 
