@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from benchmarks.client import MIB, ClientError
 from benchmarks.crowd import Crowd
@@ -12,7 +13,7 @@ from benchmarks.figures import Goal, Sample, percentile
 from benchmarks.large import sha256
 from benchmarks.measure import Case, Column, Plan, Turn
 from benchmarks.options import Options
-from benchmarks.receivers import floor, original, ours, tus_server
+from benchmarks.receivers import Receiver, floor, original, ours, tus_server
 
 #: Bytes of an upload, and connections at once.
 SIZE = 4096
@@ -96,13 +97,17 @@ def small(options: Options) -> Plan:
     count = options.uploads
     raw = content_range(form=False, digest="md5")
     form = content_range(form=True, digest="md5")
-    fast = ours("ours", workers=2, threads=options.threads)
-    safe = ours("ours, durable", workers=2, threads=options.threads, durable=True)
-    loop = ours("ours, gevent", workers=2, worker_class="gevent")
-    safe_loop = ours(
-        "ours, gevent, durable", workers=2, worker_class="gevent", durable=True
-    )
-    mine = {server.name: server for server in (fast, loop, safe, safe_loop)}
+    # gunicorn's worker classes: threads, greenlets, and one request at a time.
+    kinds: dict[str, dict[str, Any]] = {
+        "ours": {"threads": options.threads},
+        "ours, gevent": {"worker_class": "gevent"},
+        "ours, sync": {"worker_class": "sync"},
+    }
+    mine: dict[str, Receiver] = {}
+    for durable, suffix in ((False, ""), (True, ", durable")):
+        for kind, how in kinds.items():
+            name = kind + suffix
+            mine[name] = ours(name, workers=2, durable=durable, **how)
     node, drf = tus_server(), original(workers=2)
     nothing = floor(workers=2, threads=options.threads)
     cases = []

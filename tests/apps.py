@@ -15,6 +15,10 @@ from flask_chunked.engine.records import Upload
 from flask_chunked.registration import Registration, registrations
 from tests.places import STORAGE, places, stored_objects
 
+#: Of the apps that name no other: its model and tables are built once, and that is more
+#: than half of what an app costs.
+_DB = SQLAlchemy()
+
 
 def make_app(
     tmp_path: Path,
@@ -37,7 +41,9 @@ def make_app(
         **places(tmp_path),
     )
     app.config.update(config)
-    db = db or SQLAlchemy()
+    if db is None:
+        # A model of a test's own must not stay in the tables of all others.
+        db = _DB if model is None else SQLAlchemy()
     db.init_app(app)
     blueprint = blueprint_class("uploads", __name__, model=model)
     app.register_blueprint(blueprint, url_prefix=url_prefix)

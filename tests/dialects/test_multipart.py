@@ -25,7 +25,7 @@ class Kept:
     """
 
     def __init__(self, late: bool = False) -> None:
-        self.content = b""
+        self.content = bytearray()
         self._late = late
         self._waiting: list[memoryview] = []
 
@@ -38,7 +38,7 @@ class Kept:
 
     def settle(self, left: int = 0) -> None:
         while len(self._waiting) > left:
-            self.content += bytes(self._waiting.pop(0))
+            self.content += self._waiting.pop(0)
 
     def write(self, block: memoryview) -> int:
         self._waiting.append(block)
@@ -79,7 +79,7 @@ def parse(
     form.parse()
     for _, kept in parts:
         kept.settle()
-    return fields, [(*told, kept.content) for told, kept in parts]
+    return fields, [(*told, bytes(kept.content)) for told, kept in parts]
 
 
 def file_part(content: bytes, line: bytes = b"\r\n") -> bytes:
