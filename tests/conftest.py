@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tests.swift import swift
 
 AppFactory = Callable[..., Flask]
 NewApp = Callable[..., Flask]
+#: What is kept here survives a reboot: it is on a disk, even where TMPDIR is in memory.
+DISK = Path("/var/tmp")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,6 +56,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_unconfigure() -> None:
     """Servers that apps of tests wanted."""
     close_servers()
+
+
+@pytest.fixture
+def disk_path(tmp_path: Path) -> Iterator[Path]:
+    """``tmp_path`` for what a disk's syncs belong to, however long they take."""
+    if not os.access(DISK, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="flask-chunked-", dir=DISK) as name:
+        yield Path(name)
 
 
 @pytest.fixture

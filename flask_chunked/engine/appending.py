@@ -16,6 +16,7 @@ from uuid import UUID
 from ..exceptions import (
     AlreadyComplete,
     BodyInterrupted,
+    BytesMissing,
     ChunkedUploadError,
     ChunkSizeMismatch,
     OffsetMismatch,
@@ -198,8 +199,14 @@ class Appending:
         """Is this the last committed chunk once more, byte for byte?
 
         :param digest: SHA-256 (hex) of the bytes that came.
+        :raises UnknownUpload: it was removed meanwhile, or ...
+        :raises BytesMissing: ... its bytes alone were.
         """
-        return is_repeat(self.storage, upload, start, stop, digest)
+        try:
+            return is_repeat(self.storage, upload, start, stop, digest)
+        except BytesMissing:
+            self._current(upload.id)
+            raise
 
     def refuse_offset(self, upload: Upload, start: int) -> ChunkedUploadError:
         """The error for a chunk at ``start``, told from what the row says."""

@@ -18,10 +18,12 @@ from flask_chunked.engine.pipe import Pipe
 from flask_chunked.engine.records import Expected, NewUpload, Upload
 from flask_chunked.exceptions import (
     BodyInterrupted,
+    BytesMissing,
     ChecksumMismatch,
     ChunkSizeMismatch,
     StorageError,
     StorageFull,
+    UnknownUpload,
 )
 from flask_chunked.storage.base import StorageSettings
 from flask_chunked.storage.local import LocalStorage
@@ -319,3 +321,20 @@ def test_a_repeat_of_a_file_that_was_moved_away_is_none(bench: Bench) -> None:
     assert bench.engine.is_repeat(upload, 0, len(BLOCK), digest)
     moved = replace(upload, storage_key=None)
     assert not bench.engine.is_repeat(moved, 0, len(BLOCK), digest)
+
+
+def test_a_repeat_beside_the_deletion_finds_no_upload(bench: Bench) -> None:
+    """Its row was read before the upload was removed, its bytes are read after that."""
+    upload = bench.filled(BLOCK)
+    digest = hashlib.sha256(BLOCK).hexdigest()
+    bench.engine.terminate(upload)
+    with pytest.raises(UnknownUpload):
+        bench.engine.is_repeat(upload, 0, len(BLOCK), digest)
+
+
+def test_a_repeat_of_bytes_that_were_removed_outside_says_so(bench: Bench) -> None:
+    upload = bench.filled(BLOCK)
+    assert upload.blob is not None
+    bench.storage.delete(upload.blob)
+    with pytest.raises(BytesMissing):
+        bench.engine.is_repeat(upload, 0, len(BLOCK), hashlib.sha256(BLOCK).hexdigest())

@@ -6,6 +6,7 @@ For drivers: programs with one thread and without open database connections.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import select
@@ -54,6 +55,8 @@ class Child:
         if self.pid == 0:
             os.close(self._fd)
             _die_with(parent)
+            # A collection would look at, and so copy, all that the parent has made.
+            gc.freeze()
             _run(work, Report(theirs))
         os.close(theirs)
         os.set_blocking(self._fd, False)

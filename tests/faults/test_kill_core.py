@@ -48,9 +48,9 @@ def kill(directory: Path, kills: int, *flags: str) -> None:
     ],
 )
 def test_killed_writers_lose_nothing_that_was_acknowledged(
-    tmp_path: Path, kills: int, flags: tuple[str, ...]
+    disk_path: Path, kills: int, flags: tuple[str, ...]
 ) -> None:
-    kill(tmp_path, kills, *flags)
+    kill(disk_path, kills, *flags)
 
 
 @pytest.mark.slow

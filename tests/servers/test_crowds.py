@@ -80,7 +80,7 @@ def ask(
     return shown
 
 
-def test_many_clients_at_once_all_finish(tmp_path: Path) -> None:
+def test_many_clients_at_once_all_finish(disk_path: Path) -> None:
     seed = run_seed()
     found: dict[str, str] = {}
     failures: list[BaseException] = []
@@ -91,7 +91,7 @@ def test_many_clients_at_once_all_finish(tmp_path: Path) -> None:
         except BaseException as error:
             failures.append(error)
 
-    with serve(tmp_path, "--workers", "4") as server:
+    with serve(disk_path, "--workers", "4") as server:
         threads = [threading.Thread(target=run, args=(i,)) for i in range(PARALLEL)]
         for thread in threads:
             thread.start()

@@ -27,10 +27,10 @@ def check_at_rest(tmp_path: Path) -> None:
         assert broken_after_repair(ground) == []
 
 
-def test_workers_are_killed_while_clients_upload(tmp_path: Path) -> None:
+def test_workers_are_killed_while_clients_upload(disk_path: Path) -> None:
     seed = run_seed()
     chance = random.Random(seed)
-    with serve(tmp_path, "--preload", app=APP) as server:
+    with serve(disk_path, "--preload", app=APP) as server:
         with crowd(server, seed) as clients:
             killed = 0
             while killed < KILLS and clients.is_busy:
@@ -40,15 +40,15 @@ def test_workers_are_killed_while_clients_upload(tmp_path: Path) -> None:
                     killed += kill_worker(chance.choice(workers))
         assert killed == KILLS
         assert clients.interrupted > KILLS // 20
-    check_at_rest(tmp_path)
+    check_at_rest(disk_path)
 
 
-def test_the_whole_server_is_killed_while_clients_upload(tmp_path: Path) -> None:
+def test_the_whole_server_is_killed_while_clients_upload(disk_path: Path) -> None:
     seed = run_seed()
     chance = random.Random(seed)
-    with serve(tmp_path, "--preload", app=APP) as server, crowd(server, seed):
+    with serve(disk_path, "--preload", app=APP) as server, crowd(server, seed):
         for _ in range(TREES):
             time.sleep(chance.uniform(0.3, 1.0))
             server.kill_all()
             server.start_again()
-    check_at_rest(tmp_path)
+    check_at_rest(disk_path)
