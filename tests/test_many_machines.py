@@ -73,9 +73,6 @@ class Command:
         self.temporary = Path(tempfile.mkdtemp(prefix="cmd"))
         self.temporary.chmod(0o755)
         environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(self.temporary)}
-        # A shell lets what runs in its background ignore Ctrl-C, with all its children.
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         with output.open("wb") as file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "examples.many_machines", *options],
@@ -83,6 +80,8 @@ class Command:
                 env={**os.environ, **environment},
                 stdout=file,
                 stderr=file,
+                # A shell lets what runs in its background ignore Ctrl-C.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     @property
