@@ -58,7 +58,7 @@ def create_tables(app: Flask) -> None:
     """
     with app.app_context():
         for here in registrations(app).values():
-            tables = [here.table]
+            tables = [here.table, here.members.table, here.removals]
             books = (here.quotas, here.parts)
             tables += [book.table for book in books if book is not None]
             here.database.create_tables(tables)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    Column,
     DateTime,
     Dialect,
     Index,
@@ -96,6 +97,9 @@ class ChunkedUploadMixin:
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     storage_state: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     reserved: Mapped[int | None] = mapped_column(BigInteger)
+    verify_started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    expected_digest: Mapped[str | None] = mapped_column(String(255))
+    attached_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
     @property
     def is_complete(self) -> bool:
@@ -105,7 +109,7 @@ class ChunkedUploadMixin:
 
 @event.listens_for(ChunkedUploadMixin, "instrument_class", propagate=True)
 def _constrain(mapper: Mapper[Any], cls: type) -> None:
-    """Add checks and the listing index; a model's own ``__table_args__`` stay."""
+    """Add checks and an index; a model's own ``__table_args__`` stay."""
     table = mapper.local_table
     if not isinstance(table, Table):
         return
@@ -125,8 +129,24 @@ def _constrain(mapper: Mapper[Any], cls: type) -> None:
             c.status.in_([status.value for status in Status]), name=f"{name}_status"
         )
     )
-    Index(f"ix_{name}_listing", c.blueprint, c.status, c.created_at, c.id)
     Index(f"ix_{name}_activity", c.status, c.last_activity_at)
+
+
+def add_owner_index(table: Table, owner: Column[Any]) -> None:
+    """The index of lists, counts and quotas, once for each column that has owners.
+
+    Which column that is, only a blueprint knows: call it when one is registered.
+    """
+    names = {index.name for index in table.indexes}
+    name = f"ix_{table.name}_owner"
+    if name in names:
+        (known,) = (index for index in table.indexes if index.name == name)
+        if owner in known.columns.values():
+            return
+        name = f"{name}_{owner.name}"
+    c = table.c
+    if name not in names and owner.table is table:
+        Index(name, c.blueprint, owner, c.status, c.created_at, c.id)
 
 
 #: Names of the mixin's columns; what else a model has is the application's own.

@@ -60,6 +60,7 @@ def quota_table(metadata: MetaData, schema: str | None) -> Table:
         Column("owner", String(255), primary_key=True),
         Column("uploads", BigInteger, nullable=False),
         Column("size", BigInteger, nullable=False),
+        Column("stored", BigInteger),
         schema=schema,
     )
 

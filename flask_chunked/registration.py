@@ -20,7 +20,8 @@ from .exceptions import (
     LengthUndeclared,
     UnknownUpload,
 )
-from .models import default_model
+from .members import MemberBook, removal_table
+from .models import add_owner_index, default_model
 from .parts import PartBook
 from .quotas import QuotaBook
 from .repository import SQLRepository
@@ -64,6 +65,9 @@ class Registration:
         self.user_field = blueprint.user_field_name
         self.user_column = _user_column(model, self.user_field)
         self._owner_type = _python_type(self.user_column)
+        add_owner_index(self.table, self.user_column)
+        self.members = MemberBook(self.table)
+        self.removals = removal_table(self.table.metadata, self.table.schema)
         bind_key = getattr(model, "__bind_key__", None)
         self.database = Database(
             db, bind_key, durable=settings.durable, wal=settings.sqlite_wal

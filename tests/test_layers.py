@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     (
         "models",
+        "members",
         "rows",
         "driver",
         "driver_values",

@@ -49,6 +49,9 @@ class Upload:
     attempts: int = 0
     storage_state: State | None = None
     reserved: int | None = None
+    verify_started_at: datetime | None = None
+    expected_digest: str | None = None
+    attached_at: datetime | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> object:

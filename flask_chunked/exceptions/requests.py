@@ -134,18 +134,38 @@ class TooManyUploads(ChunkedUploadError):
         )
 
 
+class TooManyFinals(ChunkedUploadError):
+    """As many final uploads as are allowed wait for a partial upload already."""
+
+    code = "too_many_finals"
+    default_status = 429
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(
+            f"{most} final uploads wait for one of these partial uploads, the most "
+            "that are allowed; finish the partial upload or delete a final one first"
+        )
+
+
 class QuotaExceeded(ChunkedUploadError):
-    """The owner's unfinished uploads would have more bytes than are allowed."""
+    """The owner's uploads would have more bytes than are allowed.
+
+    :param stored: the limit counts finished uploads too.
+    """
 
     code = "quota_exceeded"
     default_status = 413
 
-    def __init__(self, most: int, left: int) -> None:
+    def __init__(self, most: int, left: int, *, stored: bool = False) -> None:
         self.most = most
         self.left = left
+        which, cure = "unfinished uploads", "finish or delete one first"
+        if stored:
+            which, cure = "files and unfinished uploads", "delete one first"
         super().__init__(
-            f"Your unfinished uploads may have {most} bytes in all, of which {left} "
-            "are left; finish or delete one first"
+            f"Your {which} may have {most} bytes in all, of which {left} are left; "
+            f"{cure}"
         )
 
 

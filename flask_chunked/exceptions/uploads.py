@@ -69,6 +69,27 @@ class FinalUpload(ChunkedUploadError):
     default_detail = "A final upload takes no bytes; append to its partial uploads"
 
 
+class PartialUpload(ChunkedUploadError):
+    """A partial upload is material for a final one, and of tus alone."""
+
+    code = "partial_upload"
+    default_status = 403
+    default_detail = (
+        "A partial upload is appended to by tus only (Upload-Concat: partial)"
+    )
+
+
+class CompletionInProgress(ChunkedUploadError):
+    """Another request is verifying the upload; its outcome is not known yet."""
+
+    code = "completion_in_progress"
+    default_status = 503
+    default_detail = "Upload is being verified; ask again in a few seconds"
+
+    def __init__(self) -> None:
+        super().__init__(retry_after=5)
+
+
 class Incomplete(ChunkedUploadError):
     """Completion was asked before all bytes were there."""
 

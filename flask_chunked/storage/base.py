@@ -320,6 +320,13 @@ class Storage(ABC):
         """
         return None
 
+    def max_length(self, state: State | None = None) -> int | None:
+        """Bytes that an upload may have at most; ``None``: no limit of the storage's.
+
+        :param state: of the upload, where it is there already.
+        """
+        return None
+
     @abstractmethod
     def stage(self) -> Stage:
         """A new private stage."""

@@ -26,7 +26,7 @@ from ..exceptions import (
 from .base import Blob, Part, Receipt, State, Storage, StorageSettings, StoredItem
 from .s3_appender import S3Appender
 from .s3_bucket import Bucket, BucketSettings
-from .s3_plan import MIB, PartPlan, UploadState
+from .s3_plan import MAX_PART_SIZE, MIB, PartPlan, UploadState
 from .s3_reader import open_object
 from .s3_spool import BLOCK, SpooledStage, on_disk
 
@@ -95,6 +95,12 @@ class S3Storage(Storage):
 
     def new_state(self, length: int | None) -> State:
         return UploadState(self.plan.part_size(length)).to_row()
+
+    def max_length(self, state: State | None = None) -> int:
+        part_size = MAX_PART_SIZE
+        if state is not None:
+            part_size = UploadState.from_row(state, self.plan.preferred).part_size
+        return part_size * self.plan.usable_parts
 
     def state_of(self, blob: Blob) -> UploadState:
         """Where the blob's bytes are, by its row."""

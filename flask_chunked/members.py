@@ -1,0 +1,207 @@
+"""Which partial uploads a final upload is made of, and what a removal left to do.
+
+Two tables, one of each for all models that share a database. Rows name uploads by id
+and refer to no table, because each model has a table of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Uuid,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+)
+from sqlalchemy.sql import ColumnElement
+
+from .engine.gate import MAX_WAITING
+from .engine.states import UNFINISHED, Status
+
+#: Of the tables.
+MEMBER = "chunked_upload_member"
+REMOVAL = "chunked_upload_removal"
+
+
+def member_table(metadata: MetaData, schema: str | None) -> Table:
+    """The members of final uploads: final upload, position, partial upload."""
+    known = metadata.tables.get(_full_name(MEMBER, schema))
+    if known is not None:
+        return known
+    table = Table(
+        MEMBER,
+        metadata,
+        Column("final_id", Uuid, primary_key=True),
+        Column("position", Integer, primary_key=True, autoincrement=False),
+        Column("partial_id", Uuid, nullable=False),
+        schema=schema,
+    )
+    Index(f"ix_{MEMBER}_partial_id", table.c.partial_id)
+    return table
+
+
+def removal_table(metadata: MetaData, schema: str | None) -> Table:
+    """Uploads whose row is gone and whose bytes are not: what finding them needs."""
+    known = metadata.tables.get(_full_name(REMOVAL, schema))
+    if known is not None:
+        return known
+    return Table(
+        REMOVAL,
+        metadata,
+        Column("upload_id", Uuid, primary_key=True),
+        Column("blueprint", String(255), nullable=False),
+        Column("storage_key", String(512), nullable=False),
+        Column("storage_state", JSON),
+        Column("size", BigInteger, nullable=False),
+        Column("parts", JSON),
+        Column("removed_at", DateTime, nullable=False),
+        schema=schema,
+    )
+
+
+def _full_name(name: str, schema: str | None) -> str:
+    return name if schema is None else f"{schema}.{name}"
+
+
+class MemberBook:
+    """Who is a member of what. Methods with a connection run in its transaction.
+
+    :param uploads: the uploads' table.
+    """
+
+    def __init__(self, uploads: Table) -> None:
+        self.table = member_table(uploads.metadata, uploads.schema)
+        self._uploads = uploads
+        m, partial = self.table.c, uploads.alias("member_row")
+        upload_id = bindparam("upload_id", type_=uploads.c.id.type)
+        #: The members' rows in their order; a member that is gone gives NULLs.
+        self.rows = (
+            select(*partial.c)
+            .select_from(self.table.outerjoin(partial, partial.c.id == m.partial_id))
+            .where(m.final_id == upload_id)
+            .order_by(m.position)
+        )
+        c = uploads.c
+        #: The finals that wait for a partial upload.
+        self.waiting = select(*c).where(
+            c.status == Status.UPLOADING.value,
+            c.id.in_(select(m.final_id).where(m.partial_id == upload_id)),
+        )
+
+    def add(
+        self, connection: Connection, final_id: UUID, members: Sequence[UUID]
+    ) -> None:
+        """Note what a new final upload is made of."""
+        connection.execute(
+            insert(self.table),
+            [
+                {"final_id": final_id, "position": position, "partial_id": partial_id}
+                for position, partial_id in enumerate(members)
+            ],
+        )
+
+    def drop_final(self, connection: Connection, final_id: UUID) -> None:
+        """An unfinished final upload is gone."""
+        connection.execute(delete(self.table).where(self.table.c.final_id == final_id))
+
+    def drop_partial(self, connection: Connection, partial_id: UUID) -> None:
+        """A partial upload is gone; finals that still wait for it keep its name.
+
+        They can never be made, and say so.
+        """
+        c = self._uploads.c
+        waiting = select(c.id).where(c.status.in_(UNFINISHED))
+        connection.execute(
+            delete(self.table).where(
+                self.table.c.partial_id == partial_id,
+                self.table.c.final_id.not_in(waiting),
+            )
+        )
+
+    def counted_partials(self, owner: ColumnElement[bool]) -> ColumnElement[bool]:
+        """Partial uploads of an owner that count as unfinished: no final names them.
+
+        A final that is complete names them also after its row is gone; one that was
+        given up names nothing.
+        """
+        c = self._uploads.c
+        return and_(
+            owner,
+            c.partial,
+            c.status.in_((*UNFINISHED, Status.COMPLETE.value)),
+            ~self.is_named(c.id),
+        )
+
+    def is_named(self, partial_id: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Does a final upload name this partial one?"""
+        m, final = self.table.c, self._uploads.alias("naming_row")
+        given_up = select(final.c.id).where(
+            final.c.id == m.final_id,
+            final.c.status.in_((Status.TERMINATING.value, Status.EXPIRED.value)),
+        )
+        return exists(
+            select(m.final_id).where(m.partial_id == partial_id, ~given_up.exists())
+        )
+
+    def waits_too_often(self, partial_id: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Do as many finals as may wait for the partial upload already?"""
+        m, final = self.table.c, self._uploads.alias("waiting_row")
+        waiting = (
+            select(func.count(final.c.id.distinct()))
+            .select_from(self.table.join(final, final.c.id == m.final_id))
+            .where(m.partial_id == partial_id, final.c.status.in_(UNFINISHED))
+            .scalar_subquery()
+        )
+        return waiting >= MAX_WAITING
+
+    def is_kept_alive(self, since: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Is a concatenation that the upload belongs to active since then?
+
+        A waiting final lives while a member is active, and its members live with it.
+        """
+        c, m = self._uploads.c, self.table
+        own, other = m.alias("own_member"), m.alias("other_member")
+        final, partial = self._uploads.alias("group"), self._uploads.alias("active")
+        active_member = (
+            select(partial.c.id)
+            .select_from(other.join(partial, partial.c.id == other.c.partial_id))
+            .where(partial.c.last_activity_at > since)
+        )
+        as_final = active_member.where(other.c.final_id == c.id)
+        as_member = (
+            select(final.c.id)
+            .select_from(own.join(final, final.c.id == own.c.final_id))
+            .where(
+                own.c.partial_id == c.id,
+                final.c.status.in_(UNFINISHED),
+                or_(
+                    final.c.last_activity_at > since,
+                    active_member.where(other.c.final_id == final.c.id).exists(),
+                ),
+            )
+        )
+        return and_(
+            c.concat.is_not(None),
+            or_(
+                and_(c.partial.is_(False), as_final.exists()),
+                and_(c.partial.is_(True), as_member.exists()),
+            ),
+        )
