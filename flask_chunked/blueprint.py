@@ -21,6 +21,7 @@ from .config import Settings
 from .dialects.base import Dialect
 from .dialects.content_range import ContentRangeDialect
 from .dialects.tus import TusDialect
+from .engine.gate import require_file
 from .engine.records import Upload
 from .exceptions import BytesMissing, UnknownUpload
 from .registration import Registration, registrations, resolve_model
@@ -42,6 +43,8 @@ OVERRIDES = {
     "max_bytes": "max_bytes",
     "max_open_uploads": "max_open_uploads",
     "max_total_bytes": "max_total_bytes",
+    "max_stored_bytes": "max_stored_bytes",
+    "keep_partials": "keep_partials",
 }
 
 
@@ -77,6 +80,11 @@ class ChunkedUploadBlueprint(Blueprint):
     max_open_uploads: int | str | None = None
     #: Bytes of these in all; ``None``: ``..._MAX_TOTAL_BYTES``.
     max_total_bytes: int | str | None = None
+    #: Bytes of these and of finished files in all; ``None``: ``..._MAX_STORED_BYTES``.
+    max_stored_bytes: int | str | None = None
+    #: Keep partial uploads (tus concatenation) once their final upload is complete;
+    #: ``None``: ``..._KEEP_PARTIALS``.
+    keep_partials: bool | None = None
     #: Storage class, factory or dotted path; ``None``: ``..._STORAGE_CLASS``.
     storage_class: type[Storage] | Callable[..., Storage] | str | None = None
     #: Keyword arguments of the storage class.
@@ -157,6 +165,12 @@ class ChunkedUploadBlueprint(Blueprint):
         """How many bytes these may have in all, as declared; ``None``: no limit."""
         return self.registration.settings.max_total_bytes
 
+    def get_max_stored_bytes(self) -> int | None:
+        """How many bytes unfinished uploads and finished files of this caller may have
+        in all; ``None``: no limit.
+        """
+        return self.registration.settings.max_stored_bytes
+
     def get_query(self) -> Select[Any]:
         """The uploads that this blueprint serves; narrow it, never widen it.
 
@@ -175,7 +189,11 @@ class ChunkedUploadBlueprint(Blueprint):
         return True
 
     def validate(self, upload: Upload) -> None:
-        """Refuse an upload by what is declared, before its first byte."""
+        """Refuse an upload by what is declared, before its first byte.
+
+        ``upload.length`` is ``None`` where the client defers it; the hook is asked once
+        more when it is declared. Partial uploads are not asked about: their final is.
+        """
 
     def inspect(self, upload: Upload, head: bytes) -> None:
         """Refuse an upload by its first bytes (4096, or all of a smaller file).
@@ -213,6 +231,7 @@ class ChunkedUploadBlueprint(Blueprint):
         """A binary reader of the file, on every storage.
 
         :raises BytesMissing: it was moved away or removed.
+        :raises PartialUpload: a partial upload is not a file.
         """
         return self._registration_of(upload).storage.open(_blob(upload))
 
@@ -229,6 +248,7 @@ class ChunkedUploadBlueprint(Blueprint):
         Repeated after a crash it finishes what it began.
         """
         here = self._registration_of(upload)
+        require_file(upload)
         if not upload.is_complete:
             raise BytesMissing("Only the file of a complete upload can be moved")
         if upload.storage_key is None and Path(destination).is_file():
@@ -306,6 +326,7 @@ class ChunkedUploadBlueprint(Blueprint):
 
 def _blob(upload: Any) -> Blob:
     """What the storage needs of a snapshot or of a model's instance."""
+    require_file(upload)
     if upload.storage_key is None:
         raise BytesMissing("The file of this upload was moved away")
     return Blob(upload.storage_key, upload.offset, upload.storage_state)

@@ -73,13 +73,22 @@ def delete_expired(
     type=click.Choice([status.value for status in Status]),
     help="Only uploads in this state.",
 )
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="The partial uploads of concatenations, and nothing else.",
+)
 @one_blueprint
 @as_json
-def list_uploads(status: str | None, blueprint: str | None, as_json: bool) -> None:
+def list_uploads(
+    status: str | None, partial: bool, blueprint: str | None, as_json: bool
+) -> None:
     """List uploads."""
     with _readable_errors():
         wanted = None if status is None else Status(status)
-        found = list(maintenance.uploads(blueprint=blueprint, status=wanted))
+        found = list(
+            maintenance.uploads(blueprint=blueprint, status=wanted, partial=partial)
+        )
     if as_json:
         _print_json([_plain(upload) for upload in found])
         return
@@ -247,6 +256,7 @@ def _plain(upload: Upload) -> dict[str, object]:
         "delivered_at": _iso(upload.delivered_at),
         "attempts": upload.attempts,
         "dialect": upload.dialect,
+        "partial": upload.partial,
         "digest": upload.digest,
         "storage_key": upload.storage_key,
     }

@@ -212,6 +212,24 @@ SETTINGS: tuple[Setting, ...] = (
         "more are refused with 413 (None: no limit).",
     ),
     Setting(
+        key="CHUNKED_UPLOAD_MAX_STORED_BYTES",
+        default=None,
+        parse=optional(parse_size),
+        attribute="max_stored_bytes",
+        unit="bytes",
+        doc="Bytes that one owner's unfinished uploads and finished files may have in "
+        "all; more are refused with 413 (None: no limit).",
+    ),
+    Setting(
+        key="CHUNKED_UPLOAD_KEEP_PARTIALS",
+        default=True,
+        parse=parse_boolean,
+        attribute="keep_partials",
+        unit="boolean",
+        doc="Partial uploads (tus concatenation) stay until they expire; without it "
+        "they are removed as soon as the final upload is complete that names them.",
+    ),
+    Setting(
         key="CHUNKED_UPLOAD_MIN_RATE",
         default=None,
         parse=optional(parse_size),
@@ -250,6 +268,8 @@ class Settings:
     :param read_timeout: seconds.
     :param max_open_uploads: of one owner; ``None``: no limit.
     :param max_total_bytes: of these; ``None``: no limit.
+    :param max_stored_bytes: of these and of finished files; ``None``: no limit.
+    :param keep_partials: partial uploads outlive the completion of their final one.
     :param min_rate: bytes per second; ``None``: any pace.
     :param max_lifetime: ``None``: only idle uploads expire.
     :param storage_class: class, factory or dotted path; ``None``: local disk.
@@ -271,6 +291,8 @@ class Settings:
     read_timeout: float
     max_open_uploads: int | None
     max_total_bytes: int | None
+    max_stored_bytes: int | None
+    keep_partials: bool
     min_rate: int | None
     max_lifetime: timedelta | None
     sqlite_wal: bool

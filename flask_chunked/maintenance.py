@@ -12,6 +12,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from flask import Flask, current_app
+from sqlalchemy import and_
+from sqlalchemy.sql import ColumnElement
 
 from .engine.completion import DELIVERY_LEASE
 from .engine.records import Upload
@@ -77,12 +79,21 @@ def find(upload_id: UUID) -> tuple[Registration, Upload]:
 
 
 def uploads(
-    *, blueprint: str | None = None, status: Status | None = None
+    *,
+    blueprint: str | None = None,
+    status: Status | None = None,
+    partial: bool = False,
 ) -> Iterator[Upload]:
-    """All uploads, of one blueprint or of all."""
+    """All uploads, of one blueprint or of all.
+
+    :param partial: the partial uploads of concatenations, and nothing else.
+    """
     for here in _all(blueprint):
-        condition = None if status is None else here.table.c.status == status.value
-        yield from here.repository.matching(condition)
+        c = here.table.c
+        conditions: list[ColumnElement[bool]] = [c.partial.is_(partial)]
+        if status is not None:
+            conditions.append(c.status == status.value)
+        yield from here.repository.matching(and_(*conditions))
 
 
 def delete_upload(upload_id: UUID) -> Upload:
@@ -226,7 +237,8 @@ def _check_quotas(here: Registration, repair: bool) -> Iterator[Finding]:
             owner = here.coerce_owner(drift.owner) if drift.owner else None
             here.repository.recount(owner)
         subject = drift.owner or "(no owner)"
-        yield Finding(here.name, "quota", subject, abs(drift.size), repair)
+        size = abs(drift.size) + abs(drift.stored)
+        yield Finding(here.name, "quota", subject, size, repair)
 
 
 def _terminate(here: Registration, upload: Upload) -> None:

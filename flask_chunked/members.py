@@ -19,6 +19,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     Uuid,
@@ -39,6 +40,8 @@ from .engine.states import UNFINISHED, Status
 #: Of the tables.
 MEMBER = "chunked_upload_member"
 REMOVAL = "chunked_upload_removal"
+#: The uploads that are on their way out.
+GIVEN_UP = (Status.TERMINATING, Status.EXPIRED)
 
 
 def member_table(metadata: MetaData, schema: str | None) -> Table:
@@ -79,6 +82,14 @@ def removal_table(metadata: MetaData, schema: str | None) -> Table:
 
 def _full_name(name: str, schema: str | None) -> str:
     return name if schema is None else f"{schema}.{name}"
+
+
+def is_unfinished(status: ColumnElement[str]) -> ColumnElement[bool]:
+    """Not all bytes are there, checked and announced.
+
+    No list: the text of a statement that has one is made for each execution.
+    """
+    return or_(*(status == one for one in UNFINISHED))
 
 
 class MemberBook:
@@ -128,7 +139,7 @@ class MemberBook:
         They can never be made, and say so.
         """
         c = self._uploads.c
-        waiting = select(c.id).where(c.status.in_(UNFINISHED))
+        waiting = select(c.id).where(is_unfinished(c.status))
         connection.execute(
             delete(self.table).where(
                 self.table.c.partial_id == partial_id,
@@ -136,41 +147,41 @@ class MemberBook:
             )
         )
 
-    def counted_partials(self, owner: ColumnElement[bool]) -> ColumnElement[bool]:
-        """Partial uploads of an owner that count as unfinished: no final names them.
+    def is_named(self, partial_id: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Does a final upload name this partial one?
 
-        A final that is complete names them also after its row is gone; one that was
+        A final that is complete names it also after its own row is gone; one that was
         given up names nothing.
         """
-        c = self._uploads.c
-        return and_(
-            owner,
-            c.partial,
-            c.status.in_((*UNFINISHED, Status.COMPLETE.value)),
-            ~self.is_named(c.id),
-        )
-
-    def is_named(self, partial_id: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Does a final upload name this partial one?"""
         m, final = self.table.c, self._uploads.alias("naming_row")
         given_up = select(final.c.id).where(
             final.c.id == m.final_id,
-            final.c.status.in_((Status.TERMINATING.value, Status.EXPIRED.value)),
+            or_(*(final.c.status == one.value for one in GIVEN_UP)),
         )
         return exists(
             select(m.final_id).where(m.partial_id == partial_id, ~given_up.exists())
         )
 
-    def waits_too_often(self, partial_id: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Do as many finals as may wait for the partial upload already?"""
-        m, final = self.table.c, self._uploads.alias("waiting_row")
-        waiting = (
-            select(func.count(final.c.id.distinct()))
-            .select_from(self.table.join(final, final.c.id == m.final_id))
-            .where(m.partial_id == partial_id, final.c.status.in_(UNFINISHED))
-            .scalar_subquery()
+    def awaited_too_often(self, ids: Sequence[UUID]) -> Select[Any]:
+        """Those of the partial uploads that as many finals wait for as may."""
+        m, c = self.table.c, self._uploads.c
+        partial = self._uploads.alias("awaited_row")
+        return (
+            select(m.partial_id)
+            .select_from(
+                self.table.join(self._uploads, c.id == m.final_id).join(
+                    partial, partial.c.id == m.partial_id
+                )
+            )
+            .where(
+                m.partial_id.in_(ids),
+                is_unfinished(c.status),
+                is_unfinished(partial.c.status),
+            )
+            .group_by(m.partial_id)
+            .having(func.count(c.id.distinct()) >= MAX_WAITING)
+            .limit(1)
         )
-        return waiting >= MAX_WAITING
 
     def is_kept_alive(self, since: ColumnElement[Any]) -> ColumnElement[bool]:
         """Is a concatenation that the upload belongs to active since then?
@@ -191,7 +202,7 @@ class MemberBook:
             .select_from(own.join(final, final.c.id == own.c.final_id))
             .where(
                 own.c.partial_id == c.id,
-                final.c.status.in_(UNFINISHED),
+                is_unfinished(final.c.status),
                 or_(
                     final.c.last_activity_at > since,
                     active_member.where(other.c.final_id == final.c.id).exists(),

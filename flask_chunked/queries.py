@@ -27,6 +27,7 @@ from sqlalchemy.sql import ColumnElement
 from .database import Database
 from .engine.records import Cutoff, Upload
 from .engine.states import UNFINISHED, Status
+from .members import MemberBook
 from .rows import RowMapper
 from .statements import Statements, values_of
 
@@ -42,6 +43,7 @@ class Page:
     :param skip: rows to skip; for page numbers.
     :param statuses: the states wanted.
     :param cutoff: hide unfinished uploads that are as old; ``None``: all.
+    :param partial: partial uploads, and nothing else.
     """
 
     statuses: tuple[Status, ...]
@@ -49,6 +51,7 @@ class Page:
     after: tuple[datetime, UUID] | None = None
     skip: int = 0
     cutoff: Cutoff | None = None
+    partial: bool = False
 
 
 class Queries:
@@ -57,12 +60,15 @@ class Queries:
     :param blueprint: name under which the uploads in question are registered.
     """
 
-    def __init__(self, database: Database, rows: RowMapper, blueprint: str) -> None:
+    def __init__(
+        self, database: Database, rows: RowMapper, blueprint: str, members: MemberBook
+    ) -> None:
         self._database = database
         self._blueprint = blueprint
         self._rows = rows
         self._table = rows.table
-        self._statements = Statements(rows.table)
+        self._members = members
+        self._statements = Statements(rows.table, members)
         self._owner = rows.table.c[rows.user_column]
 
     # -- for the engine ------------------------------------------------------------
@@ -73,30 +79,39 @@ class Queries:
         rows = self._database.run(self._statements.select, values).rows
         return self._rows.to_upload(rows[0]) if rows else None
 
-    def waiting_finals(self, upload_id: UUID) -> Iterator[Upload]:
-        """Open uploads whose concatenation names this one."""
-        c = self._table.c
-        return self.matching(
-            and_(
-                c.status == Status.UPLOADING.value,
-                c.concat.like(f"final;%{upload_id}%"),
-            )
-        )
+    def members(self, final_id: UUID) -> list[Upload | None]:
+        """The members of a final upload, in order; ``None``: its row is gone."""
+        values = {"upload_id": final_id}
+        rows = self._database.run(self._members.rows, values).rows
+        return [None if row[0] is None else self._rows.to_upload(row) for row in rows]
+
+    def waiting_finals(self, upload_id: UUID) -> list[Upload]:
+        """Open final uploads that this one is a member of."""
+        values = {"upload_id": upload_id}
+        rows = self._database.run(self._members.waiting, values).rows
+        return [self._rows.to_upload(row) for row in rows]
+
+    def group_activity(self, upload: Upload) -> datetime | None:
+        """Last activity in the waiting concatenation that the upload belongs to."""
+        if not upload.partial:
+            moments = [row.last_activity_at for row in self.members(upload.id) if row]
+            return max(moments, default=None)
+        finals = self.waiting_finals(upload.id)
+        members = (row for final in finals for row in self.members(final.id))
+        moments = [row.last_activity_at for row in (*finals, *members) if row]
+        return max(moments, default=None)
 
     def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
-        """Unfinished uploads that are too old; expired ones on request."""
+        """Uploads that are too old and may expire; expired ones on request."""
         c = self._table.c
-        old = and_(c.status.in_(UNFINISHED), self._is_beyond(cutoff))
+        old = and_(self._may_expire(), self._is_beyond(cutoff))
         wanted = or_(old, c.status == Status.EXPIRED.value) if expired_too else old
         return self.matching(wanted)
 
     def expirable_of(self, owner: object, cutoff: Cutoff) -> Iterator[Upload]:
-        """Unfinished uploads of one owner that are too old."""
-        c = self._table.c
+        """Uploads of one owner that are too old and may expire."""
         mine = self._owner.is_(None) if owner is None else self._owner == owner
-        return self.matching(
-            and_(mine, c.status.in_(UNFINISHED), self._is_beyond(cutoff))
-        )
+        return self.matching(and_(mine, self._may_expire(), self._is_beyond(cutoff)))
 
     def undelivered(self, before: datetime) -> Iterator[Upload]:
         """Complete uploads whose event is pending since ``before``."""
@@ -199,19 +214,30 @@ class Queries:
 
     def _filtered(self, query: Select[Any], page: Page) -> Select[Any]:
         c = self._table.c
-        query = query.where(c.status.in_(values_of(page.statuses)))
+        query = query.where(
+            c.status.in_(values_of(page.statuses)), c.partial.is_(page.partial)
+        )
         if page.cutoff is None:
             return query
-        live = or_(
-            c.status != Status.UPLOADING.value, not_(self._is_beyond(page.cutoff))
-        )
-        return query.where(live)
+        may_expire = c.status == Status.UPLOADING.value
+        if page.partial:
+            may_expire = c.status != Status.COMPLETING.value
+        return query.where(not_(and_(may_expire, self._is_beyond(page.cutoff))))
+
+    def _may_expire(self) -> ColumnElement[bool]:
+        c = self._table.c
+        complete = and_(c.status == Status.COMPLETE.value, c.partial)
+        return or_(c.status.in_(UNFINISHED), complete)
 
     def _is_beyond(self, cutoff: Cutoff) -> ColumnElement[bool]:
         c = self._table.c
         found = []
         if cutoff.idle_since is not None:
-            found.append(c.last_activity_at <= cutoff.idle_since)
+            since = bindparam(
+                "idle_since", cutoff.idle_since, type_=c.last_activity_at.type
+            )
+            idle = c.last_activity_at <= since
+            found.append(and_(idle, ~self._members.is_kept_alive(since)))
         if cutoff.created_before is not None:
             found.append(c.created_at <= cutoff.created_before)
         return or_(false(), *found)

@@ -1,13 +1,14 @@
-"""How much each owner has open: one row per owner, in the transactions that change it.
+"""How much each owner has: one row per owner, in the transactions that change it.
 
-Knows the table of quotas and that of uploads; nothing of requests.
+Knows the tables of quotas, uploads and members; nothing of requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -18,7 +19,7 @@ from sqlalchemy import (
     Table,
     and_,
     case,
-    func,
+    false,
     insert,
     select,
     update,
@@ -26,8 +27,10 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 
 from .engine.records import Quota, Upload
-from .engine.states import UNFINISHED
+from .engine.states import Status
 from .exceptions import QuotaExceeded, TooManyUploads
+from .members import MemberBook
+from .quota_counts import MOST, Counts, key_of
 
 #: Of the table; one for all blueprints whose models share a database.
 TABLE = "chunked_upload_quota"
@@ -39,12 +42,18 @@ class Drift:
 
     :param owner: as the row names it; empty: uploads without an owner.
     :param uploads: how many more it counts than there are.
-    :param size: how many bytes more.
+    :param size: how many bytes more, of unfinished uploads.
+    :param stored: how many bytes more, of finished ones.
     """
 
     owner: str
     uploads: int
     size: int
+    stored: int = 0
+
+
+class NotCounted(Exception):
+    """An owner's uploads are not counted yet; the transaction is to be rolled back."""
 
 
 def quota_table(metadata: MetaData, schema: str | None) -> Table:
@@ -66,156 +75,275 @@ def quota_table(metadata: MetaData, schema: str | None) -> Table:
 
 
 class QuotaBook:
-    """Who has how many unfinished uploads, and of how many bytes in all.
+    """What each owner has: unfinished uploads, their bytes, and the bytes of files.
 
-    Every method runs in the caller's transaction, beside what it counts. Only ``open``
+    Every method runs in the caller's transaction, with what it counts. Only ``open``
     must have one of its own.
+
+    An upload that is unfinished counts in ``uploads`` and ``size``; so does a partial
+    one that no final names. Files, and partial uploads that a final names, count in
+    ``stored``, where a limit asks for that; ``NULL``: it is not counted.
 
     :param uploads: the uploads' table.
     :param owner: its column that holds the owner.
     :param deferred: bytes that an unfinished upload without a length counts where
-        nobody counted it yet.
+        nothing counted it yet.
+    :param counts_stored: a limit asks for the bytes of files.
     """
 
     def __init__(
-        self, uploads: Table, owner: Any, blueprint: str, deferred: int | None
+        self,
+        uploads: Table,
+        owner: Any,
+        blueprint: str,
+        members: MemberBook,
+        *,
+        deferred: int | None,
+        counts_stored: bool,
     ) -> None:
         self.table = quota_table(uploads.metadata, uploads.schema)
-        self._uploads = uploads
-        self._owner = owner
+        self.counts_stored = counts_stored
         self._blueprint = blueprint
-        self._deferred = deferred
+        self._counts = Counts(uploads, owner, blueprint, members, deferred)
 
-    def take(self, connection: Connection, owner: object, quota: Quota) -> bool:
-        """Count one more upload, if there is room; ``False``: nobody counts yet.
+    # -- what an owner asks for ------------------------------------------------------
 
+    def take(
+        self,
+        connection: Connection,
+        owner: object,
+        quota: Quota,
+        members: Sequence[UUID] = (),
+    ) -> None:
+        """Count one more upload, if there is room.
+
+        :param members: of a final upload: from here on they count as stored.
         :raises TooManyUploads, QuotaExceeded: there is none.
+        :raises NotCounted: the owner has no row yet.
         """
-        q = self.table.c
-        conditions = []
-        if quota.max_uploads is not None:
-            conditions.append(q.uploads < quota.max_uploads)
-        if quota.max_bytes is not None:
-            conditions.append(q.size <= quota.max_bytes - quota.reserve)
-        statement = (
-            update(self.table)
-            .where(self._row_of(owner), *conditions)
-            .values(uploads=q.uploads + 1, size=q.size + quota.reserve)
-        )
-        while connection.execute(statement).rowcount != 1:
-            if not self.require_room(connection, owner, quota):
-                return False
-            # Somebody gave back what was missing, between the try and the look.
-        return True
+        freed = self._free(connection, owner, members) if members else (0, 0)
+        while not self._change(
+            connection,
+            owner,
+            _Change(1 - freed[0], quota.reserve - freed[1], freed[1]),
+            *self._room(quota, freed),
+        ):
+            if not self.require_room(connection, owner, quota, freed):
+                raise NotCounted()
+            # Another request gave back what was missing, between the try and the look.
 
-    def require_room(self, connection: Connection, owner: object, quota: Quota) -> bool:
-        """Look only; ``False``: nobody counts yet.
+    def require_room(
+        self,
+        connection: Connection,
+        owner: object,
+        quota: Quota,
+        freed: tuple[int, int] = (0, 0),
+    ) -> bool:
+        """Look only; ``False``: the owner is not counted yet.
 
+        :param freed: uploads and bytes that are given back at the same time.
         :raises TooManyUploads, QuotaExceeded: there is none.
         """
         q = self.table.c
         row = connection.execute(
-            select(q.uploads, q.size).where(self._row_of(owner))
+            select(q.uploads, q.size, q.stored).where(self._row_of(owner))
         ).first()
-        uploads, size = (0, 0) if row is None else row
+        if row is None or (self.counts_stored and row.stored is None):
+            return False
+        uploads, size = row.uploads - freed[0], row.size - freed[1]
         if quota.max_uploads is not None and uploads >= quota.max_uploads:
             raise TooManyUploads(quota.max_uploads)
         if quota.max_bytes is not None and size + quota.reserve > quota.max_bytes:
             raise QuotaExceeded(quota.max_bytes, max(0, quota.max_bytes - size))
-        return row is not None
+        if quota.max_stored is not None:
+            left = quota.max_stored - row.size - (row.stored or 0)
+            if quota.reserve > left:
+                raise QuotaExceeded(quota.max_stored, max(0, left), stored=True)
+        return True
+
+    def resize(
+        self, connection: Connection, upload: Upload, length: int, quota: Quota | None
+    ) -> None:
+        """The length that was deferred is known now.
+
+        :raises QuotaExceeded: the upload counts more from now on than there is room.
+        """
+        more = length - (upload.reserved or 0)
+        is_stored = upload.partial and self._counts.is_named(connection, upload.id)
+        change = _Change(stored=more) if is_stored else _Change(size=more)
+        if quota is None or more <= 0:
+            self._change(connection, upload.user, change)
+            return
+        wanted = Quota(
+            None, None if is_stored else quota.max_bytes, more, quota.max_stored
+        )
+        if not self._change(connection, upload.user, change, *self._room(wanted)):
+            self.require_room(connection, upload.user, wanted)
+
+    # -- what happens to uploads -----------------------------------------------------
+
+    def end(self, connection: Connection, upload: Upload) -> bool:
+        """The upload is complete, or gone; its row is locked, and says so.
+
+        :return: it counts nothing of its own any more.
+        """
+        reserved = upload.reserved
+        if upload.status is Status.COMPLETE:
+            if upload.partial or (reserved is None and not self.counts_stored):
+                return False
+            count = 0 if reserved is None else -1
+            change = _Change(count, -(reserved or 0), upload.offset)
+            self._change(connection, upload.user, change)
+            return reserved is not None
+        if upload.completed_at is not None and not upload.partial:
+            if upload.storage_key is not None:
+                self.unstore(connection, upload)
+            return reserved is not None
+        if reserved is not None:
+            change = _Change(-1, -reserved)
+            if upload.partial and self._counts.is_named(connection, upload.id):
+                change = _Change(stored=-reserved)
+            self._change(connection, upload.user, change)
+        if upload.concat is not None and not upload.partial:
+            # Its members count again.
+            for owner in self._counts.owners_of_members(connection, upload.id):
+                self.recount(connection, owner)
+        return reserved is not None
+
+    def unstore(self, connection: Connection, upload: Upload) -> None:
+        """The file of a finished upload is gone."""
+        if self.counts_stored:
+            change = _Change(stored=-upload.offset)
+            self._change(connection, upload.user, change)
+
+    # -- counting anew -----------------------------------------------------------------
 
     def open(self, connection: Connection, owner: object) -> None:
-        """Begin to count: what the owner has open already counts too.
+        """Begin to count: what the owner has already counts too.
 
-        :raises sqlalchemy.exc.IntegrityError: somebody else was faster.
+        :raises sqlalchemy.exc.IntegrityError: another request was faster.
         """
-        connection.execute(
-            insert(self.table).values(
-                blueprint=self._blueprint, owner=_key(owner), uploads=0, size=0
+        if not self.recount(connection, owner):
+            connection.execute(
+                insert(self.table).values(
+                    blueprint=self._blueprint, owner=key_of(owner), uploads=0, size=0
+                )
             )
-        )
-        self.recount(connection, owner)
+            self.recount(connection, owner)
 
-    def give_back(self, connection: Connection, upload: Upload) -> None:
-        """The upload is finished, or gone; its row is locked, and counted it once."""
-        q = self.table.c
-        size = q.size - (upload.reserved or 0)
-        connection.execute(
-            update(self.table)
-            .where(self._row_of(upload.user))
-            .values(
-                # Never below zero, should somebody have changed rows by hand.
-                uploads=case((q.uploads > 0, q.uploads - 1), else_=0),
-                size=case((size > 0, size), else_=0),
-            )
-        )
-
-    def resize(self, connection: Connection, upload: Upload, length: int) -> None:
-        """The length that was deferred is known now."""
-        more = length - (upload.reserved or 0)
-        connection.execute(
-            update(self.table)
-            .where(self._row_of(upload.user))
-            .values(size=self.table.c.size + more)
-        )
-
-    def recount(self, connection: Connection, owner: object) -> None:
-        """Set the owner's row to what the uploads' rows say."""
-        u = self._uploads.c
+    def recount(self, connection: Connection, owner: object) -> bool:
+        """Set the owner's row to what the uploads' rows say; ``False``: it has none."""
         # The row is locked from here on, so that nothing is created or given back.
-        connection.execute(
+        locked = connection.execute(
             update(self.table)
             .where(self._row_of(owner))
             .values(uploads=self.table.c.uploads)
         )
-        mine = self._open_of(owner)
-        connection.execute(
-            update(self._uploads)
-            .where(mine, u.reserved.is_(None))
-            .values(reserved=func.coalesce(u.length, self._deferred, u.offset))
-        )
-        counted = connection.execute(
-            select(func.count(), func.coalesce(func.sum(u.reserved), 0)).where(mine)
-        ).one()
+        if locked.rowcount != 1:
+            return False
+        counts = self._counts
+        counts.reserve(connection, owner)
+        uploads, size = counts.open(connection, owner)
+        stored = counts.stored(connection, owner) if self.counts_stored else None
         connection.execute(
             update(self.table)
             .where(self._row_of(owner))
-            .values(uploads=counted[0], size=int(counted[1]))
+            .values(uploads=uploads, size=size, stored=stored)
         )
+        return True
 
     def drifts(self, connection: Connection) -> Iterator[Drift]:
         """Rows that differ from what the uploads' rows say."""
-        q, u = self.table.c, self._uploads.c
-        size = func.coalesce(u.reserved, u.length, self._deferred, u.offset)
-        counted = {
-            _key(owner): (count, int(total))
-            for owner, count, total in connection.execute(
-                select(self._owner, func.count(), func.sum(size))
-                .where(u.blueprint == self._blueprint, u.status.in_(UNFINISHED))
-                .group_by(self._owner)
-            )
-        }
+        q = self.table.c
+        counted = self._counts.open_by_owner(connection)
+        stored = self._counts.stored_by_owner(connection)
         rows = connection.execute(
-            select(q.owner, q.uploads, q.size).where(q.blueprint == self._blueprint)
+            select(q.owner, q.uploads, q.size, q.stored).where(
+                q.blueprint == self._blueprint
+            )
         )
-        for key, uploads, total in rows.all():
+        for row in rows.all():
             # Who has no row yet gets one, well counted, with the next upload.
-            there, bytes_there = counted.get(key, (0, 0))
-            if (uploads, total) != (there, bytes_there):
-                yield Drift(key, uploads - there, total - bytes_there)
+            uploads, total = counted.get(row.owner, (0, 0))
+            more = 0
+            if self.counts_stored and row.stored is not None:
+                more = row.stored - stored.get(row.owner, 0)
+            if (row.uploads, row.size, more) != (uploads, total, 0):
+                yield Drift(row.owner, row.uploads - uploads, row.size - total, more)
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _change(
+        self,
+        connection: Connection,
+        owner: object,
+        change: _Change,
+        *conditions: ColumnElement[bool],
+    ) -> bool:
+        q = self.table.c
+        stored: Any = _plus(q.stored, change.stored) if self.counts_stored else None
+        statement = (
+            update(self.table)
+            .where(self._row_of(owner), *conditions)
+            .values(
+                uploads=_plus(q.uploads, change.uploads),
+                size=_plus(q.size, change.size),
+                stored=stored,
+            )
+        )
+        return connection.execute(statement).rowcount == 1
+
+    def _room(
+        self, quota: Quota, freed: tuple[int, int] = (0, 0)
+    ) -> Iterator[ColumnElement[bool]]:
+        """Conditions on the owner's row as it is before the change."""
+        q = self.table.c
+        if self.counts_stored:
+            yield q.stored.is_not(None)
+        if quota.max_uploads is not None:
+            yield q.uploads < min(MOST, quota.max_uploads + freed[0])
+        if quota.max_bytes is not None:
+            yield q.size <= min(MOST, quota.max_bytes - quota.reserve + freed[1])
+        if quota.max_stored is not None:
+            # What is freed moves from one sum to the other.
+            room = min(MOST, quota.max_stored - quota.reserve)
+            yield case((q.size > room, false()), else_=q.stored <= room - q.size)
+
+    def _free(
+        self, connection: Connection, owner: object, members: Sequence[UUID]
+    ) -> tuple[int, int]:
+        """What the members of a new final upload count as unfinished, until now.
+
+        Of other owners it is moved at once.
+
+        :return: uploads and bytes of the caller's own.
+        """
+        mine = (0, 0)
+        for other, uploads, size in self._counts.counted_members(connection, members):
+            if key_of(other) == key_of(owner):
+                mine = (uploads, size)
+            else:
+                self._change(connection, other, _Change(-uploads, -size, size))
+        return mine
 
     def _row_of(self, owner: object) -> ColumnElement[bool]:
         q = self.table.c
-        return and_(q.blueprint == self._blueprint, q.owner == _key(owner))
-
-    def _open_of(self, owner: object) -> ColumnElement[bool]:
-        u = self._uploads.c
-        return and_(
-            u.blueprint == self._blueprint,
-            self._owner.is_(None) if owner is None else self._owner == owner,
-            u.status.in_(UNFINISHED),
-        )
+        return and_(q.blueprint == self._blueprint, q.owner == key_of(owner))
 
 
-def _key(owner: object) -> str:
-    return "" if owner is None else str(owner)
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What is added to an owner's sums; negative numbers are given back."""
+
+    uploads: int = 0
+    size: int = 0
+    stored: int = 0
+
+
+def _plus(column: Any, more: int) -> Any:
+    """The sum, between nothing and the most that a column holds."""
+    if more >= 0:
+        more = min(MOST, more)
+        return case((column > MOST - more, MOST), else_=column + more)
+    # Never below zero, should rows have been changed by hand.
+    return case((column < -more, 0), else_=column + more)

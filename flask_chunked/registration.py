@@ -14,6 +14,7 @@ from sqlalchemy import BigInteger, Select, Table, bindparam, false, inspect, or_
 from .config import Settings
 from .database import Database
 from .engine.engine import Engine
+from .engine.gate import MAX_LENGTH
 from .engine.records import Quota, Upload
 from .exceptions import (
     ConfigurationError,
@@ -76,7 +77,13 @@ class Registration:
         self.storage = self._make_storage()
         self.parts = PartBook(self.table) if self.storage.keeps_parts else None
         self.repository = SQLRepository(
-            self.database, model, name, self.user_field, self.quotas, self.parts
+            self.database,
+            model,
+            name,
+            self.user_field,
+            members=self.members,
+            quotas=self.quotas,
+            parts=self.parts,
         )
         #: Is the owner unknown -> the statement that finds an upload of theirs.
         self._finders: dict[bool, Select[Any]] = {}
@@ -98,11 +105,23 @@ class Registration:
     def _make_quotas(self) -> QuotaBook | None:
         """Where owners are counted, if anything limits them."""
         settings = self.settings
-        limited = (settings.max_open_uploads, settings.max_total_bytes) != (None, None)
+        limits = (settings.max_open_uploads, settings.max_total_bytes)
         hooks = ("get_max_open_uploads", "get_max_total_bytes")
-        if not limited and not any(map(self.blueprint.overrides, hooks)):
+        overrides = self.blueprint.overrides
+        counts_stored = settings.max_stored_bytes is not None or overrides(
+            "get_max_stored_bytes"
+        )
+        is_limited = limits != (None, None) or any(map(overrides, hooks))
+        if not is_limited and not counts_stored:
             return None
-        return QuotaBook(self.table, self.user_column, self.name, settings.max_bytes)
+        return QuotaBook(
+            self.table,
+            self.user_column,
+            self.name,
+            self.members,
+            deferred=settings.max_bytes,
+            counts_stored=counts_stored,
+        )
 
     def _make_storage(self) -> Storage:
         settings = StorageSettings(
@@ -207,18 +226,36 @@ class RegisteredPolicy:
         """Is ``deliver`` overridden?"""
         return self._overrides("deliver")
 
+    @property
+    def counts_stored(self) -> bool:
+        """Does a limit count finished uploads?"""
+        quotas = self._registration.quotas
+        return quotas is not None and quotas.counts_stored
+
+    @property
+    def keeps_partials(self) -> bool:
+        """``keep_partials``."""
+        return self._registration.settings.keep_partials
+
+    def max_bytes(self) -> int | None:
+        """``get_max_bytes()``."""
+        if self._overrides("get_max_bytes"):
+            return self._blueprint.get_max_bytes()
+        return self._registration.settings.max_bytes
+
     def quota(self, length: int | None) -> Quota | None:
         """The caller's limits, and what an upload of this length counts."""
         if self._registration.quotas is None:
             return None
         most = self._blueprint.get_max_open_uploads()
         most_bytes = self._blueprint.get_max_total_bytes()
-        if most is None and most_bytes is None:
+        most_stored = self._blueprint.get_max_stored_bytes()
+        if (most, most_bytes, most_stored) == (None, None, None):
             return None
         reserve = self._blueprint.get_max_bytes() if length is None else length
-        if reserve is None and most_bytes is not None:
+        if reserve is None and (most_bytes, most_stored) != (None, None):
             raise LengthUndeclared()
-        return Quota(most, most_bytes, reserve or 0)
+        return Quota(most, most_bytes, min(MAX_LENGTH, reserve or 0), most_stored)
 
     def validate(self, upload: Upload) -> None:
         """Before the first byte, with a snapshot."""

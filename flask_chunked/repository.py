@@ -1,28 +1,22 @@
-"""Claims and compare-and-set on the rows of uploads.
-
-SQLAlchemy Core in short transactions; the ORM for creations by models with columns,
-events or validators of their own, so that these work.
-"""
+"""Claims and compare-and-set on the rows of uploads: Core, in short transactions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
-from sqlalchemy.orm import Session
 
+from .creations import Creations
 from .database import Database
 from .engine.records import Cutoff, Ending, Quota, Step, Upload
 from .engine.states import Event, Status, target
-from .exceptions import CommitUnanswered, DatabaseUnavailable
+from .exceptions import CommitUnanswered
+from .members import MemberBook
 from .parts import PartBook
-from .queries import Queries
 from .quotas import Drift, QuotaBook
 from .rows import RowMapper
 from .storage.base import Part
@@ -30,11 +24,12 @@ from .storage.base import Part
 Result = TypeVar("Result")
 
 
-class SQLRepository(Queries):
+class SQLRepository(Creations):
     """The repository on one model's table.
 
     :param blueprint: name under which this repository's uploads are registered.
     :param user_field: the model's attribute that holds the owner.
+    :param members: which partial uploads a final one is made of.
     :param quotas: where owners' unfinished uploads are counted, if they are.
     :param parts: where the storage's parts are kept, if it has any.
     """
@@ -45,79 +40,16 @@ class SQLRepository(Queries):
         model: type[Any],
         blueprint: str,
         user_field: str,
+        *,
+        members: MemberBook,
         quotas: QuotaBook | None = None,
         parts: PartBook | None = None,
     ) -> None:
-        super().__init__(database, RowMapper(model, user_field), blueprint)
-        self._quotas = quotas
+        rows = RowMapper(model, user_field)
+        super().__init__(database, rows, blueprint, members, quotas)
         self._parts = parts
 
     # -- the port of the engine ----------------------------------------------------
-
-    def create(
-        self, draft: Upload, fields: Mapping[str, object], quota: Quota | None = None
-    ) -> Upload:
-        """Insert the draft's row; through the ORM where the model has a say."""
-        created = self._insert(draft, fields, quota)
-        if created is None:
-            self._begin_to_count(draft.user)
-            created = self._insert(draft, fields, quota)
-        if created is None:  # pragma: no cover - somebody emptied the table between
-            raise DatabaseUnavailable()
-        return created
-
-    def _insert(
-        self, draft: Upload, fields: Mapping[str, object], quota: Quota | None
-    ) -> Upload | None:
-        """The new row; ``None``: its owner is not counted yet."""
-        is_plain = self._rows.is_plain() and not fields
-        instance = None if is_plain else self._rows.instance(draft, fields)
-        try:
-            if is_plain and quota is None:
-                self._database.run(self._statements.insert, self._rows.values(draft))
-                return draft
-            with self._database.transaction() as connection:
-                if quota is not None and not self._counted.take(
-                    connection, draft.user, quota
-                ):
-                    return None
-                if is_plain:
-                    values = self._rows.values(draft)
-                    connection.execute(self._statements.insert, values)
-                    return draft
-                with Session(
-                    connection, join_transaction_mode="create_savepoint"
-                ) as session:
-                    session.add(instance)
-                    session.commit()
-                row = self._select(connection, draft.id)
-        except CommitUnanswered as unanswered:
-            try:
-                row = self.get(draft.id)
-            except DatabaseUnavailable:
-                raise unanswered from None
-            if row is None:
-                raise
-        except (StatementError, OverflowError) as error:
-            # Also what a column's type or the driver cannot take, a huge integer say.
-            theirs = isinstance(error, DBAPIError)
-            if theirs and not isinstance(error, (IntegrityError, DataError)):
-                raise
-            raise self._rows.refusal(error) from error
-        if row is None:  # pragma: no cover - inserted in this transaction
-            raise RuntimeError("the new upload's row is not there")
-        return row
-
-    @property
-    def _counted(self) -> QuotaBook:
-        if self._quotas is None:  # pragma: no cover - who limits makes the table
-            raise RuntimeError("there is no table of quotas")
-        return self._quotas
-
-    def _begin_to_count(self, owner: object) -> None:
-        # Somebody else may have begun a moment ago.
-        with suppress(IntegrityError), self._database.transaction() as connection:
-            self._counted.open(connection, owner)
 
     def require_room(self, owner: object, quota: Quota) -> None:
         """Would there be room now?"""
@@ -159,6 +91,8 @@ class SQLRepository(Queries):
             "new_storage_state": step.state,
             "new_hash_state": step.hash_state,
         }
+        if step.completes or step.ending is not None:
+            values["new_verify_started_at"] = step.verify_started_at
         if step.ending is not None:
             values |= _columns_of(step.ending, step.at)
         try:
@@ -199,29 +133,44 @@ class SQLRepository(Queries):
         with self._database.transaction() as connection:
             return self._parts.of(connection, upload_id)
 
-    def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
-        """Store the length, if there is none and no more bytes than that."""
+    def declare_length(
+        self, seen: Upload, length: int, quota: Quota | None
+    ) -> Upload | None:
+        """Store the length, if there is none and the offset is as seen."""
         statement = self._statements.declare_length
-        values = {"new_length": length}
+        values = {"new_length": length, "its_offset": seen.offset}
         try:
             with self._database.transaction() as connection:
-                row = self._change(connection, upload_id, statement, values)
+                row = self._change(connection, seen.id, statement, values)
                 if row is None or row.reserved is None:
                     return row
                 if self._quotas is not None:
-                    self._quotas.resize(connection, row, length)
+                    self._quotas.resize(connection, row, length, quota)
                 return self._reserve(connection, row, length)
         except CommitUnanswered:
-            row = self.get(upload_id)
+            row = self.get(seen.id)
             if row is None or row.length != length:
                 raise
             return row
 
-    def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
+    def begin_completion(
+        self, upload_id: UUID, at: datetime, verify_stale: datetime | None
+    ) -> Upload | None:
         """To completing, where all bytes are there."""
         return self._transition(
-            upload_id, Event.BEGIN_COMPLETION, new_last_activity_at=at
+            upload_id,
+            Event.BEGIN_COMPLETION,
+            new_last_activity_at=at,
+            new_verify_started_at=None if verify_stale is None else at,
+            verify_stale=at if verify_stale is None else verify_stale,
         )
+
+    def note_verification(
+        self, upload_id: UUID, fence: int, started_at: datetime | None
+    ) -> None:
+        """Since when verify is at work; nothing where another request is by now."""
+        values = {"its_fence": fence, "new_verify_started_at": started_at}
+        self._update(upload_id, self._statements.note_verification, values)
 
     def refuse_completion(self, upload_id: UUID, fence: int) -> None:
         """Back to uploading, if no other completion began since."""
@@ -250,7 +199,10 @@ class SQLRepository(Queries):
 
     def begin_termination(self, upload_id: UUID) -> Upload | None:
         """To terminating: nobody appends, completes or sees it any more."""
-        return self._end(upload_id, Event.TERMINATE)
+        gone = self._end(upload_id, Event.TERMINATE)
+        if gone is not None:
+            return gone
+        return self._update(upload_id, self._statements.terminate_again, {})
 
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
         """To expired, if it is unfinished and still too old."""
@@ -261,12 +213,24 @@ class SQLRepository(Queries):
             created_before=cutoff.created_before,
         )
 
-    def remove(self, upload_id: UUID) -> None:
-        """Delete the row."""
-        values = {"upload_id": upload_id}
-        self._repeatable(
-            lambda: self._database.run(self._statements.remove, values).count
-        )
+    def remove(self, upload: Upload) -> None:
+        """Delete the row, and what it says of members."""
+        values = {"upload_id": upload.id}
+        if upload.concat is None:
+            self._repeatable(
+                lambda: self._database.run(self._statements.remove, values).count
+            )
+            return
+
+        def remove() -> None:
+            with self._database.transaction() as connection:
+                connection.execute(self._statements.remove, values)
+                if upload.partial:
+                    self._members.drop_partial(connection, upload.id)
+                elif upload.completed_at is None:
+                    self._members.drop_final(connection, upload.id)
+
+        self._repeatable(remove)
 
     def claim_delivery(
         self, upload_id: UUID, at: datetime, stale: datetime
@@ -284,7 +248,19 @@ class SQLRepository(Queries):
 
     def forget_file(self, upload_id: UUID) -> None:
         """The file was moved away; the record stays without it."""
-        self._update(upload_id, self._statements.forget_file, {})
+        quotas = self._quotas
+        if quotas is None or not quotas.counts_stored:
+            self._update(upload_id, self._statements.forget_file, {})
+            return
+
+        def forget() -> None:
+            statement = self._statements.forget_file
+            with self._database.transaction() as connection:
+                row = self._change(connection, upload_id, statement, {})
+                if row is not None:
+                    quotas.unstore(connection, row)
+
+        self._repeatable(forget)
 
     def drifts(self) -> list[Drift]:
         """Owners whose quota does not say what their uploads say."""
@@ -320,10 +296,10 @@ class SQLRepository(Queries):
                 row = self._change(connection, upload_id, statement, values)
                 if row is not None and self._parts is not None:
                     self._parts.drop(connection, upload_id)
-                if row is None or row.reserved is None:
+                if row is None or self._quotas is None:
                     return row
-                if self._quotas is not None:
-                    self._quotas.give_back(connection, row)
+                if not self._quotas.end(connection, row):
+                    return row
                 return self._reserve(connection, row, None)
         except CommitUnanswered:
             row = self.get(upload_id)

@@ -14,8 +14,8 @@ from sqlalchemy import Select
 from werkzeug.utils import cached_property
 
 from .config import Settings
-from .dialects.base import Action
 from .engine.engine import Engine
+from .engine.gate import Action, rules_of
 from .engine.records import Upload
 from .engine.states import Status
 from .exceptions import (
@@ -71,9 +71,10 @@ class RequestHost:
     def may_defer_length(self) -> bool:
         """May an upload be created whose length nobody knows yet?"""
         blueprint = self.registration.blueprint
-        if self.registration.quotas is None or blueprint.get_max_total_bytes() is None:
+        if self.registration.quotas is None:
             return True
-        return blueprint.get_max_bytes() is not None
+        limits = (blueprint.get_max_total_bytes(), blueprint.get_max_stored_bytes())
+        return limits == (None, None) or blueprint.get_max_bytes() is not None
 
     def max_bytes(self) -> int | None:
         """``get_max_bytes()``."""
@@ -164,6 +165,8 @@ class RequestHost:
         dumped: dict[str, object] = self.registration.schema.dump(
             Representation(upload, self.url(upload), self.content_url(upload))
         )
+        if upload.partial:
+            dumped["partial"] = True
         return dumped
 
     def url(self, upload: Upload) -> str:
@@ -173,6 +176,8 @@ class RequestHost:
     def content_url(self, upload: Upload) -> str | None:
         """Absolute URL of the content, where there is something to download."""
         if not self.settings.downloads or not upload.is_complete or not upload.blob:
+            return None
+        if not rules_of(upload).is_file:
             return None
         return self._build("file", upload)
 

@@ -79,6 +79,7 @@ def dispatch(
     """Answer one request: method override, dialect, answer or rendered error."""
     call = _call(registration, rest, view_args)
     speaker = _speaker(call)
+    call.spoken = speaker.name
     try:
         response = speaker.handle(call)
     except ChunkedUploadError as error:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from datetime import date
+from enum import Enum
 from operator import attrgetter, itemgetter
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Table, inspect
+from sqlalchemy import Column, Table, inspect
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from .engine.records import Upload
 from .engine.states import Status
@@ -126,6 +130,8 @@ class RowMapper:
         values[self._user_field] = draft.user
         values.update(own)
         instance = self.model()
+        if draft.partial:
+            self._fill(instance)
         errors: dict[str, list[str]] = {}
         for name, value in values.items():
             try:
@@ -138,6 +144,18 @@ class RowMapper:
         if errors:
             raise InvalidFields(errors)
         return instance
+
+    def _fill(self, instance: Any) -> None:
+        """Give a partial upload what its row must have of the application's own.
+
+        It is material and never shown; only its final upload has fields.
+        """
+        for name, column in self._own_columns.items():
+            is_given = column_is_given(self.table.c[column])
+            if is_given or getattr(instance, name, None) is not None:
+                continue
+            # Validators are about a file's values, and not asked.
+            set_committed_value(instance, name, empty_value(self.table.c[column]))
 
     def values(self, draft: Upload) -> dict[str, object]:
         """Column -> value of a new row, for a model that :meth:`is_plain`."""
@@ -160,3 +178,32 @@ class RowMapper:
         core[_STATUS] = Status(core[_STATUS])
         core.append({name: row[place] for name, place in self._own_places.items()})
         return Upload(*core)
+
+
+def column_is_given(column: Column[Any]) -> bool:
+    """May a row leave the column out?"""
+    defaults = (column.default, column.server_default, column.computed, column.identity)
+    return column.nullable or any(default is not None for default in defaults)
+
+
+def empty_value(column: Column[Any]) -> object:
+    """A value of the column's type that says nothing; ``None``: there is none.
+
+    A foreign key has none either: it would have to name a row.
+    """
+    if column.foreign_keys:
+        return None
+    try:
+        kind = column.type.python_type
+    except NotImplementedError:
+        return None
+    if issubclass(kind, Enum):
+        return next(iter(kind), None)
+    if issubclass(kind, date):
+        return kind(1970, 1, 1)
+    if kind is UUID:
+        return UUID(int=0)
+    try:
+        return kind()
+    except TypeError:
+        return None

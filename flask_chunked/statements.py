@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     Table,
+    and_,
     bindparam,
     delete,
     insert,
@@ -20,7 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.dml import Update
 
-from .engine.states import Event, Status, sources, target
+from .engine.states import UNFINISHED, Event, Status, sources, target
+from .members import MemberBook
 
 #: Columns that a complete upload has more than others.
 _ENDING = ("digest", "completed_at", "event_id", "delivered_at")
@@ -28,11 +30,11 @@ _ENDING = ("digest", "completed_at", "event_id", "delivered_at")
 
 class Statements:
     """Parameters: ``upload_id``, ``its_fence``, ``its_offset``, ``idle_since``,
-    ``created_before``, ``stale`` in conditions; ``new_`` and a column's name for its
-    new value.
+    ``created_before``, ``stale``, ``verify_stale`` in conditions; ``new_`` and a
+    column's name for its new value.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, members: MemberBook) -> None:
         c = table.c
         self._table = table
         self._returning: dict[int, Any] = {}
@@ -59,7 +61,9 @@ class Statements:
         ).where(its_fence, its_offset, self._is_open, within)
         #: The same for the last bytes, with the beginning of completion.
         self.advance_to_end = self.advance.values(
-            status=target(Event.BEGIN_COMPLETION).value, fence=c.fence + 1
+            status=target(Event.BEGIN_COMPLETION).value,
+            fence=c.fence + 1,
+            verify_started_at=self._new("verify_started_at"),
         ).where(c.length == new_offset)
         #: The same, with the end of it.
         self.advance_and_finish = self.advance_to_end.values(
@@ -67,14 +71,35 @@ class Statements:
             **{name: self._new(name) for name in _ENDING},
             # Who began to count for an owner meanwhile is counted out elsewhere.
         ).where(c.reserved.is_(None))
-        self.declare_length = self._set("length").where(
-            self._is_open,
-            c.length.is_(None),
-            c.offset <= bindparam("new_length", type_=c.length.type),
+        # The fence is bumped, so that no writer commits without knowing the length.
+        self.declare_length = (
+            self._set("length")
+            .values(fence=c.fence + 1)
+            .where(
+                self._is_open,
+                c.length.is_(None),
+                its_offset,
+                c.offset <= bindparam("new_length", type_=c.length.type),
+            )
         )
         self.reserve = self._set("reserved")
         self.remove = delete(table).where(self._id)
-        self.forget_file = self._set().values(storage_key=None, storage_state=None)
+        self.forget_file = (
+            self._set()
+            .values(storage_key=None, storage_state=None)
+            .where(c.storage_key.is_not(None))
+        )
+        self.note_verification = self._set("verify_started_at").where(
+            its_fence, c.status == Status.COMPLETING.value
+        )
+        self.touch_members = (
+            update(table)
+            .where(
+                c.partial,
+                c.status.in_((*UNFINISHED, Status.COMPLETE.value)),
+            )
+            .values(last_activity_at=self._new("last_activity_at"))
+        )
         self.mark_delivered = self._set("delivered_at")
         self.claim_delivery = (
             self._set("delivery_started_at")
@@ -90,9 +115,16 @@ class Statements:
             )
         )
         # A limit that there is not is NULL, and nothing is as old as that.
+        idle_since = bindparam("idle_since", type_=moment)
         old = or_(
-            c.last_activity_at <= bindparam("idle_since", type_=moment),
+            and_(c.last_activity_at <= idle_since, ~members.is_kept_alive(idle_since)),
             c.created_at <= bindparam("created_before", type_=moment),
+        )
+        may_expire = or_(c.status != Status.COMPLETE.value, c.partial)
+        is_idle = or_(
+            c.status == Status.UPLOADING.value,
+            c.verify_started_at.is_(None),
+            c.verify_started_at <= bindparam("verify_stale", type_=moment),
         )
         #: A claim by whoever has written already, where nobody else came.
         self.claim_as_seen = self._move(Event.APPEND, its_offset, its_fence)
@@ -103,15 +135,16 @@ class Statements:
             Event.BEGIN_COMPLETION: self._move(
                 Event.BEGIN_COMPLETION,
                 c.offset == c.length,
-                columns=("last_activity_at",),
+                is_idle,
+                columns=("last_activity_at", "verify_started_at"),
             ),
             Event.REFUSE_COMPLETION: self._move(
                 Event.REFUSE_COMPLETION, its_fence, bump=False
-            ),
+            ).values(verify_started_at=None),
             Event.COMPLETE: self._move(
                 Event.COMPLETE,
                 columns=(*_ENDING, "last_activity_at"),
-            ).values(attempts=0),
+            ).values(attempts=0, verify_started_at=None),
             Event.FINISH: self._move(
                 Event.FINISH,
                 its_fence,
@@ -119,9 +152,15 @@ class Statements:
                 c.offset == c.length,
                 columns=(*_ENDING, "last_activity_at"),
             ),
-            Event.TERMINATE: self._move(Event.TERMINATE),
-            Event.EXPIRE: self._move(Event.EXPIRE, old),
+            Event.TERMINATE: self._move(
+                Event.TERMINATE, c.status != Status.TERMINATING.value
+            ),
+            Event.EXPIRE: self._move(Event.EXPIRE, old, may_expire),
         }
+        #: A termination that another process began, and did not finish.
+        self.terminate_again = self._move(
+            Event.TERMINATE, c.status == Status.TERMINATING.value
+        )
         #: Those behind which an upload counts no more, where nobody is counted.
         self.ends = {
             happening: self.transitions[happening].values(reserved=None)

@@ -26,6 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "statements",
         "queries",
         "quotas",
+        "quota_counts",
+        "creations",
         "parts",
         "repository",
         "sessions",

@@ -28,7 +28,7 @@ from flask_sqlalchemy import SQLAlchemy
 import flask_chunked
 from flask_chunked import ChunkedUploadBlueprint, cli, create_tables, upload_completed
 from flask_chunked.config import SETTINGS
-from flask_chunked.dialects.base import Action
+from flask_chunked.engine.gate import Action
 from tests.apps import dispose
 from tests.documents import README, code, literals, section, tables
 from tests.exchange import put_raw

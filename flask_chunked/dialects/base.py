@@ -6,7 +6,8 @@ A dialect never imports another one; what several need is here or in ``forms``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -18,6 +19,7 @@ from flask import Request, Response
 from ..bodies import BodyReader, body_length, open_body
 from ..config import Settings
 from ..engine.engine import Engine
+from ..engine.gate import Action, require
 from ..engine.records import Upload
 from ..exceptions import ChunkedUploadError
 from ..queries import Page
@@ -30,19 +32,6 @@ class Target(Enum):
     UPLOAD = "upload"
     FILE = "file"
     UNKNOWN = "unknown"
-
-
-class Action(str, Enum):
-    """What ``authorize`` is asked for."""
-
-    CREATE = "create"
-    APPEND = "append"
-    COMPLETE = "complete"
-    READ = "read"
-    LIST = "list"
-    DOWNLOAD = "download"
-    TERMINATE = "terminate"
-    DELETE = "delete"
 
 
 class Host(Protocol):
@@ -161,6 +150,8 @@ class Call:
     upload_id: UUID | None
     host: Host
     dialects: Sequence[Dialect]
+    #: Name of the dialect that answers.
+    spoken: str = ""
     #: The upload that the request turned out to be about.
     subject: Upload | None = None
     _body: BodyReader | None = None
@@ -209,10 +200,36 @@ class Call:
         if self._body is not None and self._body.is_spoilt:
             response.call_on_close(self._body.hang_up)
 
-    def find(self) -> Upload:
-        """The upload that the path names, if the caller may see it."""
-        self.subject = self.host.find(self.upload_id)
+    def find(self, action: Action) -> Upload:
+        """The upload that the path names, if the caller may see it.
+
+        :raises UnknownUpload: there is none, or the caller may not.
+        :raises PartialUpload, FinalUpload: its kind does not allow the action.
+        """
+        self.subject = self.find_other(self.upload_id, action)
         return self.subject
+
+    def abandon(self, upload: Upload) -> None:
+        """Drop an upload of this request's own; no answer is about it any more."""
+        self.host.engine.abandon(upload)
+        self.subject = None
+
+    @contextmanager
+    def creating(self, upload: Upload) -> Iterator[None]:
+        """:meth:`abandon` the new upload if its creating request fails in here."""
+        self.subject = upload
+        try:
+            with self.host.engine.creating(upload):
+                yield
+        except BaseException:
+            self.subject = None
+            raise
+
+    def find_other(self, upload_id: UUID | None, action: Action) -> Upload:
+        """The same for an upload that the request names elsewhere."""
+        found = self.host.find(upload_id)
+        require(found, action, self.spoken)
+        return found
 
 
 @lru_cache(maxsize=64)

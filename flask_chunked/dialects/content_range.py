@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from flask import Response, jsonify
 
+from ..engine.gate import Action
 from ..engine.hashing import resume
 from ..engine.records import Expected, Upload
 from ..exceptions import (
@@ -23,7 +24,7 @@ from ..exceptions import (
     UnknownUpload,
 )
 from ..protocol.content_range import ContentRange, to_range_header
-from .base import Action, Call, Dialect, Target
+from .base import Call, Dialect, Target
 from .content_range_chunks import (
     DIALECT,
     Names,
@@ -146,7 +147,10 @@ class ContentRangeDialect(Dialect):
             if form.part is not None:
                 raise MalformedHeader("Content-Range", "", "missing on a chunk")
             return self._complete(
-                call, named_upload(call, named), form.fields, form_style=True
+                call,
+                named_upload(call, named, Action.COMPLETE),
+                form.fields,
+                form_style=True,
             )
 
     def _take_whole(self, call: Call, form: Form) -> Response:
@@ -157,17 +161,13 @@ class ContentRangeDialect(Dialect):
         expected = self._expected(call, form.fields)
         require_creator(call, part.size)
         upload = create_upload(call, Names.of_form(form, part), part.size)
-        try:
+        with host.engine.creating(upload):
             host.authorize(Action.COMPLETE, upload)
             if part.size:
                 upload = host.engine.append_whole(
                     upload, 0, part.stage, part.file_digest
                 )
             done = host.engine.complete(upload, expected).upload
-        except BaseException:
-            # The client never learned an id: a failed whole-file POST leaves nothing.
-            host.engine.abandon(upload)
-            raise
         return self._completed(call, done, form_style=True)
 
     def _whole_body(
@@ -200,13 +200,13 @@ class ContentRangeDialect(Dialect):
         return response
 
     def _put_upload(self, call: Call) -> Response:
-        upload = call.find()
+        upload = call.find(Action.APPEND)
         return self._receive_chunk(call, upload, required_range(call))
 
     def _post_upload(self, call: Call) -> Response:
-        upload = call.find()
         if "Content-Range" in call.request.headers:
-            return self._post_chunk(call, upload)
+            return self._post_chunk(call, call.find(Action.APPEND))
+        upload = call.find(Action.COMPLETE)
         with receive_form(call, PartLimits(keep=0)) as form:
             return self._complete(call, upload, form.fields)
 
@@ -229,7 +229,7 @@ class ContentRangeDialect(Dialect):
         else:
             named = call.request.args.get("upload_id")
             if upload is None and named is not None:
-                upload = named_upload(call, named)
+                upload = named_upload(call, named, Action.APPEND)
             received = receive_raw_chunk(call, upload, chunk)
         return self._chunk_answer(call, received, form_style=True)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from ..engine.gate import Action
 from ..engine.hashing import FileDigest, resume
 from ..engine.holding import KEPT
 from ..engine.records import NewUpload, Upload
@@ -26,7 +27,7 @@ from ..exceptions import (
 from ..protocol.content_range import ContentRange
 from ..protocol.filename import display_name
 from ..protocol.upload_id import parse_upload_id
-from .base import Action, Call
+from .base import Call
 from .forms import (
     FilePart,
     Form,
@@ -100,12 +101,13 @@ def require_creator(call: Call, length: int) -> None:
     call.host.engine.require_room(owner, length)
 
 
-def named_upload(call: Call, text: str) -> Upload:
+def named_upload(call: Call, text: str, action: Action) -> Upload:
     """The upload that a form or query field names.
 
     :raises UnknownUpload: it is not for this caller, or no id at all.
+    :raises PartialUpload, FinalUpload: its kind does not allow the action.
     """
-    return call.host.find(parse_upload_id(text))
+    return call.find_other(parse_upload_id(text), action)
 
 
 def create_upload(call: Call, names: Names, length: int) -> Upload:
@@ -149,6 +151,7 @@ def receive_raw_chunk(call: Call, upload: Upload | None, chunk: ContentRange) ->
         # The range of the last chunk again: the same bytes get the same answer.
         with receive_raw(call, PartLimits(keep=chunk.size), Place(None)) as form:
             return _require_repeat(call, upload, chunk, form)
+    upload = engine.declare_length(upload, chunk.length)
     if not chunk.size:
         return upload
     return engine.append_stream(upload, chunk.start, chunk.stop, call.body)
@@ -195,7 +198,7 @@ class _FormChunk:
     def _decide(self, fields: Mapping[str, str]) -> None:
         """No field that is still to come changes the upload."""
         if UPLOAD_ID in fields:
-            self._upload = named_upload(self._call, fields[UPLOAD_ID])
+            self._upload = named_upload(self._call, fields[UPLOAD_ID], Action.APPEND)
         self._is_open = False
         self._check()
 
@@ -221,6 +224,9 @@ class _FormChunk:
             # Which upload it is for will be told behind it, perhaps.
             return staged(call)
         ahead = engine.storage.writes_ahead and arriving
+        if upload is not None and upload.length is None:
+            # Its length counts with the whole chunk, or not at all.
+            ahead = False
         if upload is not None and ahead and chunk.start and chunk.size:
             return Place(partial(engine.hold, upload, chunk.start, call.body))
         if upload is None and not self._is_open and self._fits_memory:
@@ -267,12 +273,9 @@ def _receive_first(call: Call, chunk: ContentRange) -> Upload:
     created = engine.create_with(new, call.body, size, finishing=False)
     if created.offset or not chunk.size:
         return created
-    try:
+    # What arrived is in the caller's list; an upload without a byte is not kept.
+    with engine.creating(created, unless_started=True):
         return engine.append_stream(created, 0, chunk.stop, call.body, is_new=True)
-    except BaseException:
-        # What arrived is in the caller's list; an upload without a byte is not kept.
-        engine.abandon(created, unless_started=True)
-        raise
 
 
 def _file_digest(call: Call, upload: Upload | None) -> FileDigest | None:
@@ -291,18 +294,16 @@ def _append_part(
         return engine.create_filled(new, part.short.content)
     if part.stage is None:  # pragma: no cover - only repeats have none
         raise ChunkMissing()
-    if upload is not None and not chunk.size:
-        return upload
     if upload is not None:
+        upload = engine.declare_length(upload, chunk.length)
+        if not chunk.size:
+            return upload
         return engine.append_whole(upload, chunk.start, part.stage, part.file_digest)
     created = create_upload(call, Names.of_form(form, part), chunk.length)
     if not chunk.size:
         return created
-    try:
+    with engine.creating(created):
         return engine.append_whole(created, 0, part.stage, part.file_digest)
-    except BaseException:
-        engine.abandon(created)
-        raise
 
 
 def _require_repeat(
@@ -312,4 +313,4 @@ def _require_repeat(
     digest = "" if form.part is None else form.part.digest
     if not engine.is_repeat(upload, chunk.start, chunk.stop, digest):
         raise engine.refuse_offset(upload, chunk.start)
-    return upload
+    return engine.declare_length(upload, chunk.length)

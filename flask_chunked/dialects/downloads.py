@@ -6,9 +6,10 @@ from flask import Response, redirect
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import wrap_file
 
+from ..engine.gate import Action
 from ..exceptions import RangeNotSatisfiable, UnknownUpload
 from ..protocol.filename import to_disposition
-from .base import Action, Call
+from .base import Call
 
 
 def send_content(call: Call) -> Response:
@@ -22,7 +23,7 @@ def send_content(call: Call) -> Response:
     """
     if not call.host.settings.downloads:
         raise UnknownUpload()
-    upload = call.find()
+    upload = call.find(Action.DOWNLOAD)
     if not upload.is_complete or upload.blob is None:
         raise UnknownUpload()
     call.host.authorize(Action.DOWNLOAD, upload)

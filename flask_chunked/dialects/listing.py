@@ -12,11 +12,12 @@ from uuid import UUID
 
 from flask import Response, jsonify
 
+from ..engine.gate import Action
 from ..engine.records import Upload
 from ..engine.states import Status
 from ..exceptions import InvalidQuery
 from ..queries import Page
-from .base import Action, Call
+from .base import Call
 
 #: Rows of a page, where the caller does not say.
 DEFAULT_SIZE = 100
@@ -63,23 +64,25 @@ def _page(call: Call) -> Page:
         after=None if cursor is None else _parse_cursor(cursor),
         skip=(number - 1) * size,
         cutoff=call.host.engine.expiry.cutoff(),
+        partial=_number(call, "partial", 0, 1, least=0) == 1,
     )
 
 
-def _number(call: Call, name: str, default: int, most: int) -> int:
+def _number(call: Call, name: str, default: int, most: int, least: int = 1) -> int:
     text = call.request.args.get(name)
     if text is None:
         return default
-    if text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= most:
+    is_number = text.isascii() and text.isdigit() and len(text) <= 4
+    if is_number and least <= int(text) <= most:
         return int(text)
-    raise InvalidQuery(name, f"a number from 1 to {most}")
+    raise InvalidQuery(name, f"a number from {least} to {most}")
 
 
 def _next_url(call: Call, last: Upload) -> str:
     kept = {
         name: value
         for name, value in call.request.args.items()
-        if name in ("status", "per_page", "count")
+        if name in ("status", "per_page", "count", "partial")
     }
     plain = json.dumps([last.created_at.isoformat(), str(last.id)]).encode("ascii")
     kept["cursor"] = base64.urlsafe_b64encode(plain).decode("ascii").rstrip("=")

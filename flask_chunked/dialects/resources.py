@@ -6,14 +6,15 @@ from collections.abc import Iterable
 
 from flask import Response, jsonify
 
+from ..engine.gate import Action, allows
 from ..engine.records import Upload
 from ..engine.states import Status
-from .base import Action, Call
+from .base import Call
 
 
 def show(call: Call) -> Response:
     """The upload as JSON; never takes it over."""
-    upload = call.find()
+    upload = call.find(Action.READ)
     call.host.authorize(Action.READ, upload)
     call.host.engine.require_live(upload)
     response = jsonify(call.host.represent(upload))
@@ -27,7 +28,7 @@ def show(call: Call) -> Response:
 
 def remove(call: Call) -> Response:
     """DELETE: give an unfinished upload up, or remove a finished one."""
-    upload = call.find()
+    upload = call.find(Action.TERMINATE)
     action = Action.DELETE if upload.is_complete else Action.TERMINATE
     call.host.authorize(action, upload)
     call.host.release_session()
@@ -40,21 +41,18 @@ def take_over(call: Call) -> Upload:
 
     Whoever may not append only reads, and so does everybody once it is not open.
     """
-    upload = call.find()
+    upload = call.find(Action.READ)
     call.host.authorize(Action.READ, upload)
     call.host.engine.require_live(upload)
-    if upload.status is not Status.UPLOADING or is_final(upload):
+    if upload.status is not Status.UPLOADING:
+        return upload
+    if not allows(upload, Action.APPEND, call.spoken):
         return upload
     if not call.host.is_authorized(Action.APPEND, upload):
         return upload
     call.host.release_session()
     call.subject = call.host.engine.take_over(upload)
     return call.subject
-
-
-def is_final(upload: Upload) -> bool:
-    """Is it made from partial uploads, so that nobody appends to it?"""
-    return upload.concat is not None and not upload.partial
 
 
 def options(call: Call, allowed: Iterable[str]) -> Response:

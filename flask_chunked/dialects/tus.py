@@ -8,8 +8,8 @@ from flask import Response
 from werkzeug.http import http_date
 
 from .. import exceptions
+from ..engine.gate import Kind, kind_of
 from ..engine.records import Upload
-from ..engine.states import Status
 from ..exceptions import (
     ChecksumMismatch,
     ChunkedUploadError,
@@ -22,7 +22,7 @@ from ..protocol.tus import CHECKSUM_SIZES, VERSION
 from .base import Call, Dialect, Target
 from .downloads import send_content
 from .listing import list_uploads
-from .resources import empty, is_final, options, remove, show, take_over
+from .resources import empty, options, remove, show, take_over
 from .tus_append import append, finish_if_all_is_there
 from .tus_checksum import trailers_arrive
 from .tus_concat import resume_if_idle
@@ -53,6 +53,8 @@ STATUSES: Mapping[type[ChunkedUploadError], int] = {
     exceptions.ChunkSizeMismatch: 413,
     exceptions.ChunkBeyondLength: 413,
     exceptions.ChecksumMismatch: 460,
+    # tus-js-client begins a new upload on any other refusal of HEAD.
+    exceptions.CompletionInProgress: 423,
     # Its sender is gone; whoever repeats it for him may.
     exceptions.BodyInterrupted: 503,
 }
@@ -143,11 +145,12 @@ class TusDialect(Dialect):
         """What HEAD tells (Core; creation; expiration; concatenation)."""
         headers = {"Tus-Resumable": VERSION}
         # A final upload has no offset before it is made (concatenation).
-        if not is_final(upload) or upload.is_complete:
+        is_final = kind_of(upload) is Kind.FINAL
+        if not is_final or upload.is_complete:
             headers["Upload-Offset"] = str(upload.offset)
         if upload.length is not None:
             headers["Upload-Length"] = str(upload.length)
-        elif not is_final(upload):
+        elif not is_final:
             headers["Upload-Defer-Length"] = "1"
         if upload.raw_metadata:
             headers["Upload-Metadata"] = upload.raw_metadata
@@ -160,7 +163,7 @@ class TusDialect(Dialect):
 
     def _head(self, call: Call) -> Response:
         upload = take_over(call)
-        if is_final(upload):
+        if kind_of(upload) is Kind.FINAL:
             upload = resume_if_idle(call, upload)
         else:
             upload = finish_if_all_is_there(call, upload)
@@ -182,8 +185,8 @@ class TusDialect(Dialect):
     def _add_expiry(self, call: Call, response: Response) -> None:
         """Every answer about an upload that will expire tells when (expiration)."""
         upload = call.subject
-        if upload is None or upload.status is not Status.UPLOADING:
+        if upload is None or "Upload-Expires" in response.headers:
             return
         expires_at = call.host.engine.expires_at(upload)
         if expires_at is not None:
-            response.headers.setdefault("Upload-Expires", http_date(expires_at))
+            response.headers["Upload-Expires"] = http_date(expires_at)

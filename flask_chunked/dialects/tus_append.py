@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from flask import Response
 
 from ..bodies import BodyReader
+from ..engine.gate import Action
 from ..engine.records import Completion, Upload
 from ..engine.states import Status
 from ..exceptions import (
     ChunkBeyondLength,
     ChunkSizeMismatch,
-    FinalUpload,
+    CompletionInProgress,
     LengthBelowOffset,
     LengthChanged,
     MalformedHeader,
@@ -21,8 +22,7 @@ from ..exceptions import (
     UnsupportedMediaType,
 )
 from ..protocol.tus import CONTENT_TYPE, parse_number
-from .base import Action, Call
-from .resources import is_final
+from .base import Call
 from .tus_answers import completion_answer
 from .tus_checksum import ChecksumDemand, checksum_demand, receive_checked
 from .tus_concat import make_waiting_finals
@@ -42,13 +42,11 @@ class Patch:
 
 def append(call: Call) -> Response:
     """PATCH (Core): bytes at the offset; at the length, completion."""
-    upload = call.find()
+    upload = call.find(Action.APPEND)
     call.host.authorize(Action.APPEND, upload)
     if not call.has_mimetype(CONTENT_TYPE):
         raise UnsupportedMediaType(f"Content-Type must be {CONTENT_TYPE}")
     patch = _parse(call, upload)
-    if is_final(upload):
-        raise FinalUpload()
     call.host.engine.require_live(upload)
     _check(call, upload, patch)
     call.host.release_session()
@@ -153,7 +151,12 @@ def finish_if_all_is_there(call: Call, upload: Upload) -> Upload:
         return upload
     call.host.authorize(Action.COMPLETE, upload)
     call.host.release_session()
-    return _completed(call, call.host.engine.complete(upload, None))
+    engine = call.host.engine
+    try:
+        done = engine.complete(upload, None)
+    except CompletionInProgress:
+        done = engine.wait_for_completion(upload)
+    return _completed(call, done)
 
 
 def _completed(call: Call, done: Completion) -> Upload:
@@ -213,7 +216,7 @@ def _take(call: Call, upload: Upload, patch: Patch) -> Upload:
             received = receive(call, upload)
         except TooLarge:
             # What fits counts.
-            finish_if_all_is_there(call, call.find())
+            finish_if_all_is_there(call, call.find(Action.APPEND))
             raise
     call.subject = received
     return finish_received(call, received)

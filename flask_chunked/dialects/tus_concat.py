@@ -3,68 +3,79 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from urllib.parse import unquote, urljoin, urlsplit
 from uuid import UUID
 
 from flask import Response
 
-from ..engine.concatenation import Members
+from ..engine.concatenation import members_from
+from ..engine.gate import Action
 from ..engine.records import NewUpload, Upload
 from ..engine.states import Status
 from ..exceptions import (
     AlreadyComplete,
     ChunkedUploadError,
+    CompletionInProgress,
     FinalUpload,
     InvalidCreation,
     OffsetMismatch,
     PartialMissing,
-    TooLarge,
+    StorageError,
     UnknownUpload,
+    UploadExpired,
 )
 from ..protocol.tus import CONTENT_TYPE, Concat
 from ..protocol.upload_id import parse_upload_id
-from .base import Action, Call
+from .base import Call
 from .tus_answers import created
 
 logger = logging.getLogger("flask_chunked")
 
-#: A final upload that nobody makes for so long is gone on with by the next HEAD.
+#: A final upload that no request makes for so long is gone on with by the next HEAD.
 IDLE = timedelta(seconds=10)
 
 
 def create_final(call: Call, concat: Concat, new: NewUpload) -> Response:
-    """POST with ``Upload-Concat: final;...``.
+    """POST with ``Upload-Concat: final;...``; refused or failed, it leaves nothing.
 
     :raises InvalidCreation: it carries a length.
     :raises FinalUpload: it carries bytes.
-    :raises UnknownUpload: a member is not for this caller.
+    :raises UnknownUpload: a member is not for this caller, or was removed.
+    :raises UploadExpired: a member is too old.
     :raises NotAPartial: a member is no partial upload.
+    :raises TooLarge, QuotaExceeded, TooManyUploads, TooManyFinals: there is no room.
     """
     headers = call.request.headers
     if "Upload-Length" in headers or "Upload-Defer-Length" in headers:
         raise InvalidCreation("A final upload carries no length")
     if call.has_mimetype(CONTENT_TYPE) and call.announced_length() != 0:
         raise FinalUpload()
+    engine = call.host.engine
+    known: dict[UUID, Upload] = {}
     ids = member_ids(call, concat)
     for upload_id in dict.fromkeys(ids):
-        call.host.authorize(Action.READ, call.host.find(upload_id))
-    engine = call.host.engine
+        known[upload_id] = member = call.host.find(upload_id)
+        call.host.authorize(Action.READ, member)
+        engine.require_live(member)
+    members = members_from([known[upload_id] for upload_id in ids])
+    call.host.release_session()
     try:
-        members = engine.members(ids)
+        upload = engine.create_final(new, members)
+        with call.creating(upload):
+            # With members read anew: one that was completed meanwhile did not find
+            # this row.
+            upload = _go_on(call, upload)
     except PartialMissing as error:
         raise UnknownUpload() from error
-    _require_room(call, members)
-    call.host.release_session()
-    upload = call.subject = engine.create(replace(new, length=members.length))
-    # With members read anew: one that was completed meanwhile did not find this row.
-    upload = call.subject = _go_on(call, upload)
+    call.subject = upload
     return created(call, upload)
 
 
 def member_ids(call: Call, concat: Concat) -> list[UUID]:
-    """The ids behind the URLs, which may be absolute or relative.
+    """The ids in the URLs, which may be absolute or relative.
 
     Only the path counts, because proxies change the rest.
 
@@ -72,15 +83,16 @@ def member_ids(call: Call, concat: Concat) -> list[UUID]:
     """
     here = urlsplit(call.host.collection_url()).path
     base = here if here.endswith("/") else here + "/"
+    prefix = unquote(base)
     ids: list[UUID] = []
     for url in concat.urls:
         try:
             path = unquote(urlsplit(urljoin(base, url)).path, errors="strict")
         except ValueError as error:
             raise UnknownUpload() from error
-        prefix, _, last = path.rstrip("/").rpartition("/")
+        parent, _, last = path.rstrip("/").rpartition("/")
         upload_id = parse_upload_id(last)
-        if upload_id is None or prefix + "/" != base:
+        if upload_id is None or parent + "/" != prefix:
             raise UnknownUpload()
         ids.append(upload_id)
     return ids
@@ -89,13 +101,19 @@ def member_ids(call: Call, concat: Concat) -> list[UUID]:
 def make_waiting_finals(call: Call, partial: Upload) -> None:
     """A partial upload is complete: perhaps it was the last one of a final upload.
 
-    What hinders a final upload is told to whoever asks for that one.
+    Its own request is answered as ever. A final upload that is refused is removed; what
+    else hinders one is told to the client that asks for it.
     """
     for final in call.host.engine.finals_waiting_for(partial):
         try:
-            _go_on(call, final)
+            with _removed_if_refused(call, final):
+                _go_on(call, final)
         except ChunkedUploadError as error:
             logger.info("final upload %s was not made: %s", final.id, error.code)
+        # A hook's own fault: the bytes of this request are safe, and its client is told
+        # so.
+        except Exception:
+            logger.exception("final upload %s was not made", final.id)
 
 
 def resume_if_idle(call: Call, final: Upload) -> Upload:
@@ -106,35 +124,64 @@ def resume_if_idle(call: Call, final: Upload) -> Upload:
     """
     engine = call.host.engine
     is_idle = engine.clock() - final.last_activity_at >= IDLE
-    if final.status is Status.COMPLETING and is_idle:
+    if final.status is Status.COMPLETING:
         # All bytes are there, whatever became of the members.
-        return engine.complete(final, None).upload
+        if not is_idle or not call.host.is_authorized(Action.COMPLETE, final):
+            return final
+        with _removed_if_refused(call, final):
+            return _complete(call, final)
     if final.status is not Status.UPLOADING:
         return final
-    members = _members(call, final)
-    if final.length is None and members.length is not None:
-        # Told as soon as it can be computed, whoever makes it or died over it.
-        final = engine.declare_length(final, members.length)
-    return _go_on(call, final) if is_idle and members.are_complete else final
+    members = engine.members(final)
+    with _removed_if_refused(call, final):
+        # Stored as soon as it can be computed, whichever request makes the upload.
+        final = engine.note_length(final, members)
+        if not is_idle or not members.are_complete:
+            return final
+        if not call.host.is_authorized(Action.COMPLETE, final):
+            return final
+        return _go_on(call, final)
+
+
+def _complete(call: Call, final: Upload) -> Upload:
+    engine = call.host.engine
+    call.host.release_session()
+    try:
+        return engine.complete_final(final)
+    except CompletionInProgress:
+        return engine.wait_for_completion(final).upload
 
 
 def _go_on(call: Call, final: Upload) -> Upload:
+    """Make the final upload, if its members are complete and the caller may.
+
+    :raises NotAuthorized: the policy does not let this request complete it.
+    """
+    engine = call.host.engine
+    members = engine.members(final)
     try:
-        return call.host.engine.assemble(final, _members(call, final))
-    except (PartialMissing, OffsetMismatch, AlreadyComplete):
-        # Never to be made, or just being made by somebody else; HEAD tells which.
-        return final
+        final = engine.note_length(final, members)
+        if final.status is Status.UPLOADING and members.are_complete:
+            call.host.authorize(Action.COMPLETE, final)
+            final = engine.assemble(final, members)
+    except (OffsetMismatch, AlreadyComplete, CompletionInProgress):
+        # Another request is making it, or has made it.
+        final = engine.repository.get(final.id) or final
+    return final
 
 
-def _members(call: Call, final: Upload) -> Members:
-    concat = Concat.from_header(final.concat or "")
-    members = call.host.engine.members(member_ids(call, concat))
-    _require_room(call, members)
-    return members
+@contextmanager
+def _removed_if_refused(call: Call, final: Upload) -> Iterator[None]:
+    """Remove the final upload if the policy refuses it in here.
 
-
-def _require_room(call: Call, members: Members) -> None:
-    limit = call.host.max_bytes()
-    length = members.length
-    if limit is not None and length is not None and length > limit:
-        raise TooLarge(limit)
+    It stays where storage or database failed, so that the next HEAD goes on with it,
+    and where it can never be made, so that HEAD says so.
+    """
+    try:
+        yield
+    except (StorageError, PartialMissing, UploadExpired):
+        raise
+    except ChunkedUploadError as error:
+        if error.status < 500:
+            call.host.engine.abandon(final)
+        raise

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flask import Response
 
+from ..engine.gate import Action
 from ..engine.records import NewUpload, Upload
 from ..exceptions import ChunkBeyondLength, InvalidCreation, TooLarge
 from ..protocol.filename import display_name
@@ -16,7 +17,7 @@ from ..protocol.tus import (
     parse_number,
     require_defer_length,
 )
-from .base import Action, Call
+from .base import Call
 from .forms import declared_type
 from .tus_answers import created
 from .tus_append import finish_received, receive
@@ -66,8 +67,9 @@ def create(call: Call) -> Response:
         upload = _create_streamed(call, new)
     else:
         upload = _create_checked(call, creation, creation.checksum, new)
-    call.subject = upload
-    upload = finish_received(call, upload)
+    # Who is refused the completion of a new upload never learned its URL.
+    with call.creating(upload):
+        upload = finish_received(call, upload)
     response = created(call, upload)
     if creation.with_body:
         response.headers["Upload-Offset"] = str(upload.offset)
@@ -79,12 +81,21 @@ def new_upload(
 ) -> NewUpload:
     """What is to be created, as the headers tell it.
 
+    A partial upload has no fields: its final one is the file, and has them.
+
     :raises InvalidFields: the schema refuses a value of the metadata.
     """
-    texts = {
-        key: value.decode("utf-8", "replace") for key, value in metadata.values.items()
-    }
-    fields = dict(call.host.load_fields(texts))
+    is_partial = concat is not None and not concat.is_final
+    fields: dict[str, object] = {}
+    if not is_partial:
+        fields.update(
+            call.host.load_fields(
+                {
+                    key: value.decode("utf-8", "replace")
+                    for key, value in metadata.values.items()
+                }
+            )
+        )
     # Uppy sends "name" and "type" beside what tus-js-client's examples send.
     named = fields.pop("filename", None) or metadata.text("filename", "name")
     content_type = metadata.text("filetype", "type", "contentType")
@@ -95,7 +106,7 @@ def new_upload(
         dialect=DIALECT,
         content_type=declared_type(content_type),
         raw_metadata=metadata.to_header() or None,
-        partial=concat is not None and not concat.is_final,
+        partial=is_partial,
         concat=None if concat is None else concat.to_header(),
         fields=fields,
     )
@@ -137,8 +148,7 @@ def _create_streamed(call: Call, new: NewUpload) -> Upload:
     try:
         return receive(call, upload, is_new=True)
     except TooLarge:
-        engine.abandon(upload)
-        call.subject = None
+        call.abandon(upload)
         raise
 
 
@@ -153,9 +163,5 @@ def _create_checked(
         upload = call.subject = engine.create(new)
         if not part.size or part.stage is None:
             return upload
-        try:
+        with call.creating(upload):
             return engine.append_whole(upload, 0, part.stage)
-        except BaseException:
-            engine.abandon(upload)
-            call.subject = None
-            raise

@@ -28,10 +28,11 @@ from ..exceptions import (
 from ..storage.base import Stage, Storage
 from .completion import Completer
 from .expiry import Expiry
+from .gate import Action, Gate, require
 from .hashing import FileDigest, resume
 from .holding import HeldChunk
 from .intake import Intake
-from .ports import Policy, Reader, Repository
+from .ports import Reader, Repository
 from .receiving import Receiving
 from .records import Ending, Upload
 from .repeats import is_repeat, may_repeat
@@ -53,7 +54,7 @@ class Appending:
         self,
         repository: Repository,
         storage: Storage,
-        policy: Policy,
+        gate: Gate,
         clock: Callable[[], datetime],
         expiry: Expiry,
         completer: Completer,
@@ -62,7 +63,7 @@ class Appending:
         self.storage = storage
         self.clock = clock
         self.expiry = expiry
-        self._policy = policy
+        self._gate = gate
         self._completer = completer
         self._receiving = Receiving()
 
@@ -97,7 +98,9 @@ class Appending:
         :raises ChunkSizeMismatch: it does not, or goes beyond; what fits is kept.
         :raises OffsetMismatch: the upload does not stand at ``start``.
         :raises BodyInterrupted, BodyTimeout: after what arrived was committed.
+        :raises FinalUpload: its bytes come from partial uploads only.
         """
+        require(upload, Action.APPEND)
         claim = None
         if not is_new:
             upload, claim = self._claim_for(upload, start, reader)
@@ -137,6 +140,7 @@ class Appending:
         :raises OffsetMismatch: the upload does not stand at ``start`` and this is no
             repeat of its last chunk.
         """
+        require(upload, Action.APPEND)
         stop = start + stage.size
         try:
             claimed = self._claim(upload, start)
@@ -160,6 +164,7 @@ class Appending:
         :param reader: the body that it comes from.
         :raises OffsetMismatch: the upload does not stand at ``start``.
         """
+        require(upload, Action.APPEND)
         if start != upload.offset:
             raise self.refuse_offset(upload, start)
         claim = partial(self._claim, upload, start, reader)
@@ -226,12 +231,12 @@ class Appending:
             raise UnknownUpload()
         self._receiving.interrupt(upload.id)
         self._remove(gone)
-        self._policy.announce("terminated", gone)
+        self._gate.announce("terminated", gone)
 
     def _remove(self, upload: Upload, *, keep_record: bool = False) -> None:
         self._delete_bytes(upload)
         if not keep_record:
-            self.repository.remove(upload.id)
+            self.repository.remove(upload)
 
     def _delete_bytes(self, upload: Upload) -> None:
         if upload.blob is not None:
@@ -306,14 +311,14 @@ class Appending:
         claim: Claim | None = None,
     ) -> Iterator[AnyIntake]:
         """An intake whose failures leave neither stray bytes nor a stuck upload."""
-        ports = (self.repository, self.storage, self._policy, self.clock)
+        ports = (self.repository, self.storage, self._gate, self.clock)
         intake = kind(upload, *ports, finishing=finishing, ending=ending, claim=claim)
         try:
             with intake:
                 yield intake
         except ChunkedUploadError as error:
             if intake.refused:
-                self._give_up(intake.claimed)
+                self._give_up(intake.upload)
             elif isinstance(error, Superseded | StorageError | BodyInterrupted):
                 self._explain(intake, error)
             raise
@@ -322,17 +327,17 @@ class Appending:
                 self._announce_progress(intake)
 
     def _announce_progress(self, intake: Intake) -> None:
-        if not self._policy.is_heard("chunk_received"):
+        if not self._gate.is_heard("chunk_received", intake.claimed):
             return
         now = replace(
             intake.claimed, offset=intake.committed, last_activity_at=self.clock()
         )
-        self._policy.announce("chunk_received", now)
+        self._gate.announce("chunk_received", now)
 
-    def _give_up(self, claimed: Upload) -> None:
-        """``inspect`` refused: the upload goes, unless somebody took it over."""
-        if self.repository.holds(claimed.id, claimed.fence, claimed.offset):
-            self.terminate(claimed)
+    def _give_up(self, seen: Upload) -> None:
+        """The application refused: the upload goes, unless another request has it."""
+        if self.repository.holds(seen.id, seen.fence, seen.offset):
+            self.terminate(seen)
 
     def _explain(self, intake: Intake, error: Exception) -> None:
         """Was the upload removed or taken over under the writer? Then say that.

@@ -14,6 +14,7 @@ from ..exceptions import (
     BytesMissing,
     ChecksumMismatch,
     ChunkedUploadError,
+    CompletionInProgress,
     DatabaseUnavailable,
     Incomplete,
     StorageError,
@@ -21,10 +22,12 @@ from ..exceptions import (
     UploadExpired,
 )
 from ..storage.base import Blob, Storage
+from .gate import Gate
 from .hashing import resume
-from .ports import Policy, Repository
+from .ports import Repository
 from .records import Completion, Ending, Expected, Upload
 from .states import Status
+from .verification import STALE, released_by_failure, renewed, wait
 
 logger = logging.getLogger("flask_chunked")
 
@@ -43,13 +46,13 @@ class Completer:
         self,
         repository: Repository,
         storage: Storage,
-        policy: Policy,
+        gate: Gate,
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
     ) -> None:
         self._repository = repository
         self._storage = storage
-        self._policy = policy
+        self._gate = gate
         self._clock = clock
         self._new_id = new_id
 
@@ -60,22 +63,50 @@ class Completer:
             return completed
         digest: str | None = None
         for _ in range(ATTEMPTS):
-            begun = self._repository.begin_completion(upload.id, self._clock())
+            begun = self._begin(upload)
             if begun is None:
                 done = self._require_complete(upload.id)
                 self._compare_stored(done, expected)
                 return Completion(done, first=False)
-            if digest is None and expected is not None:
-                digest = self._checked_digest(begun, expected)
-            finished = self._finish(begun, digest)
+            with released_by_failure(self._repository, begun):
+                if digest is None and expected is not None:
+                    digest = self._checked_digest(begun, expected)
+                finished = self._finish(begun, digest)
             if finished is not None:
                 return finished
         # Five racing completions with wrong digests in between: the client may repeat.
         raise DatabaseUnavailable()
 
+    def wait_for_other(self, upload: Upload) -> Completion | None:
+        """Wait a little for the request that is verifying the upload.
+
+        :return: ``None``: nothing came of it.
+        :raises CompletionInProgress: it is still at work.
+        """
+        for _ in wait():
+            row = self._require_present(upload.id)
+            if row.is_complete:
+                return Completion(row, first=False)
+            if not self._is_being_verified(row):
+                return None
+        raise CompletionInProgress()
+
+    def _begin(self, upload: Upload) -> Upload | None:
+        now = self._clock()
+        stale = now - STALE if self._gate.verifies(upload) else None
+        return self._repository.begin_completion(upload.id, now, stale)
+
+    def _is_being_verified(self, row: Upload) -> bool:
+        started = row.verify_started_at
+        if row.status is not Status.COMPLETING or started is None:
+            return False
+        return started > self._clock() - STALE
+
     def finish(self, begun: Upload) -> Completion:
         """See :meth:`Engine.finish`."""
-        return self._finish(begun, None) or self.complete(begun, None)
+        with released_by_failure(self._repository, begun):
+            finished = self._finish(begun, None)
+        return finished or self.complete(begun, None)
 
     def may_finish_first(self, upload: Upload) -> bool:
         """May the finished file be there before the row says anything of it?
@@ -84,7 +115,9 @@ class Completer:
         """
         return (
             self._storage.finishes_first
-            and not self._policy.verifies
+            and not self._gate.verifies(upload)
+            # What counts as stored is counted in a transaction of its own.
+            and not self._gate.counts_stored
             # What waits for a partial upload is told by the longer way.
             and not upload.partial
         )
@@ -93,12 +126,12 @@ class Completer:
         """What the upload's row gets when it is complete."""
         # A partial upload is material for a final one: no event, nothing to deliver.
         event_id = None if upload.partial else self._new_id()
-        delivered = event_id is not None and not self._policy.delivers
+        delivered = event_id is not None and not self._gate.delivers(upload)
         return Ending(event_id, delivered, digest)
 
     def announce(self, done: Upload) -> None:
         """Tell that an upload is complete, and deliver it where somebody waits."""
-        self._policy.announce("completed", done)
+        self._gate.announce("completed", done)
         if done.event_id is not None and done.delivered_at is None:
             self.deliver(done)
 
@@ -139,7 +172,7 @@ class Completer:
         if claimed is None:
             return False
         try:
-            self._policy.deliver(claimed)
+            self._gate.deliver(claimed)
         # Whatever the application raises, its event stays pending and the client,
         # whose file is complete, is not told a failure.
         except Exception:
@@ -156,14 +189,15 @@ class Completer:
             # Terminated under our hands? Then that is the answer.
             self._require_present(begun.id)
             raise
-        if not begun.partial:
-            self._verify(begun)
+        self._verify(begun)
         ending = self.ending(begun, digest)
         done = self._repository.complete(begun.id, ending, self._clock())
         if done is not None:
             self.announce(done)
             return Completion(done, first=True)
         row = self._require_present(begun.id)
+        if self._is_being_verified(row):
+            raise CompletionInProgress()
         return Completion(row, first=False) if row.is_complete else None
 
     def _finalize(self, begun: Upload) -> None:
@@ -175,8 +209,11 @@ class Completer:
         self._storage.finalize(blob)
 
     def _verify(self, begun: Upload) -> None:
+        if not self._gate.verifies(begun):
+            return
         try:
-            self._policy.verify(begun)
+            with renewed(self._repository, begun, self._clock):
+                self._gate.verify(begun)
         except ChunkedUploadError:
             self._repository.refuse_completion(begun.id, begun.fence)
             raise
@@ -223,6 +260,8 @@ class Completer:
 
     def _require_complete(self, upload_id: UUID) -> Upload:
         row = self._require_present(upload_id)
+        if self._is_being_verified(row):
+            raise CompletionInProgress()
         if not row.is_complete:
             raise Incomplete(row.offset, row.length)
         return row

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 from ..exceptions import BytesMissing, NotAPartial, PartialMissing
 from ..storage.base import Blob
@@ -49,18 +48,25 @@ class Members:
         return left
 
 
-def load_members(repository: Repository, ids: Sequence[UUID]) -> Members:
-    """The rows of the partial uploads.
+def members_from(uploads: Sequence[Upload | None]) -> Members:
+    """The uploads as members of a final one.
 
     :raises PartialMissing: one was terminated or expired.
     :raises NotAPartial: one is no partial upload.
     """
-    known: dict[UUID, Upload] = {}
-    for upload_id in dict.fromkeys(ids):
-        row = repository.get(upload_id)
-        if row is None or row.status in (Status.TERMINATING, Status.EXPIRED):
+    found: list[Upload] = []
+    for upload in uploads:
+        if upload is None or upload.status in (Status.TERMINATING, Status.EXPIRED):
             raise PartialMissing()
-        if not row.partial:
+        if not upload.partial:
             raise NotAPartial()
-        known[upload_id] = row
-    return Members(tuple(known[upload_id] for upload_id in ids))
+        found.append(upload)
+    return Members(tuple(found))
+
+
+def load_members(repository: Repository, final: Upload) -> Members:
+    """The members that a final upload was created with, as they are now.
+
+    :raises PartialMissing: one was terminated or expired.
+    """
+    return members_from(repository.members(final.id))

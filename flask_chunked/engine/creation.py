@@ -17,8 +17,9 @@ from ..exceptions import (
 )
 from ..storage.base import Buffer, Storage
 from .completion import Completer
+from .gate import Gate
 from .hashing import resume
-from .ports import Policy, Reader, Repository
+from .ports import Reader, Repository
 from .records import NewUpload, Quota, Upload
 from .states import Status
 
@@ -37,7 +38,7 @@ class Creator:
         blueprint: str,
         repository: Repository,
         storage: Storage,
-        policy: Policy,
+        gate: Gate,
         new_id: Callable[[], UUID],
         *,
         clock: Callable[[], datetime],
@@ -47,7 +48,7 @@ class Creator:
         self._blueprint = blueprint
         self._repository = repository
         self._storage = storage
-        self._policy = policy
+        self._gate = gate
         self._new_id = new_id
         self._clock = clock
         self._make_room = make_room
@@ -66,7 +67,7 @@ class Creator:
         ends = finishing and size == draft.length
         if ends and (quota is not None or not self._completer.may_finish_first(draft)):
             return self._create(draft, new, quota)
-        if not size or not reader.is_short or not self.fills_first:
+        if not size or not reader.is_short or not self._fills_first(draft):
             return self._create(draft, new, quota)
         block = reader.read()
         if reader.ended:
@@ -83,24 +84,29 @@ class Creator:
     @property
     def fills_first(self) -> bool:
         """See :attr:`Engine.fills_first`."""
-        return self._storage.finishes_first and not self._policy.inspects
+        return self._storage.finishes_first and not self._gate.asks_inspect
+
+    def _fills_first(self, draft: Upload) -> bool:
+        return self._storage.finishes_first and not self._gate.inspects(draft)
 
     def _prepare(self, new: NewUpload) -> tuple[Upload, Quota | None]:
-        quota = self._policy.quota(new.length)
+        self._gate.require_length(new.length)
+        quota = self._gate.quota(new.length)
         draft = self._draft(new, quota)
-        self._policy.validate(draft)
-        if new.length == 0 and self._policy.inspects:
-            self._policy.inspect(draft, b"")
+        self._gate.validate(draft)
+        if new.length == 0:
+            self._gate.inspect(draft, b"")
         return draft, quota
 
     def _insert(self, draft: Upload, new: NewUpload, quota: Quota | None) -> Upload:
         return self._with_room(
-            new.user, lambda: self._repository.create(draft, new.fields, quota)
+            new.user,
+            lambda: self._repository.create(draft, new.fields, quota, new.members),
         )
 
     def _create(self, draft: Upload, new: NewUpload, quota: Quota | None) -> Upload:
         upload = self._insert(draft, new, quota)
-        self._policy.announce("created", upload)
+        self._gate.announce("created", upload)
         return upload
 
     def _create_filled(
@@ -138,8 +144,8 @@ class Creator:
             with suppress(StorageError):
                 self._storage.delete(blob)
             raise
-        self._policy.announce("created", upload)
-        self._policy.announce("chunk_received", upload)
+        self._gate.announce("created", upload)
+        self._gate.announce("chunk_received", upload)
         if ends:
             self._completer.announce(upload)
         return upload
@@ -159,7 +165,8 @@ class Creator:
 
     def require_room(self, owner: object, length: int | None) -> None:
         """See :meth:`Engine.require_room`."""
-        quota = self._policy.quota(length)
+        self._gate.require_length(length)
+        quota = self._gate.quota(length)
         if quota is not None:
             held = quota
             self._with_room(owner, lambda: self._repository.require_room(owner, held))

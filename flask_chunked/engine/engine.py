@@ -6,16 +6,20 @@ Talks to ports only. What a client reads about it is a dialect's affair.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from ..exceptions import LengthBelowOffset, LengthChanged
+from ..exceptions import ChunkedUploadError, UnknownUpload
 from ..storage.base import Buffer, Storage
 from .appending import Appending
 from .completion import Completer
 from .concatenation import Members, load_members
 from .creation import Creator
+from .declaration import Declarer
 from .expiry import Expiry, utcnow
+from .gate import Action, Gate, require
 from .intake import Intake
 from .ports import Policy, Reader, Repository
 from .records import Completion, Cutoff, Expected, NewUpload, Upload
@@ -43,14 +47,18 @@ class Engine(Appending):
         clock: Callable[[], datetime] = utcnow,
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
-        expiry = Expiry(expiration, lifetime, lambda: self.clock())
-        completer = Completer(repository, storage, policy, clock, new_id)
-        super().__init__(repository, storage, policy, clock, expiry, completer)
+        gate = Gate(policy, storage)
+        expiry = Expiry(
+            expiration, lifetime, lambda: self.clock(), repository.group_activity
+        )
+        completer = Completer(repository, storage, gate, clock, new_id)
+        super().__init__(repository, storage, gate, clock, expiry, completer)
+        self._declarer = Declarer(repository, storage, gate)
         self._creator = Creator(
             blueprint,
             repository,
             storage,
-            policy,
+            gate,
             new_id,
             clock=lambda: self.clock(),
             make_room=self._make_room,
@@ -118,28 +126,60 @@ class Engine(Appending):
     def declare_length(self, upload: Upload, length: int) -> Upload:
         """Store a length that was deferred; once known it never changes.
 
+        The application is asked again now that the length is known, and about the first
+        bytes of a small file whose bytes are all there. Its refusal removes the upload.
+
         :raises LengthChanged: it is known, and another.
         :raises LengthBelowOffset: more bytes than that are there.
+        :raises TooLarge, QuotaExceeded: it is more than is allowed; nothing changed.
+        :raises OffsetMismatch: more bytes came since the upload was looked at.
         """
-        declared = self.repository.declare_length(upload.id, length)
+        declarer = self._declarer
+        declarer.require_possible(upload, length)
+        if upload.length is not None:
+            return upload
+        head = declarer.head_of(upload, length)
+        try:
+            declarer.ask(upload, length, head)
+        except ChunkedUploadError:
+            self._give_up(upload)
+            raise
+        declared = declarer.store(upload, length)
         if declared is not None:
+            self._receiving.interrupt(upload.id)
             return declared
         row = self._current(upload.id)
+        declarer.require_possible(row, length)
         if row.length is None:
-            raise LengthBelowOffset(row.offset, length)
-        if row.length != length:
-            raise LengthChanged(row.length, length)
+            raise self.refuse_offset(row, upload.offset)
         return row
 
+    @contextmanager
+    def creating(
+        self, upload: Upload, *, unless_started: bool = False
+    ) -> Iterator[None]:
+        """Drop the upload if its creating request fails in here.
+
+        Its client never learned the URL.
+
+        :param unless_started: keep it when bytes of it are committed.
+        """
+        try:
+            yield
+        except BaseException:
+            self.abandon(upload, unless_started=unless_started)
+            raise
+
     def abandon(self, upload: Upload, *, unless_started: bool = False) -> None:
-        """Drop an upload whose creating request failed before it could tell the id.
+        """Drop an upload that is not complete, unless it is gone already.
 
         :param unless_started: keep it when bytes of it are committed.
         """
         row = self.repository.get(upload.id)
         if row is None or row.is_complete or (unless_started and row.offset):
             return
-        self.terminate(row)
+        with suppress(UnknownUpload):
+            self.terminate(row)
 
     # -- completion ----------------------------------------------------------------
 
@@ -149,8 +189,19 @@ class Engine(Appending):
         :param expected: the client's digest, ``None`` where none is wanted.
         :raises Incomplete: bytes are missing.
         :raises ChecksumMismatch: the digest differs; nothing changed.
+        :raises FinalUpload: an unfinished one is completed by its members alone.
+        :raises CompletionInProgress: another request is verifying it.
         """
+        require(upload, Action.COMPLETE)
         return self._completer.complete(upload, expected)
+
+    def wait_for_completion(self, upload: Upload) -> Completion:
+        """Wait a few seconds for the request that verifies the upload.
+
+        :raises CompletionInProgress: it is still at work.
+        """
+        found = self._completer.wait_for_other(upload)
+        return found or self._completer.complete(upload, None)
 
     def finish(self, begun: Upload) -> Completion:
         """Go on with the completion that an append of this request began."""
@@ -167,38 +218,67 @@ class Engine(Appending):
 
     # -- concatenation -------------------------------------------------------------
 
-    def members(self, ids: Sequence[UUID]) -> Members:
+    def create_final(self, new: NewUpload, members: Members) -> Upload:
+        """Make the row of a final upload, and note its members.
+
+        From here on it counts its whole length and its members count no more.
+
+        :raises: as :meth:`create`.
+        :raises PartialMissing: a member was removed meanwhile.
+        :raises TooManyFinals: too many final uploads wait for a member already.
+        """
+        ids = tuple(upload.id for upload in members.uploads)
+        return self.create(replace(new, length=members.length, members=ids))
+
+    def members(self, final: Upload) -> Members:
         """The partial uploads of a final one.
 
         :raises PartialMissing: one is gone.
-        :raises NotAPartial: one is no partial upload.
         """
-        return load_members(self.repository, ids)
+        return load_members(self.repository, final)
 
-    def finals_waiting_for(self, upload: Upload) -> Iterator[Upload]:
+    def finals_waiting_for(self, upload: Upload) -> Sequence[Upload]:
         """Final uploads that cannot be made before this partial one is complete."""
         return self.repository.waiting_finals(upload.id)
+
+    def note_length(self, final: Upload, members: Members) -> Upload:
+        """Store a final upload's length as soon as its members tell it."""
+        length = members.length
+        if final.status is not Status.UPLOADING or length is None:
+            return final
+        return self.declare_length(final, length)
 
     def assemble(self, final: Upload, members: Members) -> Upload:
         """Make a final upload from its members, or go on where a crash left it.
 
-        While members are incomplete only the length is noted, as soon as it is known.
+        :param members: complete, all of them.
         """
-        if final.status is Status.COMPLETING:
-            return self.complete(final, None).upload
-        if final.status is not Status.UPLOADING:
+        if final.status is Status.UPLOADING:
+            final = self.note_length(final, members)
+            if final.offset < (final.length or 0):
+                claimed = self._claim(final, final.offset)
+                with self._intake(claimed, Intake) as intake:
+                    for blob, start in members.from_offset(final.offset):
+                        intake.copy(blob, start)
+        elif final.status is not Status.COMPLETING:
             return final
-        length = members.length
-        if length is not None:
-            final = self.declare_length(final, length)
-        if length is None or not members.are_complete:
-            return final
-        if final.offset < length:
-            claimed = self._claim(final, final.offset)
-            with self._intake(claimed, Intake) as intake:
-                for blob, start in members.from_offset(final.offset):
-                    intake.copy(blob, start)
-        return self.complete(final, None).upload
+        return self.complete_final(final)
+
+    def complete_final(self, final: Upload) -> Upload:
+        """Complete a final upload whose bytes are all there."""
+        completion = self._completer.complete(final, None)
+        if completion.first and not self._gate.keeps_partials:
+            self._drop_members(completion.upload)
+        return completion.upload
+
+    def _drop_members(self, final: Upload) -> None:
+        """Remove the members that no other final upload waits for."""
+        rows = self.repository.members(final.id)
+        for member in {row.id: row for row in rows if row is not None}.values():
+            if not self.repository.waiting_finals(member.id):
+                # Another request may remove it at the same time.
+                with suppress(UnknownUpload):
+                    self.terminate(member)
 
     # -- the end -------------------------------------------------------------------
 
@@ -212,7 +292,7 @@ class Engine(Appending):
             return None
         self._remove(gone, keep_record=keep_record)
         if fresh:
-            self._policy.announce("expired", gone)
+            self._gate.announce("expired", gone)
         return gone
 
     def expirable(self, *, expired_too: bool) -> Iterator[tuple[Upload, Cutoff]]:

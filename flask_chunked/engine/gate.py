@@ -12,7 +12,13 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Protocol
 
-from ..exceptions import FinalUpload, PartialUpload, TooLarge, UnknownUpload
+from ..exceptions import (
+    ChunkedUploadError,
+    FinalUpload,
+    PartialUpload,
+    TooLarge,
+    UnknownUpload,
+)
 from ..storage.base import State, Storage
 from .ports import Policy
 from .records import Quota, Upload
@@ -150,6 +156,15 @@ def require(upload: Upload, action: Action, dialect: str | None = None) -> None:
         raise PartialUpload()
 
 
+def allows(upload: Upload, action: Action, dialect: str) -> bool:
+    """Would :func:`require` let it pass?"""
+    try:
+        require(upload, action, dialect)
+    except ChunkedUploadError:
+        return False
+    return True
+
+
 def require_file(upload: HasKind) -> None:
     """Refuse to hand a partial upload to an application as a file.
 
@@ -215,6 +230,16 @@ class Gate:
         """Before the first byte, and once more when a deferred length is declared."""
         if Hook.VALIDATE in rules_of(upload).hooks:
             self._policy.validate(upload)
+
+    @property
+    def asks_inspect(self) -> bool:
+        """Does an application have an ``inspect`` at all?"""
+        return self._policy.inspects
+
+    @property
+    def keeps_partials(self) -> bool:
+        """Do partial uploads stay once their final upload is complete?"""
+        return self._policy.keeps_partials
 
     def inspects(self, upload: HasKind) -> bool:
         """Is :meth:`inspect` to be asked of the upload's first bytes?"""

@@ -17,9 +17,10 @@ from typing import Any
 from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
 from ..storage.base import Blob, Stage, State, Storage
 from .beside import Beside
+from .gate import Gate
 from .hashing import FileDigest, resume
 from .pipe import PIPE_SIZE, Pipe
-from .ports import Policy, Reader, Repository
+from .ports import Reader, Repository
 from .records import Ending, Step, Upload
 from .states import Status
 
@@ -55,7 +56,7 @@ class Intake:
         claimed: Upload,
         repository: Repository,
         storage: Storage,
-        policy: Policy,
+        gate: Gate,
         clock: Callable[[], datetime],
         *,
         finishing: bool = False,
@@ -68,7 +69,7 @@ class Intake:
         self.upload = self.claimed = claimed
         self._claim = claim
         self._repository = repository
-        self._policy = policy
+        self._gate = gate
         self._clock = clock
         self._finishing = finishing
         self._ending = ending
@@ -289,9 +290,12 @@ class Intake:
             hash_state=self._dump_at(position),
             at=self._clock(),
             parts=receipt.parts,
-            completes=self._finishing and position == self.claimed.length,
             ending=ending,
         )
+        if self._finishing and position == self.claimed.length:
+            verifies = self._gate.verifies(self.claimed)
+            started_at = step.at if verifies and ending is None else None
+            step = replace(step, completes=True, verify_started_at=started_at)
         if not self._repository.advance(step):
             self._appender.settle(committed=False)
             raise self._superseded()
@@ -299,7 +303,10 @@ class Intake:
         if ending is not None:
             end = ending.changes(step.at)
         elif step.completes:
-            end = {"status": Status.COMPLETING}
+            end = {
+                "status": Status.COMPLETING,
+                "verify_started_at": step.verify_started_at,
+            }
         self.upload = replace(
             self.upload,
             offset=step.offset,
@@ -376,7 +383,7 @@ class Intake:
         """Would bytes that are written in this section stand where nobody's are?"""
         return (
             self._appender.position == self.committed
-            and not self._policy.inspects
+            and not self._gate.inspects(self.claimed)
             and self._appender.ends_at_position()
         )
 
@@ -403,16 +410,17 @@ class Intake:
         waited = time.monotonic() - self._committed_at
         return pending >= COMMIT_BYTES or waited >= COMMIT_SECONDS
 
-    def _head_size(self) -> int:
-        length = self.claimed.length
-        return HEAD_SIZE if length is None else min(HEAD_SIZE, length)
-
     def _needs_inspection(self) -> bool:
-        crossing = self.committed < self._head_size() <= self._appender.position
-        return crossing and self._policy.inspects
+        crossing = self.committed < head_size(self.claimed) <= self._appender.position
+        return crossing and self._gate.inspects(self.claimed)
 
     def _inspect(self) -> None:
-        head = self._appender.head(self._head_size())
+        head = self._appender.head(head_size(self.claimed))
         self.refused = True
-        self._policy.inspect(self.claimed, head)
+        self._gate.inspect(self.claimed, head)
         self.refused = False
+
+
+def head_size(upload: Upload) -> int:
+    """How many bytes of the file ``inspect`` sees."""
+    return HEAD_SIZE if upload.length is None else min(HEAD_SIZE, upload.length)

@@ -19,11 +19,19 @@ class Repository(Protocol):
     """
 
     def create(
-        self, draft: Upload, fields: Mapping[str, object], quota: Quota | None
+        self,
+        draft: Upload,
+        fields: Mapping[str, object],
+        quota: Quota | None,
+        members: Sequence[UUID] = (),
     ) -> Upload:
         """Insert the draft's row, and count it where there is a quota.
 
+        :param members: the partial uploads of a final one. They count no more as
+            unfinished, and being named is activity of theirs.
         :raises InvalidFields: a column of the model refuses its value.
+        :raises PartialMissing: a member is gone.
+        :raises TooManyFinals: too many finals wait for a member already.
         :raises CommitUnanswered: nobody knows whether the row is there.
         :raises TooManyUploads, QuotaExceeded: the quota has no room.
         """
@@ -61,17 +69,42 @@ class Repository(Protocol):
     def parts(self, upload_id: UUID) -> Sequence[Part]:
         """What steps left there of parts; asked where the storage keeps any."""
 
-    def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
-        """Store the length of an open upload that has none yet and fits into it."""
+    def declare_length(
+        self, seen: Upload, length: int, quota: Quota | None
+    ) -> Upload | None:
+        """Store the length of an open upload that has none; the fence is bumped.
 
-    def waiting_finals(self, upload_id: UUID) -> Iterator[Upload]:
-        """Open final uploads whose concatenation names this upload."""
+        Only while the offset is as seen, so that what was asked of the application
+        about these bytes holds.
 
-    def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
+        :param quota: limits for what the upload counts from now on.
+        :raises QuotaExceeded: it would count more than there is room for.
+        """
+
+    def members(self, final_id: UUID) -> Sequence[Upload | None]:
+        """The rows of a final upload's members, in order; ``None``: it is gone."""
+
+    def waiting_finals(self, upload_id: UUID) -> Sequence[Upload]:
+        """Open final uploads that this partial upload is a member of."""
+
+    def group_activity(self, upload: Upload) -> datetime | None:
+        """Last activity in the waiting concatenation that the upload belongs to."""
+
+    def begin_completion(
+        self, upload_id: UUID, at: datetime, verify_stale: datetime | None
+    ) -> Upload | None:
         """Uploading or completing, all bytes there -> completing, fence bumped.
 
         It counts as activity, so that no upload expires while it is being finished.
+
+        :param verify_stale: ``verify`` is asked in it, by one request at a time: not
+            while another one has been at it since then; ``None``: it is not asked.
         """
+
+    def note_verification(
+        self, upload_id: UUID, fence: int, started_at: datetime | None
+    ) -> None:
+        """``verify`` is still at work; ``None``: it is not, and failed."""
 
     def refuse_completion(self, upload_id: UUID, fence: int) -> None:
         """Completing -> uploading, if the fence is still this one."""
@@ -91,9 +124,9 @@ class Repository(Protocol):
         """Any state -> terminating, fence bumped."""
 
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
-        """Unfinished and too old -> expired."""
+        """Unfinished, or a partial upload, and too old -> expired."""
 
-    def remove(self, upload_id: UUID) -> None:
+    def remove(self, upload: Upload) -> None:
         """Delete the row; nothing there is success."""
 
     def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
@@ -184,6 +217,17 @@ class Policy(Protocol):
     @property
     def delivers(self) -> bool:
         """Does :meth:`deliver` do anything? Its claim costs two transactions."""
+
+    @property
+    def counts_stored(self) -> bool:
+        """Do finished uploads count in a limit?"""
+
+    @property
+    def keeps_partials(self) -> bool:
+        """Do partial uploads stay once their final upload is complete?"""
+
+    def max_bytes(self) -> int | None:
+        """The largest file for the caller in bytes; ``None``: no limit."""
 
     def quota(self, length: int | None) -> Quota | None:
         """What holds for the caller's next upload; ``None``: nothing does.

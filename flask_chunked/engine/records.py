@@ -92,6 +92,7 @@ class NewUpload:
     :param length: declared total in bytes, ``None`` while the client does not know it.
     :param hash_name: digest of the whole file to take while it comes, or ``None``.
     :param fields: values for the application's own columns.
+    :param members: ids of the partial uploads that a final one is made of, in order.
     """
 
     user: object
@@ -104,20 +105,23 @@ class NewUpload:
     concat: str | None = None
     hash_name: str | None = None
     fields: Mapping[str, object] = field(default_factory=dict)
+    members: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Limits on what one owner has unfinished; ``None``: no such limit.
+    """Limits on what one owner has; ``None``: no such limit.
 
-    :param max_uploads: how many uploads.
-    :param max_bytes: how many bytes they may have in all, as declared.
+    :param max_uploads: how many unfinished uploads.
+    :param max_bytes: how many bytes these may have in all, as declared.
     :param reserve: bytes that the upload in question counts.
+    :param max_stored: how many bytes these and the finished ones may have in all.
     """
 
     max_uploads: int | None
     max_bytes: int | None
     reserve: int
+    max_stored: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,7 @@ class Step:
         the fence is bumped once more.
     :param ending: the finished file is there, and with the same commit the upload is
         complete: likewise.
+    :param verify_started_at: completion begins, and ``verify`` is asked in it.
     """
 
     upload_id: UUID
@@ -176,6 +181,7 @@ class Step:
     parts: tuple[Part, ...] = ()
     completes: bool = False
     ending: Ending | None = None
+    verify_started_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ TRANSITIONS: Mapping[tuple[Status, Event], Status] = MappingProxyType(
         (Status.TERMINATING, Event.TERMINATE): Status.TERMINATING,
         (Status.UPLOADING, Event.EXPIRE): Status.EXPIRED,
         (Status.COMPLETING, Event.EXPIRE): Status.EXPIRED,
+        # A partial upload is material, also when all its bytes are there (gate.py).
+        (Status.COMPLETE, Event.EXPIRE): Status.EXPIRED,
     }
 )
 
