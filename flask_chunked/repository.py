@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -24,14 +24,26 @@ from .storage.base import Part
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The tables next to that of the uploads.
+
+    :param members: which partial uploads a final one is made of.
+    :param quotas: what owners have, if anything limits it.
+    :param parts: what the storage keeps apart, if it does.
+    """
+
+    members: MemberBook
+    quotas: QuotaBook | None
+    parts: PartBook | None
+
+
 class SQLRepository(Creations):
     """The repository on one model's table.
 
     :param blueprint: name under which this repository's uploads are registered.
     :param user_field: the model's attribute that holds the owner.
-    :param members: which partial uploads a final one is made of.
-    :param quotas: where owners' unfinished uploads are counted, if they are.
-    :param parts: where the storage's parts are kept, if it has any.
+    :param books: the tables next to that of the uploads.
     """
 
     def __init__(
@@ -40,14 +52,11 @@ class SQLRepository(Creations):
         model: type[Any],
         blueprint: str,
         user_field: str,
-        *,
-        members: MemberBook,
-        quotas: QuotaBook | None = None,
-        parts: PartBook | None = None,
+        books: Books,
     ) -> None:
         rows = RowMapper(model, user_field)
-        super().__init__(database, rows, blueprint, members, quotas)
-        self._parts = parts
+        super().__init__(database, rows, blueprint, books.members, books.quotas)
+        self._parts = books.parts
 
     # -- the port of the engine ----------------------------------------------------
 

@@ -42,7 +42,6 @@ class Statements:
         self._is_open = c.status == Status.UPLOADING.value
         its_fence = c.fence == bindparam("its_fence", type_=c.fence.type)
         its_offset = c.offset == bindparam("its_offset", type_=c.offset.type)
-        moment = c.last_activity_at.type
         # A length that was deferred may have been declared while the bytes came.
         new_offset = bindparam("new_offset", type_=c.offset.type)
         within = or_(c.length.is_(None), c.length >= new_offset)
@@ -101,19 +100,48 @@ class Statements:
             .values(last_activity_at=self._new("last_activity_at"))
         )
         self.mark_delivered = self._set("delivered_at")
-        self.claim_delivery = (
+        self.claim_delivery = self._claim_delivery()
+        #: A claim after bytes were written, where no other request came.
+        self.claim_as_seen = self._move(Event.APPEND, its_offset, its_fence)
+        #: One UPDATE for each row of the engine's transition table.
+        self.transitions = self._transitions(its_fence, its_offset, members)
+        #: A termination that another process began, and did not finish.
+        self.terminate_again = self._move(
+            Event.TERMINATE, c.status == Status.TERMINATING.value
+        )
+        #: Those after which an upload counts no more, where no owner is counted.
+        self.ends = {
+            happening: self.transitions[happening].values(reserved=None)
+            for happening in (
+                Event.COMPLETE,
+                Event.FINISH,
+                Event.TERMINATE,
+                Event.EXPIRE,
+            )
+        }
+
+    def _claim_delivery(self) -> Update:
+        c = self._table.c
+        stale = bindparam("stale", type_=c.delivery_started_at.type)
+        return (
             self._set("delivery_started_at")
             .values(attempts=c.attempts + 1)
             .where(
                 c.status == Status.COMPLETE.value,
                 c.event_id.is_not(None),
                 c.delivered_at.is_(None),
-                or_(
-                    c.delivery_started_at.is_(None),
-                    c.delivery_started_at <= bindparam("stale", type_=moment),
-                ),
+                or_(c.delivery_started_at.is_(None), c.delivery_started_at <= stale),
             )
         )
+
+    def _transitions(
+        self,
+        its_fence: ColumnElement[bool],
+        its_offset: ColumnElement[bool],
+        members: MemberBook,
+    ) -> dict[Event, Update]:
+        c = self._table.c
+        moment = c.last_activity_at.type
         # A limit that there is not is NULL, and nothing is as old as that.
         idle_since = bindparam("idle_since", type_=moment)
         old = or_(
@@ -126,10 +154,7 @@ class Statements:
             c.verify_started_at.is_(None),
             c.verify_started_at <= bindparam("verify_stale", type_=moment),
         )
-        #: A claim by whoever has written already, where nobody else came.
-        self.claim_as_seen = self._move(Event.APPEND, its_offset, its_fence)
-        #: One UPDATE for each row of the engine's transition table.
-        self.transitions = {
+        return {
             Event.APPEND: self._move(Event.APPEND, its_offset),
             Event.TAKE_OVER: self._move(Event.TAKE_OVER),
             Event.BEGIN_COMPLETION: self._move(
@@ -156,20 +181,6 @@ class Statements:
                 Event.TERMINATE, c.status != Status.TERMINATING.value
             ),
             Event.EXPIRE: self._move(Event.EXPIRE, old, may_expire),
-        }
-        #: A termination that another process began, and did not finish.
-        self.terminate_again = self._move(
-            Event.TERMINATE, c.status == Status.TERMINATING.value
-        )
-        #: Those behind which an upload counts no more, where nobody is counted.
-        self.ends = {
-            happening: self.transitions[happening].values(reserved=None)
-            for happening in (
-                Event.COMPLETE,
-                Event.FINISH,
-                Event.TERMINATE,
-                Event.EXPIRE,
-            )
         }
 
     def returning(self, statement: Update) -> Any:

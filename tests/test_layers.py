@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("config", "config_values", "signals", "body_sources", "bodies", "cors"),
     ("dialects",),
+    ("policy_hooks",),
     ("registration",),
     ("request_host",),
     ("routes",),

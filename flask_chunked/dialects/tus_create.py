@@ -67,9 +67,10 @@ def create(call: Call) -> Response:
         upload = _create_streamed(call, new)
     else:
         upload = _create_checked(call, creation, creation.checksum, new)
-    # Who is refused the completion of a new upload never learned its URL.
-    with call.creating(upload):
-        upload = finish_received(call, upload)
+    if not upload.is_complete:
+        # A client that is refused the completion never learns the URL.
+        with call.creating(upload):
+            upload = finish_received(call, upload)
     response = created(call, upload)
     if creation.with_body:
         response.headers["Upload-Offset"] = str(upload.offset)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 from ..exceptions import UploadExpired
-from .gate import Kind, counts_as_unfinished, kind_of
+from .gate import Kind, kind_of, rules_of
 from .records import Cutoff, Upload
 from .states import Status
 
@@ -42,7 +42,7 @@ class Expiry:
 
         A partial upload may live longer: as long as the final one that waits for it.
         """
-        if not self._may_expire(upload):
+        if not _may_expire(upload):
             return None
         last = upload.last_activity_at
         if self._idle is not None and kind_of(upload) is Kind.FINAL:
@@ -56,7 +56,7 @@ class Expiry:
         """
         if upload.status is Status.EXPIRED:
             raise UploadExpired()
-        if not self._may_expire(upload):
+        if not _may_expire(upload):
             return
         now = self._clock()
         end = self._end(upload, upload.last_activity_at)
@@ -69,11 +69,6 @@ class Expiry:
             if end is not None and end > now:
                 return
         raise UploadExpired()
-
-    def _may_expire(self, upload: Upload) -> bool:
-        if upload.status is Status.COMPLETING:
-            return False
-        return counts_as_unfinished(upload)
 
     def _end(self, upload: Upload, last_activity_at: datetime) -> datetime | None:
         ends = []
@@ -92,3 +87,9 @@ class Expiry:
             idle_since=None if self._idle is None else now - self._idle,
             created_before=None if self._lifetime is None else now - self._lifetime,
         )
+
+
+def _may_expire(upload: Upload) -> bool:
+    if upload.status is Status.COMPLETE:
+        return rules_of(upload).is_material
+    return upload.status is Status.UPLOADING

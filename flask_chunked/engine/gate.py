@@ -22,7 +22,6 @@ from ..exceptions import (
 from ..storage.base import State, Storage
 from .ports import Policy
 from .records import Quota, Upload
-from .states import Status
 
 #: The largest length of an upload in bytes: what JSON numbers hold exactly in every
 #: language, and far below what sums of lengths can hold.
@@ -129,9 +128,14 @@ def kind_of(upload: HasKind) -> Kind:
     return Kind.ORDINARY if upload.concat is None else Kind.FINAL
 
 
+_ORDINARY, _PARTIAL, _FINAL = RULES.values()
+
+
 def rules_of(upload: HasKind) -> Rules:
     """What holds for the upload's kind."""
-    return RULES[kind_of(upload)]
+    if upload.partial:
+        return _PARTIAL
+    return _ORDINARY if upload.concat is None else _FINAL
 
 
 def require(upload: Upload, action: Action, dialect: str | None = None) -> None:
@@ -174,13 +178,6 @@ def require_file(upload: HasKind) -> None:
         raise PartialUpload("A partial upload is not a file; use its final upload")
 
 
-def counts_as_unfinished(upload: Upload) -> bool:
-    """Does it expire by inactivity, and count in its owner's limits?"""
-    if upload.status in (Status.UPLOADING, Status.COMPLETING):
-        return True
-    return upload.status is Status.COMPLETE and rules_of(upload).is_material
-
-
 class Gate:
     """The application's hooks, each asked only of the kinds that have it.
 
@@ -215,14 +212,13 @@ class Gate:
         """
         if length is None:
             return
-        limits = (
-            MAX_LENGTH,
-            self._storage.max_length(state),
+        for limit in (
             self._policy.max_bytes(),
-        )
-        limit = min(one for one in limits if one is not None)
-        if length > limit:
-            raise TooLarge(limit)
+            self._storage.max_length(state),
+            MAX_LENGTH,
+        ):
+            if limit is not None and length > limit:
+                raise TooLarge(limit)
 
     # -- hooks -------------------------------------------------------------------------
 
@@ -277,5 +273,6 @@ class Gate:
 
     def announce(self, event: str, upload: Upload) -> None:
         """After a commit; cannot refuse."""
-        if self.is_heard(event, upload):
+        signals = rules_of(upload).signals
+        if signals is None or event in signals:
             self._policy.announce(event, upload)
