@@ -11,7 +11,7 @@ from uuid import UUID
 
 from flask import Response
 
-from ..engine.concatenation import members_from
+from ..engine.concatenation import Members, members_from
 from ..engine.gate import Action
 from ..engine.records import NewUpload, Upload
 from ..engine.states import Status
@@ -140,7 +140,7 @@ def resume_if_idle(call: Call, final: Upload) -> Upload:
             return final
         if not call.host.is_authorized(Action.COMPLETE, final):
             return final
-        return _go_on(call, final)
+        return _assemble(call, final, members)
 
 
 def _complete(call: Call, final: Upload) -> Upload:
@@ -159,15 +159,21 @@ def _go_on(call: Call, final: Upload) -> Upload:
     """
     engine = call.host.engine
     members = engine.members(final)
+    final = engine.note_length(final, members)
+    if final.status is not Status.UPLOADING or not members.are_complete:
+        return final
+    call.host.authorize(Action.COMPLETE, final)
+    return _assemble(call, final, members)
+
+
+def _assemble(call: Call, final: Upload, members: Members) -> Upload:
+    engine = call.host.engine
+    call.host.release_session()
     try:
-        final = engine.note_length(final, members)
-        if final.status is Status.UPLOADING and members.are_complete:
-            call.host.authorize(Action.COMPLETE, final)
-            final = engine.assemble(final, members)
+        return engine.assemble(final, members)
     except (OffsetMismatch, AlreadyComplete, CompletionInProgress):
         # Another request is making it, or has made it.
-        final = engine.repository.get(final.id) or final
-    return final
+        return engine.repository.get(final.id) or final
 
 
 @contextmanager
