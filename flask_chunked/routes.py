@@ -18,7 +18,7 @@ from .protocol.upload_id import parse_upload_id
 from .registration import Registration
 from .request_host import RequestHost
 
-#: Methods that a POST may stand for, with ``X-HTTP-Method-Override``.
+#: Methods that a POST may stand for in every dialect (``X-HTTP-Method-Override``).
 OVERRIDABLE = frozenset({"PUT", "PATCH", "DELETE"})
 
 
@@ -84,6 +84,8 @@ def dispatch(
         response = speaker.handle(call)
     except ChunkedUploadError as error:
         response = speaker.render_error(call, error)
+    if call.method == "HEAD" and call.request.method != "HEAD":
+        _remove_content(response)
     call.drain()
     add_cors_headers(call.request, response, registration.settings.cors_origins)
     call.hang_up_after(response)
@@ -120,14 +122,22 @@ def _call(
 
 def _method(request: Request) -> str:
     override = request.environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", "").strip().upper()
-    if not override:
+    if request.method != "POST" or not override:
+        # A GET stays one: checks of the application and proxies go by the real method.
         return request.method
-    if "Tus-Resumable" in request.headers:
-        # tus 1.0.0, Core: the override is the method, whatever the real one is.
-        return str(override)
-    if request.method == "POST" and override in OVERRIDABLE:
+    if override in OVERRIDABLE or "Tus-Resumable" in request.headers:
+        # tus 1.0.0, Core: the override is the method; what is none is refused later.
         return str(override)
     return request.method
+
+
+def _remove_content(response: Response) -> None:
+    """Make the answer to a POST that stands for HEAD one that a POST can have.
+
+    Its client reads as many bytes as ``Content-Length`` announces (RFC 9112, 6.3).
+    """
+    response.close()
+    response.set_data(b"")
 
 
 def _speaker(call: Call) -> Dialect:

@@ -137,15 +137,60 @@ def test_rule_06_two_joined_headers_are_refused(tus: Tus) -> None:
     assert response.status_code == 400
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "GET"])
-def test_rule_07_the_override_is_the_method(tus: Tus, method: str) -> None:
+def test_rule_07_the_override_of_a_post_is_the_method(tus: Tus) -> None:
     url = tus.create(3)
     headers = {**BYTES, "Upload-Offset": "0", "X-HTTP-Method-Override": "patch"}
-    response = tus.client.open(url, method=method, headers=headers, data=b"abc")
-    assert response.status_code == 204
+    assert tus.client.post(url, headers=headers, data=b"abc").status_code == 204
     headers = {**TUS, "X-HTTP-Method-Override": "DELETE"}
-    assert tus.client.open(url, method=method, headers=headers).status_code == 204
+    assert tus.client.post(url, headers=headers).status_code == 204
     assert tus.head(url).status_code == 404
+
+
+#: What each method answers for an upload of three bytes, by itself.
+OWN = {"GET": 200, "HEAD": 200, "PUT": 405, "OPTIONS": 204}
+
+
+@pytest.mark.parametrize("method", OWN)
+@pytest.mark.parametrize("override", ["PATCH", "DELETE", "POST"])
+def test_rule_07_no_other_method_is_overridden(
+    tus: Tus, method: str, override: str
+) -> None:
+    url = tus.create(3)
+    headers = {
+        **BYTES,
+        "Upload-Offset": "0",
+        "Upload-Length": "3",
+        "X-HTTP-Method-Override": override,
+    }
+    response = tus.client.open(url, method=method, headers=headers, data=b"abc")
+    assert response.status_code == OWN[method]
+    assert tus.client.get(BASE, headers=headers).get_json() == []
+    assert [row.offset for row in rows(tus.client.application)] == [0]
+
+
+def test_rule_07_a_delete_stays_one(tus: Tus) -> None:
+    url = tus.create(3)
+    headers = {**TUS, "X-HTTP-Method-Override": "HEAD"}
+    assert tus.client.delete(url, headers=headers).status_code == 204
+    assert tus.head(url).status_code == 404
+
+
+def test_rule_07_a_post_that_stands_for_get_shows_the_upload(tus: Tus) -> None:
+    headers = {**TUS, "X-HTTP-Method-Override": "GET"}
+    response = tus.client.post(tus.create(3), headers=headers)
+    assert (response.status_code, response.get_json()["offset"]) == (200, 0)
+
+
+def test_rule_07_a_post_that_stands_for_head_has_no_body(tus: Tus) -> None:
+    url = tus.post(b"ab", Upload_Length="3").headers["Location"]
+    headers = {**TUS, "X-HTTP-Method-Override": "HEAD"}
+    response = tus.client.post(url, headers=headers)
+    assert (response.status_code, response.data) == (200, b"")
+    assert response.headers["Upload-Offset"] == "2"
+    assert response.headers["Content-Length"] == "0"
+    response = tus.client.post(UNKNOWN, headers=headers)
+    assert (response.status_code, response.data) == (404, b"")
+    assert response.headers["Content-Length"] == "0"
 
 
 def test_rule_07_an_unknown_override_is_405(tus: Tus) -> None:

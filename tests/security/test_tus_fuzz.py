@@ -88,7 +88,9 @@ def require_form(request: Request, answered: Mapping[str, str], said: bytes) -> 
     assert answered["Content-Type"] == "text/plain; charset=utf-8"
     assert answered["Cache-Control"] == "no-store"
     assert answered["X-Content-Type-Options"] == "nosniff"
-    if request.method != "HEAD":
+    override = request.headers.get("X-HTTP-Method-Override", "").strip().upper()
+    stands_for_head = request.method == "POST" and override == "HEAD"
+    if request.method != "HEAD" and not stands_for_head:
         assert said.decode().strip()
         assert b"Traceback" not in said
 
