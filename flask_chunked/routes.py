@@ -13,7 +13,7 @@ from werkzeug.routing import BaseConverter
 
 from .cors import add_cors_headers
 from .dialects.base import Call, Dialect, Target
-from .exceptions import ChunkedUploadError
+from .exceptions import ChunkedUploadError, UnsupportedEncoding
 from .protocol.upload_id import parse_upload_id
 from .registration import Registration
 from .request_host import RequestHost
@@ -84,6 +84,9 @@ def dispatch(
         response = speaker.handle(call)
     except ChunkedUploadError as error:
         response = speaker.render_error(call, error)
+        if isinstance(error, UnsupportedEncoding):
+            # RFC 9110, section 15.5.16.
+            response.headers["Accept-Encoding"] = "identity"
     if call.method == "HEAD" and call.request.method != "HEAD":
         _remove_content(response)
     call.drain()

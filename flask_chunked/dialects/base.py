@@ -6,7 +6,7 @@ A dialect never imports another one; what several need is here or in ``forms``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -21,7 +21,7 @@ from ..config import Settings
 from ..engine.engine import Engine
 from ..engine.gate import Action, require
 from ..engine.records import Upload
-from ..exceptions import ChunkedUploadError
+from ..exceptions import ChunkedUploadError, MethodNotAllowed, UnsupportedEncoding
 from ..queries import Page
 
 
@@ -180,6 +180,17 @@ class Call:
         """Bytes of the body; ``None`` where it is chunked."""
         return body_length(self.request.environ)
 
+    def has_packed_body(self) -> bool:
+        """Does the request carry a body whose ``Content-Encoding`` is not identity?"""
+        codings = (self.header("Content-Encoding") or "").lower().split(",")
+        if {coding.strip() for coding in codings} <= {"", "identity"}:
+            return False
+        try:
+            return self.announced_length() != 0
+        except ChunkedUploadError:
+            # What is wrong with a length is wrong with the length of a body.
+            return True
+
     def open_body(self) -> BodyReader:
         """A reader of the body, as the server at hand wants it read."""
         settings = self.host.settings
@@ -232,6 +243,11 @@ class Call:
         return found
 
 
+Handler = Callable[[Call], Response]
+#: Methods whose bodies are stored or hold fields.
+_TAKING = frozenset({"POST", "PUT", "PATCH"})
+
+
 @lru_cache(maxsize=64)
 def _environ_key(name: str) -> str:
     """Where WSGI keeps a header, other than ``Content-Type`` and ``Content-Length``."""
@@ -262,6 +278,20 @@ class Dialect(ABC):
     @abstractmethod
     def render_error(self, call: Call, error: ChunkedUploadError) -> Response:
         """The error in this dialect's words."""
+
+    def choose(self, call: Call, handlers: Mapping[str, Handler]) -> Handler:
+        """The handler of the request's method. A packed body reaches none of them.
+
+        :param handlers: of the request's target, by method.
+        :raises MethodNotAllowed: the target does not have the method.
+        :raises UnsupportedEncoding: the body is packed (RFC 9110, section 8.4).
+        """
+        handler = handlers.get(call.method)
+        if handler is None:
+            raise MethodNotAllowed(call.method, (*handlers, "OPTIONS"))
+        if call.method in _TAKING and call.has_packed_body():
+            raise UnsupportedEncoding()
+        return handler
 
     def capabilities(self, call: Call) -> Mapping[str, str]:
         """This dialect's headers about what the server can do, for OPTIONS."""

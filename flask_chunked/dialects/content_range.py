@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 
@@ -24,7 +24,7 @@ from ..exceptions import (
     UnknownUpload,
 )
 from ..protocol.content_range import ContentRange, to_range_header
-from .base import Call, Dialect, Target
+from .base import Call, Dialect, Handler, Target
 from .content_range_chunks import (
     DIALECT,
     Names,
@@ -49,8 +49,6 @@ from .forms import (
 )
 from .listing import list_uploads
 from .resources import empty, options, remove, show, take_over
-
-Handler = Callable[[Call], Response]
 
 #: Bytes that a form may need beside its file before it is surely too large.
 FORM_OVERHEAD = 2**20
@@ -91,10 +89,7 @@ class ContentRangeDialect(Dialect):
         allowed = (*handlers, "OPTIONS")
         if call.method == "OPTIONS":
             return options(call, allowed)
-        handler = handlers.get(call.method)
-        if handler is None:
-            raise MethodNotAllowed(call.method, allowed)
-        response = handler(call)
+        response = self.choose(call, handlers)(call)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 

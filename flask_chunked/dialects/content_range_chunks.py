@@ -38,7 +38,6 @@ from .forms import (
     raw_filename,
     receive_form,
     receive_raw,
-    refuse_content_encoding,
     staged,
 )
 
@@ -140,7 +139,6 @@ def receive_raw_chunk(call: Call, upload: Upload | None, chunk: ContentRange) ->
     :param upload: ``None``: the chunk begins a new one.
     """
     _check_position(call, upload, chunk)
-    refuse_content_encoding(call.request)
     length = call.announced_length()
     if length is not None and length != chunk.size:
         raise ChunkSizeMismatch(length, chunk.size)

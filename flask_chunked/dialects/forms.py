@@ -20,7 +20,7 @@ from ..bodies import BodyReader
 from ..engine.beside import Beside, Digest
 from ..engine.hashing import FileDigest
 from ..engine.holding import HeldChunk, ShortChunk
-from ..exceptions import MalformedBody, TooLarge, UnsupportedMediaType
+from ..exceptions import MalformedBody, TooLarge
 from ..protocol.filename import from_disposition
 from ..storage.base import Stage
 from .base import Call
@@ -167,18 +167,6 @@ def is_multipart(request: Request) -> bool:
     return request.mimetype == "multipart/form-data"
 
 
-def refuse_content_encoding(request: Request) -> None:
-    """Bodies are taken as they are, never unpacked.
-
-    :raises UnsupportedMediaType: the body is said to be packed.
-    """
-    coding = request.headers.get("Content-Encoding", "identity")
-    if coding.strip().lower() not in ("", "identity"):
-        raise UnsupportedMediaType(
-            "Content-Encoding is not supported; send plain bytes"
-        )
-
-
 @contextmanager
 def receive_form(
     call: Call, limits: PartLimits, choose: ChoosePlace | None = None
@@ -192,7 +180,6 @@ def receive_form(
     :raises MalformedBody: it is no form, or has more than one file.
     """
     request = call.request
-    refuse_content_encoding(request)
     form = Form(fields=dict(request.args.items()))
     with ExitStack() as stack:
 
@@ -217,7 +204,6 @@ def receive_form(
 @contextmanager
 def receive_raw(call: Call, limits: PartLimits, place: Place) -> Iterator[Form]:
     """Read a raw body to its end, as if it were the file part of a form."""
-    refuse_content_encoding(call.request)
     with ExitStack() as stack:
         form = Form(fields=dict(call.request.args.items()))
         form.part = part = open_part(stack, place, limits)

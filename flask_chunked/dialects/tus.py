@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from flask import Response
 from werkzeug.http import http_date
@@ -19,7 +19,7 @@ from ..exceptions import (
     UnsupportedVersion,
 )
 from ..protocol.tus import CHECKSUM_SIZES, VERSION
-from .base import Call, Dialect, Target
+from .base import Call, Dialect, Handler, Target
 from .downloads import send_content
 from .listing import list_uploads
 from .resources import empty, options, remove, show, take_over
@@ -27,8 +27,6 @@ from .tus_append import append, finish_if_all_is_there
 from .tus_checksum import trailers_arrive
 from .tus_concat import resume_if_idle
 from .tus_create import create
-
-Handler = Callable[[Call], Response]
 
 #: In the order of the specification.
 EXTENSIONS = (
@@ -93,10 +91,7 @@ class TusDialect(Dialect):
             raise UnsupportedVersion()
         if handlers is None:
             raise UnknownUpload()
-        handler = handlers.get(call.method)
-        if handler is None:
-            raise MethodNotAllowed(call.method, allowed)
-        response = handler(call)
+        response = self.choose(call, handlers)(call)
         response.headers["Tus-Resumable"] = VERSION
         response.headers.setdefault("Cache-Control", "no-store")
         self._add_expiry(call, response)

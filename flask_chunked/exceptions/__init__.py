@@ -32,6 +32,7 @@ from .requests import (
     TooLarge,
     TooManyFinals,
     TooManyUploads,
+    UnsupportedEncoding,
     UnsupportedMediaType,
     UnsupportedVersion,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "TooManyFinals",
     "TooManyUploads",
     "UnknownUpload",
+    "UnsupportedEncoding",
     "UnsupportedMediaType",
     "UnsupportedVersion",
     "UploadExpired",

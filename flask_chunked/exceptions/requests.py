@@ -192,11 +192,18 @@ class InvalidCreation(ChunkedUploadError):
 
 
 class UnsupportedMediaType(ChunkedUploadError):
-    """A Content-Type or Content-Encoding that cannot carry a chunk."""
+    """A Content-Type that cannot carry a chunk."""
 
     code = "unsupported_media_type"
     default_status = 415
     default_detail = "Media type is not supported"
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body is packed; bodies are stored as they come."""
+
+    code = "unsupported_encoding"
+    default_detail = "Content-Encoding is not supported; send plain bytes"
 
 
 class RangeNotSatisfiable(ChunkedUploadError):

@@ -1,0 +1,229 @@
+"""What all dialects share: no road takes a body that is packed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, request
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from flask_chunked.engine.records import Upload
+from tests.apps import rows, stored_files
+from tests.dialects.tus import BASE, BYTES, CHUNKED, TUS, Tus, checksum
+from tests.dialects.wire import OCTETS, md5, part
+
+#: What packs, and is a fine content as it is.
+PACKED = gzip.compress(b"0" * 1000, mtime=0)
+SIZE = len(PACKED)
+WHOLE = f"bytes 0-{SIZE - 1}/{SIZE}"
+DETAIL = "Content-Encoding is not supported; send plain bytes"
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """The upload that a road goes to: empty, or with all of its bytes."""
+
+    empty: str
+    full: str
+
+    @property
+    def empty_id(self) -> str:
+        return self.empty.rsplit("/", 1)[1]
+
+    @property
+    def full_id(self) -> str:
+        return self.full.rsplit("/", 1)[1]
+
+
+#: Arguments of ``client.open``; the uploads are there already.
+Road = Callable[[Uploads], dict[str, Any]]
+
+
+def raw(method: str, url: str, **headers: str) -> dict[str, Any]:
+    """The packed bytes as the body."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    kind = named.pop("Content-Type", OCTETS)
+    return {
+        **{"path": url, "method": method, "data": PACKED},
+        **{"headers": named, "content_type": kind},
+    }
+
+
+def form(method: str, url: str, headers: Mapping[str, str], **fields: str) -> Any:
+    """The packed bytes as the file of a form."""
+    data = {**fields, "file": part(PACKED)}
+    return {"path": url, "method": method, "data": data, "headers": dict(headers)}
+
+
+def fields(url: str, **values: str) -> dict[str, Any]:
+    """A form without a file."""
+    return {"path": url, "method": "POST", "data": values, "headers": {}}
+
+
+def tus(method: str, url: str, **headers: str) -> dict[str, Any]:
+    """The packed bytes as the body of a tus request."""
+    return raw(method, url, **{**BYTES, **headers})
+
+
+RANGE = {"Content-Range": WHOLE}
+DIGEST = md5(PACKED)
+ROADS: dict[str, Road] = {
+    "raw PUT of the first chunk": lambda u: raw("PUT", BASE, Content_Range=WHOLE),
+    "raw PUT": lambda u: raw("PUT", u.empty, Content_Range=WHOLE),
+    "raw PUT of a repeat": lambda u: raw("PUT", u.full, Content_Range=WHOLE),
+    "raw POST of the first chunk": lambda u: raw("POST", BASE, Content_Range=WHOLE),
+    "raw POST": lambda u: raw("POST", u.empty, Content_Range=WHOLE),
+    "raw POST by upload_id": lambda u: raw(
+        "POST", f"{BASE}?upload_id={u.empty_id}", Content_Range=WHOLE
+    ),
+    "form PUT of the first chunk": lambda u: form("PUT", BASE, RANGE),
+    "form PUT": lambda u: form("PUT", u.empty, RANGE),
+    "form POST of the first chunk": lambda u: form("POST", BASE, RANGE),
+    "form POST": lambda u: form("POST", u.empty, RANGE),
+    "form POST by upload_id": lambda u: form("POST", BASE, RANGE, upload_id=u.empty_id),
+    "whole file in a form": lambda u: form("POST", BASE, {}, md5=DIGEST),
+    "whole file, raw": lambda u: raw("POST", f"{BASE}?md5={DIGEST}"),
+    "completion": lambda u: fields(u.full, md5=DIGEST),
+    "completion by upload_id": lambda u: fields(BASE, upload_id=u.full_id, md5=DIGEST),
+    "completion in a form with parts": lambda u: {
+        **fields(u.full, md5=DIGEST),
+        "content_type": "multipart/form-data",
+    },
+    "completion as JSON": lambda u: {
+        **fields(u.full),
+        "data": json.dumps({"md5": DIGEST}),
+        "content_type": "application/json",
+    },
+    "PUT that a POST stands for": lambda u: raw(
+        "POST", u.empty, Content_Range=WHOLE, X_HTTP_Method_Override="PUT"
+    ),
+    "tus creation": lambda u: tus("POST", BASE, Upload_Length=str(SIZE)),
+    "tus creation with a checksum": lambda u: tus(
+        "POST",
+        BASE,
+        Upload_Length=str(SIZE),
+        Upload_Checksum=checksum("sha1", PACKED),
+    ),
+    "tus creation without a length": lambda u: tus(
+        "POST", BASE, Upload_Defer_Length="1"
+    ),
+    "tus creation of a partial": lambda u: tus(
+        "POST", BASE, Upload_Length=str(SIZE), Upload_Concat="partial"
+    ),
+    "tus creation with a body of another type": lambda u: raw(
+        "POST", BASE, **TUS, Upload_Length=str(SIZE)
+    ),
+    "tus PATCH": lambda u: tus("PATCH", u.empty, Upload_Offset="0"),
+    "tus PATCH with a checksum": lambda u: tus(
+        "PATCH",
+        u.empty,
+        Upload_Offset="0",
+        Upload_Checksum=checksum("sha1", PACKED),
+    ),
+    "tus PATCH that a POST stands for": lambda u: tus(
+        "POST", u.empty, Upload_Offset="0", X_HTTP_Method_Override="PATCH"
+    ),
+    "tus PATCH without a length": lambda u: {
+        **tus("PATCH", u.empty, Upload_Offset="0", Transfer_Encoding="chunked"),
+        "data": None,
+        "input_stream": io.BytesIO(PACKED),
+        "environ_overrides": CHUNKED,
+    },
+}
+
+
+@pytest.fixture
+def uploads(client: FlaskClient) -> Uploads:
+    """One upload without bytes, one whose bytes are all there and not complete."""
+    full = client.put(BASE, data=PACKED, headers=RANGE, content_type=OCTETS).get_json()
+    return Uploads(Tus(client).create(SIZE), str(full["url"]).split("localhost")[1])
+
+
+def send(client: FlaskClient, road: dict[str, Any], coding: str) -> TestResponse:
+    headers = {**road["headers"], "Content-Encoding": coding}
+    return client.open(**{**road, "headers": headers})
+
+
+def everything(app: Flask, tmp_path: Path) -> tuple[list[Upload], list[object]]:
+    """Each row with each of its columns, each stored file with its bytes."""
+    files = stored_files(tmp_path)
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    found = sorted(rows(app), key=lambda upload: upload.id)
+    return found, [*map(str, files), *digests]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZip", "br", "identity, deflate", "x"])
+@pytest.mark.parametrize("name", ROADS)
+def test_a_packed_body_is_refused_and_changes_nothing(
+    app: Flask,
+    client: FlaskClient,
+    uploads: Uploads,
+    tmp_path: Path,
+    name: str,
+    coding: str,
+) -> None:
+    before = everything(app, tmp_path)
+    road = ROADS[name](uploads)
+    answer = send(client, road, coding)
+    assert answer.status_code == 415
+    assert answer.headers["Accept-Encoding"] == "identity"
+    if "Tus-Resumable" in road["headers"]:
+        assert (answer.mimetype, answer.text) == ("text/plain", DETAIL + "\n")
+        assert answer.headers["Tus-Resumable"] == "1.0.0"
+    else:
+        assert answer.get_json() == {"detail": DETAIL}
+    assert everything(app, tmp_path) == before
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", "", " identity , identity"])
+@pytest.mark.parametrize("name", ROADS)
+def test_a_body_as_it_is_is_taken(
+    client: FlaskClient, uploads: Uploads, name: str, coding: str
+) -> None:
+    answer = send(client, ROADS[name](uploads), coding)
+    assert answer.status_code in (200, 201, 204), answer.data
+
+
+def test_a_coding_of_no_body_does_not_matter(client: FlaskClient) -> None:
+    headers = {**TUS, "Upload-Length": "3", "Content-Encoding": "gzip"}
+    url = client.post(BASE, headers=headers).headers["Location"]
+    for method, status in {"HEAD": 200, "GET": 200, "DELETE": 204}.items():
+        answer = client.open(url, method=method, headers=headers, data=b"abc")
+        assert answer.status_code == status
+
+
+def test_a_form_that_the_application_has_read_is_refused_too(
+    app: Flask, client: FlaskClient
+) -> None:
+    @app.before_request
+    def look() -> None:
+        assert request.form is not None
+
+    answer = send(client, ROADS["whole file in a form"](Uploads("", "")), "gzip")
+    assert answer.status_code == 415
+    assert rows(app) == []
+
+
+#: What is wrong besides, and what wins over the coding.
+FIRST: dict[str, tuple[dict[str, Any], int]] = {
+    "version": (tus("PATCH", "", Upload_Offset="0", Tus_Resumable="0.2.2"), 412),
+    "method": (tus("PUT", ""), 405),
+    "length": (tus("PATCH", "", Upload_Offset="0", Content_Length="x"), 415),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_version_and_method_are_looked_at_before_the_coding(
+    client: FlaskClient, uploads: Uploads, name: str
+) -> None:
+    road, status = FIRST[name]
+    assert send(client, {**road, "path": uploads.empty}, "gzip").status_code == status
