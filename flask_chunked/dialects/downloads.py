@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from flask import Response, redirect
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.http import parse_date, parse_etags
 from werkzeug.wsgi import wrap_file
 
 from ..engine.gate import Action
 from ..exceptions import RangeNotSatisfiable, UnknownUpload
 from ..protocol.filename import to_disposition
+from ..storage.base import Blob
 from .base import Call
+from .resources import empty
+
+#: What Werkzeug needs of the environ for ranges. The conditions were looked at before.
+_RANGE_KEYS = ("REQUEST_METHOD", "HTTP_RANGE", "HTTP_IF_RANGE")
 
 
 def send_content(call: Call) -> Response:
@@ -27,45 +35,88 @@ def send_content(call: Call) -> Response:
     if not upload.is_complete or upload.blob is None:
         raise UnknownUpload()
     call.host.authorize(Action.DOWNLOAD, upload)
-    storage = call.host.engine.storage
     disposition = to_disposition(upload.filename)
     if call.method == "GET":
-        url = storage.download_url(upload.blob, disposition)
+        url = call.host.engine.storage.download_url(upload.blob, disposition)
         if url is not None:
-            return _elsewhere(url)
-    reader = storage.open(upload.blob)
-    environ = call.request.environ
-    response = Response(
-        wrap_file(environ, reader),
-        mimetype="application/octet-stream",
-        direct_passthrough=True,
-    )
-    response.call_on_close(reader.close)
-    response.content_length = upload.offset
+            return _elsewhere(call, url)
+    # A complete upload never changes, so its id and event name its content for ever.
+    etag = f"{upload.id}-{upload.event_id}"
+    modified = upload.completed_at or upload.created_at
+    status = _failed_condition(call, etag, modified.replace(microsecond=0))
+    response = _content(call, upload.blob) if status is None else empty(status)
     response.headers["Content-Disposition"] = disposition
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     response.headers["Cache-Control"] = "private, no-cache"
-    # A complete upload never changes, so its id and event name its content for ever.
-    response.set_etag(f"{upload.id}-{upload.event_id}")
-    response.last_modified = upload.completed_at
-    try:
-        response.make_conditional(
-            environ, accept_ranges=True, complete_length=upload.offset
-        )
-    except RequestedRangeNotSatisfiable as error:
-        response.close()
-        raise RangeNotSatisfiable(upload.offset) from error
-    if call.method == "HEAD" or response.status_code == 304:
-        # Werkzeug sends no body then and never closes what would have been it.
-        response.close()
-        response.response = []
+    response.set_etag(etag)
+    response.last_modified = modified
+    if status is None:
+        _choose_range(call, response, upload.offset)
     return response
 
 
-def _elsewhere(url: str) -> Response:
+def _failed_condition(call: Call, etag: str, modified: datetime) -> int | None:
+    """412 or 304 where a condition of the request fails (RFC 9110, section 13.2.2).
+
+    :param modified: in whole seconds, as HTTP tells them.
+    """
+    wanted = parse_etags(call.header("If-Match"))
+    unmodified_since = parse_date(call.header("If-Unmodified-Since"))
+    if wanted:
+        if not wanted.contains(etag):
+            return 412
+    elif unmodified_since is not None and modified > unmodified_since:
+        return 412
+    # Only GET and HEAD know 304, and not a POST that stands for one of them.
+    is_post = call.request.method == "POST"
+    known = parse_etags(call.header("If-None-Match"))
+    if known:
+        if not known.contains_weak(etag):
+            return None
+        return 412 if is_post else 304
+    modified_since = parse_date(call.header("If-Modified-Since"))
+    if is_post or modified_since is None or modified > modified_since:
+        return None
+    return 304
+
+
+def _content(call: Call, blob: Blob) -> Response:
+    """All of the content."""
+    reader = call.host.engine.storage.open(blob)
+    response = Response(
+        wrap_file(call.request.environ, reader),
+        mimetype="application/octet-stream",
+        direct_passthrough=True,
+    )
+    response.call_on_close(reader.close)
+    response.content_length = blob.size
+    return response
+
+
+def _choose_range(call: Call, response: Response, length: int) -> None:
+    """Leave what the request asks for: a range, or the headers alone."""
+    environ = call.request.environ
+    try:
+        response.make_conditional(
+            {key: environ[key] for key in _RANGE_KEYS if key in environ},
+            accept_ranges=True,
+            complete_length=length,
+        )
+    except RequestedRangeNotSatisfiable as error:
+        response.close()
+        raise RangeNotSatisfiable(length) from error
+    if call.method == "HEAD":
+        # Werkzeug sends no body then and never closes what would have been it.
+        response.close()
+        response.response = []
+
+
+def _elsewhere(call: Call, url: str) -> Response:
     """The storage hands the content out itself; the URL is for this client alone."""
-    response = redirect(url, code=307, Response=Response)
+    # 307 repeats the method, and a POST that stands for GET must not be repeated there.
+    code = 307 if call.request.method == "GET" else 303
+    response = redirect(url, code=code, Response=Response)
     assert isinstance(response, Response)
     response.headers["Cache-Control"] = "no-store"
     response.headers["Referrer-Policy"] = "no-referrer"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.datastructures import Headers
+from werkzeug.test import TestResponse
 
 from tests.apps import registered
 from tests.conftest import AppFactory
@@ -182,21 +185,163 @@ def test_content_is_only_read(client: FlaskClient, method: str) -> None:
     assert answer.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
-@pytest.mark.parametrize(
-    ("method", "headers"),
-    [("HEAD", {}), ("HEAD", {"Range": "bytes=1-2"}), ("GET", "If-None-Match")],
-    ids=["head", "head of a range", "not modified"],
+# -- conditions (RFC 9110, section 13) -------------------------------------------------
+
+BEFORE = "Sun, 06 Nov 1994 08:49:37 GMT"
+AFTER = "Sun, 06 Nov 2094 08:49:37 GMT"
+#: Conditions, and what they make of the content. ``ETAG`` stands for the real one.
+CONDITIONS: tuple[tuple[dict[str, str], int], ...] = (
+    ({"If-Match": "ETAG"}, 200),
+    ({"If-Match": '"other", ETAG'}, 200),
+    ({"If-Match": "*"}, 200),
+    ({"If-Match": '"other"'}, 412),
+    ({"If-Match": "W/ETAG"}, 412),
+    ({"If-Match": '"other"', "If-None-Match": "ETAG"}, 412),
+    ({"If-Match": '"other"', "Range": "bytes=2-4"}, 412),
+    ({"If-Match": "ETAG", "If-None-Match": "ETAG"}, 304),
+    ({"If-Match": "ETAG", "If-Unmodified-Since": BEFORE}, 200),
+    ({"If-Unmodified-Since": BEFORE}, 412),
+    ({"If-Unmodified-Since": AFTER}, 200),
+    ({"If-Unmodified-Since": "LAST-MODIFIED"}, 200),
+    ({"If-Unmodified-Since": "yesterday"}, 200),
+    ({"If-Unmodified-Since": BEFORE, "Range": "bytes=2-4"}, 412),
+    ({"If-None-Match": "W/ETAG"}, 304),
+    ({"If-None-Match": "*"}, 304),
+    ({"If-None-Match": '"other"'}, 200),
+    ({"If-None-Match": '"other"', "If-Modified-Since": AFTER}, 200),
+    ({"If-None-Match": "ETAG", "Range": "bytes=2-4"}, 304),
+    ({"If-Modified-Since": "LAST-MODIFIED"}, 304),
+    ({"If-Modified-Since": BEFORE}, 200),
+    ({"If-Modified-Since": "yesterday"}, 200),
 )
-def test_answers_without_content_leave_no_file_open(
-    client: FlaskClient, method: str, headers: Any
+
+
+def conditions(client: FlaskClient, url: str, told: Mapping[str, str]) -> Headers:
+    """The request's headers, with the real values of this file."""
+    real = client.head(url).headers
+    named = {"LAST-MODIFIED": real["Last-Modified"], "ETAG": real["ETag"]}
+    headers = Headers()
+    for name, value in told.items():
+        for word, text in named.items():
+            value = value.replace(word, text)
+        headers.add(name, value)
+    return headers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("told", "status"), CONDITIONS, ids=lambda case: str(case).strip("{}")
+)
+def test_what_a_condition_makes_of_the_content(
+    client: FlaskClient, told: dict[str, str], status: int, method: str
 ) -> None:
     url = finish(client)["file"]
-    if headers == "If-None-Match":
-        headers = {headers: client.head(url).headers["ETag"]}
+    headers = conditions(client, url, told)
+    with client.open(url, method=method, headers=headers) as answer:
+        assert answer.status_code == status
+        content = DATA if status == 200 and method == "GET" else b""
+        assert answer.data == content
+        length = {200: "10", 412: "0", 304: None}[status]
+        assert answer.headers.get("Content-Length") == length
+        assert "Content-Range" not in answer.headers
+        assert "ETag" in answer.headers
+
+
+# -- X-HTTP-Method-Override ------------------------------------------------------------
+
+
+def ask(
+    client: FlaskClient, url: str, override: str, told: Mapping[str, str] | None = None
+) -> TestResponse:
+    """A tus client's POST that stands for another method."""
+    headers = conditions(client, url, told or {})
+    headers.update({"Tus-Resumable": "1.0.0", "X-HTTP-Method-Override": override})
+    return client.post(url, headers=headers)
+
+
+def test_a_post_that_stands_for_get_has_the_content(client: FlaskClient) -> None:
+    with ask(client, finish(client)["file"], "GET") as answer:
+        assert (answer.status_code, answer.data) == (200, DATA)
+        assert answer.headers["Content-Length"] == "10"
+
+
+def test_a_post_that_stands_for_head_announces_no_content(client: FlaskClient) -> None:
+    answer = ask(client, finish(client)["file"], "HEAD")
+    assert (answer.status_code, answer.data) == (200, b"")
+    assert answer.headers["Content-Length"] == "0"
+
+
+@pytest.mark.parametrize("override", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ({"If-None-Match": "ETAG"}, 412),
+        ({"If-Match": '"other"'}, 412),
+        ({"If-Modified-Since": AFTER}, 200),
+        ({"Range": "bytes=2-4"}, 200),
+    ],
+)
+def test_a_post_never_gets_what_only_get_knows(
+    client: FlaskClient, told: dict[str, str], status: int, override: str
+) -> None:
+    with ask(client, finish(client)["file"], override, told) as answer:
+        content = DATA if status == 200 and override == "GET" else b""
+        assert (answer.status_code, answer.data) == (status, content)
+
+
+@pytest.mark.parametrize(("override", "status"), [("GET", 303), ("HEAD", 200)])
+def test_a_post_is_not_repeated_at_the_storage(
+    app: Flask,
+    client: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+    override: str,
+    status: int,
+) -> None:
+    url = finish(client)["file"]
+    elsewhere = "https://bucket.example/key"
+    storage = registered(app).engine.storage
+    monkeypatch.setattr(storage, "download_url", lambda *arguments: elsewhere)
+    answer = ask(client, url, override)
+    assert answer.status_code == status
+    assert answer.headers.get("Location") == (elsewhere if status == 303 else None)
+    assert client.get(url).status_code == 307
+    assert client.head(url).status_code == 200
+
+
+# -- open files ------------------------------------------------------------------------
+
+#: Answers that are not read to their end, or have no content: method, headers, status.
+UNREAD: dict[str, tuple[str, dict[str, str], int]] = {
+    "head": ("HEAD", {}, 200),
+    "head of a range": ("HEAD", {"Range": "bytes=1-2"}, 206),
+    "no such range": ("GET", {"Range": "bytes=99-"}, 416),
+    "not modified": ("GET", {"If-None-Match": "ETAG"}, 304),
+    "not modified since": ("GET", {"If-Modified-Since": AFTER}, 304),
+    "no match": ("GET", {"If-Match": '"other"'}, 412),
+    "modified since": ("GET", {"If-Unmodified-Since": BEFORE}, 412),
+    "content": ("GET", {}, 200),
+    "range": ("GET", {"Range": "bytes=1-2"}, 206),
+    "post for head": ("POST HEAD", {}, 200),
+    "post for get": ("POST GET", {}, 200),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_no_answer_leaves_a_file_open(client: FlaskClient, name: str) -> None:
+    method, told, status = UNREAD[name]
+    url = finish(client)["file"]
+    headers = conditions(client, url, told)
+    real, _, override = method.partition(" ")
+    if override:
+        headers.update({"Tus-Resumable": "1.0.0", "X-HTTP-Method-Override": override})
     # What tests before this one have left goes now, and not meanwhile.
     gc.collect()
     opened = len(list(Path("/proc/self/fd").iterdir()))
     # Kept, so that no garbage collector closes what we did not.
-    kept = [client.open(url, method=method, headers=headers) for _ in range(5)]
+    kept = [client.open(url, method=real, headers=headers) for _ in range(5)]
+    if "content" in name or name in ("range", "post for get"):
+        # As a server closes it whose client went away.
+        for answer in kept:
+            answer.close()
     assert len(list(Path("/proc/self/fd").iterdir())) <= opened
-    assert {answer.data for answer in kept} == {b""}
+    assert {answer.status_code for answer in kept} == {status}

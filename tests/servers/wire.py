@@ -60,9 +60,10 @@ class Wire:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._socket.close()
 
-    def answer(self) -> tuple[int, Any]:
+    def answer(self, method: str = "GET") -> tuple[int, Any]:
         """Status and body of the next answer: JSON as what it says, else text.
 
+        :param method: of its request, as the server sees it (RFC 9112, section 6.3).
         :raises ConnectionError: the server closed without one.
         """
         while b"\r\n\r\n" not in self._rest:
@@ -71,11 +72,12 @@ class Wire:
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
         self.fields = {n.decode(): v.decode("latin-1") for n, v in fields.items()}
         self.is_last = fields.get(b"connection") == b"close"
-        length = int(fields.get(b"content-length", b"0"))
+        status = int(head.split(b" ", 2)[1])
+        has_body = method != "HEAD" and status not in (204, 304)
+        length = int(fields.get(b"content-length", b"0")) if has_body else 0
         while len(self._rest) < length:
             self._receive()
         body, self._rest = self._rest[:length], self._rest[length:]
-        status = int(head.split(b" ", 2)[1])
         if fields.get(b"content-type", b"").startswith(b"application/json"):
             return status, json.loads(body)
         return status, body.decode() or None
