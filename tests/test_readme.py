@@ -14,25 +14,30 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import click
 import pytest
 import requests
 from blinker import Signal
-from flask import Flask, g
+from flask import Flask, g, request
 from flask_sqlalchemy import SQLAlchemy
 
 import flask_chunked
 from flask_chunked import ChunkedUploadBlueprint, cli, create_tables, upload_completed
 from flask_chunked.config import SETTINGS
 from flask_chunked.engine.gate import Action
-from tests.apps import dispose
+from tests.apps import dispose, rows
+from tests.conftest import NewApp
 from tests.documents import README, code, literals, section, tables
 from tests.exchange import put_raw
 from tests.servers.gunicorn import free_port
+from tests.stub_server import StoppedClock
+from tests.test_resuming_clients import sending_loop
 
 HERE = "http://127.0.0.1:5000"
 MP4 = b"\0\0\0\x18ftypmp42" + bytes(6000)
@@ -206,17 +211,12 @@ def test_protocol_runs_against_the_quickstart(quickstart: str, tmp_path: Path) -
 
 
 def test_sending_loop_sends_the_rest(quickstart: str, tmp_path: Path) -> None:
-    names: dict[str, Any] = {"requests": requests, "time": time}
-    (block,) = (
-        block
-        for block in code(section(README, "Go on after a cut"))
-        if block.startswith("def send")
-    )
-    run(block, names)
     url = _begin(quickstart, tmp_path / "large.bin")
-    names["send"](tmp_path / "large.bin", url, 3_000_000, chunk_size=2**20)
+    clock = StoppedClock()
+    sending_loop(clock)(tmp_path / "large.bin", url, 3_000_000, chunk_size=2**20)
     (stored,) = (tmp_path / "instance/chunked_uploads").rglob("*.part")
     assert stored.read_bytes() == (tmp_path / "large.bin").read_bytes()
+    assert clock.pauses == []
 
 
 def _begin(server: str, file: Path) -> str:
@@ -304,6 +304,70 @@ def test_policy_example_works(videos: Flask, tmp_path: Path) -> None:
     fields = {"title": "T", "filename": "a.mp4"}
     large = put_raw(client, b"-", total=2**30 + 1, url="/videos/", fields=fields)
     assert large.status_code == 400
+
+
+class ValidationError(Exception):
+    """Stands for the one of Flask-WTF's library."""
+
+
+@pytest.fixture
+def guarded(new_app: NewApp, tmp_path: Path) -> Flask:
+    """An app with the README's check of CSRF tokens, the good one being ``good``."""
+    app = new_app(SQLAlchemy())
+
+    def validate_csrf(token: str | None) -> None:
+        if token != "good":
+            raise ValidationError
+
+    (block,) = (
+        block
+        for block in code(section(README, "Deployment"))
+        if "validate_csrf" in block
+    )
+    names: dict[str, Any] = {
+        **{"app": app, "__name__": "guarded", "request": request},
+        **{"ChunkedUploadBlueprint": ChunkedUploadBlueprint, "CSRFProtect": Mock()},
+        **{"ValidationError": ValidationError, "validate_csrf": validate_csrf},
+    }
+    run(block, names)
+    create_tables(app)
+    return app
+
+
+TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "3", "Upload-Offset": "0"}
+BYTES = "application/offset+octet-stream"
+
+
+OVERRIDES = ("", "PUT", "PATCH", "DELETE", "POST", "GET", "HEAD")
+
+
+def test_csrf_example_lets_nothing_change_without_a_token(guarded: Flask) -> None:
+    client = guarded.test_client()
+    good = {**TUS, "X-CSRFToken": "good"}
+    url = client.post("/uploads/", headers=good).headers["Location"]
+    (before,) = rows(guarded)
+    for real, override, path, token, spoken in product(
+        ("GET", "HEAD", "POST"), OVERRIDES, (url, "/uploads/"), ("", "bad"), (TUS, {})
+    ):
+        headers = {**TUS, "Content-Range": "bytes 0-2/3", "X-CSRFToken": token}
+        headers["X-HTTP-Method-Override"] = override
+        if not spoken:
+            del headers["Tus-Resumable"]
+        client.open(path, method=real, headers=headers, data=b"abc", content_type=BYTES)
+        assert rows(guarded) == [before], (real, headers)
+    patched = client.patch(url, headers=good, data=b"abc", content_type=BYTES)
+    assert patched.status_code == 204
+
+
+@pytest.mark.parametrize("override", ["GET", "HEAD"])
+def test_csrf_example_asks_for_no_token_to_read(guarded: Flask, override: str) -> None:
+    client = guarded.test_client()
+    good = {**TUS, "X-CSRFToken": "good"}
+    url = client.post("/uploads/", headers=good).headers["Location"]
+    assert client.open(url, method=override).status_code == 200
+    headers = {**TUS, "X-HTTP-Method-Override": override}
+    assert client.post(url, headers=headers).status_code == 200
+    assert client.get("/uploads/").status_code == 200
 
 
 def test_signal_example_hears(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
