@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..exceptions import LengthBelowOffset, LengthChanged
+from ..exceptions import BytesMissing, LengthBelowOffset, LengthChanged
 from ..storage.base import Storage
 from .concatenation import load_members
 from .gate import Gate
@@ -55,8 +55,14 @@ class Declarer:
         is_small = length < HEAD_SIZE and upload.offset == length
         if not is_small or not self._gate.inspects(upload) or upload.blob is None:
             return None
-        with self._storage.appender(upload.blob) as appender:
-            return appender.head(length)
+        try:
+            with self._storage.appender(upload.blob) as appender:
+                return appender.head(length)
+        except BytesMissing:
+            if self._repository.holds(upload.id, upload.fence, upload.offset):
+                raise
+            # Another request completed or removed it meanwhile; the row says which.
+            return None
 
     def ask(self, upload: Upload, length: int, head: bytes | None) -> None:
         """Ask the application; it refuses by raising."""
