@@ -37,6 +37,7 @@ from .receiving import Receiving
 from .records import Ending, Upload
 from .repeats import is_repeat, may_repeat
 from .states import Status
+from .verification import release
 
 #: Claims an upload; only if it has a certain fence, where one is given.
 Claim = Callable[[int | None], Upload]
@@ -317,6 +318,8 @@ class Appending:
             with intake:
                 yield intake
         except ChunkedUploadError as error:
+            # Completion may have begun with what arrived, and ends here.
+            release(self.repository, intake.upload)
             if intake.refused:
                 self._give_up(intake.upload)
             elif isinstance(error, Superseded | StorageError | BodyInterrupted):

@@ -61,11 +61,16 @@ def released_by_failure(repository: Repository, begun: Upload) -> Iterator[None]
     try:
         yield
     except BaseException:
-        if begun.verify_started_at is not None:
-            # At worst they wait until the row says that this one is gone.
-            with suppress(ChunkedUploadError):
-                repository.note_verification(begun.id, begun.fence, None)
+        release(repository, begun)
         raise
+
+
+def release(repository: Repository, begun: Upload) -> None:
+    """Let other requests verify the upload at once, if this one was to do it."""
+    if begun.verify_started_at is not None:
+        # At worst they wait until the row says that this one is gone.
+        with suppress(ChunkedUploadError):
+            repository.note_verification(begun.id, begun.fence, None)
 
 
 def wait() -> Iterator[None]:
