@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
+from flask_chunked.engine.concatenation import Members
 from flask_chunked.engine.engine import Engine
+from flask_chunked.engine.gate import counts_as_unfinished
 from flask_chunked.engine.records import (
     Cutoff,
     Ending,
@@ -23,6 +25,8 @@ from flask_chunked.engine.states import Event, Status, sources, target
 from flask_chunked.exceptions import (
     BodyInterrupted,
     DatabaseUnavailable,
+    PartialMissing,
+    QuotaExceeded,
     TooManyUploads,
 )
 from flask_chunked.storage.base import Part, StorageSettings
@@ -53,6 +57,7 @@ class MemoryRepository:
 
     def __init__(self) -> None:
         self.rows: dict[UUID, Upload] = {}
+        self.named: dict[UUID, tuple[UUID, ...]] = {}
         self.sent: dict[UUID, list[Part]] = {}
         self.failing: set[str] = set()
         self.before: Callable[[str], None] = lambda name: None
@@ -64,12 +69,25 @@ class MemoryRepository:
             raise DatabaseUnavailable()
 
     def create(
-        self, draft: Upload, fields: Mapping[str, object], quota: Quota | None
+        self,
+        draft: Upload,
+        fields: Mapping[str, object],
+        quota: Quota | None,
+        members: Sequence[UUID] = (),
     ) -> Upload:
         self._enter("create")
         if quota is not None:
             self.require_room(draft.user, quota)
-        self.rows[draft.id] = draft
+        with self._lock:
+            if not self.rows.keys() >= set(members):
+                raise PartialMissing()
+            for upload_id in members:
+                self.rows[upload_id] = replace(
+                    self.rows[upload_id], last_activity_at=draft.created_at
+                )
+            self.rows[draft.id] = draft
+            if members:
+                self.named[draft.id] = tuple(members)
         return draft
 
     def require_room(self, owner: object, quota: Quota) -> None:
@@ -146,42 +164,96 @@ class MemoryRepository:
             if step.ending is not None:
                 self._end(step.upload_id, Event.FINISH, step.ending, step.at)
             elif step.completes:
-                self._move(step.upload_id, Event.BEGIN_COMPLETION)
+                self._move(
+                    step.upload_id,
+                    Event.BEGIN_COMPLETION,
+                    verify_started_at=step.verify_started_at,
+                )
             return True
 
     def parts(self, upload_id: UUID) -> list[Part]:
         self._enter("parts")
         return list(self.sent.get(upload_id, ()))
 
-    def declare_length(self, upload_id: UUID, length: int) -> Upload | None:
+    def declare_length(
+        self, seen: Upload, length: int, quota: Quota | None
+    ) -> Upload | None:
         self._enter("declare_length")
         with self._lock:
-            row = self.rows.get(upload_id)
+            row = self.rows.get(seen.id)
             if row is None or row.status is not Status.UPLOADING:
                 return None
             if row.length is not None or row.offset > length:
                 return None
-            self.rows[upload_id] = replace(row, length=length)
-            return self.rows[upload_id]
+            if row.offset != seen.offset:
+                return None
+            if quota is not None and quota.max_bytes is not None:
+                more = length - (row.reserved or 0)
+                if more > quota.max_bytes:
+                    raise QuotaExceeded(quota.max_bytes, quota.max_bytes)
+                row = replace(row, reserved=length)
+            self.rows[seen.id] = replace(row, length=length, fence=row.fence + 1)
+            return self.rows[seen.id]
 
-    def waiting_finals(self, upload_id: UUID) -> Iterator[Upload]:
-        for row in list(self.rows.values()):
-            is_final = row.concat is not None and str(upload_id) in row.concat
-            if is_final and row.status is Status.UPLOADING:
-                yield row
+    def members(self, final_id: UUID) -> list[Upload | None]:
+        self._enter("members")
+        return [self.rows.get(upload_id) for upload_id in self.named.get(final_id, ())]
 
-    def begin_completion(self, upload_id: UUID, at: datetime) -> Upload | None:
+    def waiting_finals(self, upload_id: UUID) -> list[Upload]:
+        self._enter("waiting_finals")
+        finals = [
+            self.rows.get(final_id)
+            for final_id, ids in self.named.items()
+            if upload_id in ids
+        ]
+        return [row for row in finals if row and row.status is Status.UPLOADING]
+
+    def group_activity(self, upload: Upload) -> datetime | None:
+        self._enter("group_activity")
+        finals = self.waiting_finals(upload.id) if upload.partial else [upload]
+        rows = [row for final in finals for row in self.members(final.id)]
+        if upload.partial:
+            rows += finals
+        return max((row.last_activity_at for row in rows if row), default=None)
+
+    def begin_completion(
+        self, upload_id: UUID, at: datetime, verify_stale: datetime | None
+    ) -> Upload | None:
         self._enter("begin_completion")
+
+        def may_begin(row: Upload) -> bool:
+            started = row.verify_started_at
+            is_busy = row.status is Status.COMPLETING and started is not None
+            if is_busy and started is not None:
+                is_busy = started > (at if verify_stale is None else verify_stale)
+            return row.offset == row.length and not is_busy
+
         return self._move(
             upload_id,
             Event.BEGIN_COMPLETION,
-            lambda row: row.offset == row.length,
+            may_begin,
             last_activity_at=at,
+            verify_started_at=None if verify_stale is None else at,
         )
+
+    def note_verification(
+        self, upload_id: UUID, fence: int, started_at: datetime | None
+    ) -> None:
+        self._enter("note_verification")
+        with self._lock:
+            row = self.rows.get(upload_id)
+            if row is None or row.status is not Status.COMPLETING or row.fence != fence:
+                return
+            self.rows[upload_id] = replace(row, verify_started_at=started_at)
 
     def refuse_completion(self, upload_id: UUID, fence: int) -> None:
         self._enter("refuse_completion")
-        self._move(upload_id, Event.REFUSE_COMPLETION, lambda row: row.fence == fence)
+        self._move(
+            upload_id,
+            Event.REFUSE_COMPLETION,
+            lambda row: row.fence == fence,
+            verify_started_at=None,
+        )
 
     def complete(
         self,
@@ -212,7 +284,7 @@ class MemoryRepository:
         condition: Callable[[Upload], bool] = lambda row: True,
     ) -> Upload | None:
         with self._lock:
-            row = self._move(upload_id, event, condition)
+            row = self._move(upload_id, event, condition, verify_started_at=None)
             if row is not None:
                 row = self.rows[upload_id] = ending.apply(row, at)
             return row
@@ -223,17 +295,22 @@ class MemoryRepository:
 
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
         self._enter("begin_expiry")
-        return self._move(upload_id, Event.EXPIRE, lambda row: _is_beyond(row, cutoff))
+        return self._move(
+            upload_id,
+            Event.EXPIRE,
+            lambda row: counts_as_unfinished(row) and self._is_beyond(row, cutoff),
+        )
 
-    def remove(self, upload_id: UUID) -> None:
+    def remove(self, upload: Upload) -> None:
         self._enter("remove")
-        self.rows.pop(upload_id, None)
+        self.rows.pop(upload.id, None)
+        if upload.completed_at is None:
+            self.named.pop(upload.id, None)
 
     def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
         for row in list(self.rows.values()):
-            old = _is_beyond(row, cutoff)
-            unfinished = row.status in sources(Event.EXPIRE)
-            if (unfinished and old) or (expired_too and row.status is Status.EXPIRED):
+            old = counts_as_unfinished(row) and self._is_beyond(row, cutoff)
+            if old or (expired_too and row.status is Status.EXPIRED):
                 yield row
 
     def expirable_of(self, owner: object, cutoff: Cutoff) -> Iterator[Upload]:
@@ -265,11 +342,14 @@ class MemoryRepository:
             if pending and started is not None and started <= before:
                 yield row
 
-
-def _is_beyond(row: Upload, cutoff: Cutoff) -> bool:
-    idle = cutoff.idle_since is not None and row.last_activity_at <= cutoff.idle_since
-    old = cutoff.created_before is not None and row.created_at <= cutoff.created_before
-    return idle or old
+    def _is_beyond(self, row: Upload, cutoff: Cutoff) -> bool:
+        since, before = cutoff.idle_since, cutoff.created_before
+        if before is not None and row.created_at <= before:
+            return True
+        if since is None or row.last_activity_at > since:
+            return False
+        active = self.group_activity(row)
+        return active is None or active <= since
 
 
 class RecordingPolicy:
@@ -280,12 +360,16 @@ class RecordingPolicy:
     :ivar verifies: is its ``verify``?
     :ivar delivers: is its ``deliver``?
     :ivar limits: on every owner.
+    :ivar largest: bytes that a file may have.
     """
 
     def __init__(self) -> None:
         self.inspects = True
         self.verifies = True
         self.delivers = True
+        self.counts_stored = False
+        self.keeps_partials = True
+        self.largest: int | None = None
         self.limits: Quota | None = None
         self.unheard: set[str] = set()
         self.calls: list[tuple[str, object]] = []
@@ -298,6 +382,9 @@ class RecordingPolicy:
 
     def seen(self, hook: str) -> list[object]:
         return [seen for name, seen in self.calls if name == hook]
+
+    def max_bytes(self) -> int | None:
+        return self.largest
 
     def quota(self, length: int | None) -> Quota | None:
         return self.limits and replace(self.limits, reserve=length or 0)
@@ -429,17 +516,25 @@ class Bench:
 
     def partial(self, content: bytes, length: int | None = None) -> Upload:
         """A partial upload that begins with these bytes; complete without a length."""
-        upload = self.create(length or len(content), partial=True)
+        upload = self.material(length or len(content))
         reader = ScriptedReader(content)
         upload = self.engine.append_stream(upload, 0, None, reader)
         if upload.offset == upload.length:
             upload = self.engine.complete(upload, None).upload
         return upload
 
+    def material(self, length: int | None) -> Upload:
+        """A partial upload without bytes."""
+        return self.create(length, partial=True, concat="partial")
+
     def final(self, *partials: Upload) -> Upload:
         """The row of a final upload; nothing of it is made."""
         urls = " ".join(str(partial.id) for partial in partials)
-        return self.create(None, concat=f"final;{urls}")
+        new = NewUpload(
+            "ann", "a.bin", length=None, dialect="test", concat=f"final;{urls}"
+        )
+        members = Members(tuple(self.row(partial) for partial in partials))
+        return self.engine.create_final(new, members)
 
     def filled(self, content: bytes = b"0123456789") -> Upload:
         upload = self.create(len(content))

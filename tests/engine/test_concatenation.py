@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 
 from flask_chunked.engine import intake as intake_module
-from flask_chunked.engine.concatenation import Members
-from flask_chunked.engine.records import Upload
+from flask_chunked.engine.concatenation import Members, members_from
+from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
@@ -33,44 +32,60 @@ def bench() -> Bench:
 
 
 def members(bench: Bench, *partials: Upload) -> Members:
-    return bench.engine.members([partial.id for partial in partials])
+    return members_from([bench.row(partial) for partial in partials])
 
 
-def assemble(bench: Bench, final: Upload, *partials: Upload) -> Upload:
-    return bench.engine.assemble(bench.row(final), members(bench, *partials))
+def assemble(bench: Bench, final: Upload) -> Upload:
+    return bench.engine.assemble(bench.row(final), bench.engine.members(final))
 
 
 # -- members ---------------------------------------------------------------------------
 
 
-def test_members_keep_order_and_repeats_and_are_read_once(bench: Bench) -> None:
+def test_members_keep_order_and_repeats_and_are_read_at_once(bench: Bench) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"de")
+    final = bench.final(b, a, b)
     asked: list[str] = []
     bench.repository.before = asked.append
-    found = members(bench, b, a, b)
+    found = bench.engine.members(final)
     assert [upload.id for upload in found.uploads] == [b.id, a.id, b.id]
     assert found.length == 7
     assert found.are_complete
-    assert asked == ["get", "get"]
+    assert asked == ["members"]
 
 
-def test_a_member_that_never_was_is_missing(bench: Bench) -> None:
+def test_a_member_that_is_gone_is_missing(bench: Bench) -> None:
+    a, b = bench.partial(b"abc"), bench.partial(b"de")
+    final = bench.final(a, b)
+    bench.engine.terminate(a)
     with pytest.raises(PartialMissing):
-        bench.engine.members([bench.partial(b"abc").id, uuid4()])
+        bench.engine.members(final)
 
 
 @pytest.mark.parametrize("status", [Status.TERMINATING, Status.EXPIRED])
 def test_a_member_that_was_given_up_is_missing(bench: Bench, status: Status) -> None:
     a = bench.partial(b"abc")
+    final = bench.final(a)
     bench.repository.rows[a.id] = replace(bench.row(a), status=status)
     with pytest.raises(PartialMissing):
-        members(bench, a)
+        bench.engine.members(final)
 
 
 def test_only_partial_uploads_may_be_members(bench: Bench) -> None:
     for other in (bench.filled(), bench.final(bench.partial(b"abc"))):
         with pytest.raises(NotAPartial):
             members(bench, bench.partial(b"abc"), other)
+
+
+def test_a_member_that_goes_before_the_final_is_made_makes_none(bench: Bench) -> None:
+    a = bench.partial(b"abc")
+    found = members(bench, a)
+    bench.engine.terminate(a)
+    with pytest.raises(PartialMissing):
+        bench.engine.create_final(
+            NewUpload("ann", "a.bin", None, "test", concat="final;a"), found
+        )
+    assert bench.repository.rows == {}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +101,7 @@ def test_only_partial_uploads_may_be_members(bench: Bench) -> None:
 def test_the_length_is_the_sum_once_all_are_known(
     bench: Bench, lengths: Sequence[int | None], total: int | None
 ) -> None:
-    uploads = [bench.create(length, partial=True) for length in lengths]
+    uploads = [bench.material(length) for length in lengths]
     assert members(bench, *uploads).length == total
 
 
@@ -115,19 +130,21 @@ def test_a_member_whose_file_was_moved_away_is_missing_bytes(bench: Bench) -> No
     bench.repository.rows[a.id] = replace(bench.row(a), storage_key=None)
     final = bench.final(a)
     with pytest.raises(BytesMissing):
-        assemble(bench, final, a)
+        assemble(bench, final)
     assert bench.row(final).offset == 0
 
 
 # -- partial uploads -------------------------------------------------------------------
 
 
-def test_a_partial_upload_is_neither_verified_nor_delivered(bench: Bench) -> None:
+def test_a_partial_upload_is_no_file_that_the_application_is_asked_about(
+    bench: Bench,
+) -> None:
     a = bench.partial(b"abc")
     assert a.is_complete
     assert (a.event_id, a.delivered_at) == (None, None)
-    assert bench.policy.seen("completed") == [3]
-    assert bench.policy.seen("verify") == bench.policy.seen("deliver") == []
+    heard = [name for name, _ in bench.policy.calls]
+    assert heard == ["created", "chunk_received"]
 
 
 # -- making ----------------------------------------------------------------------------
@@ -136,7 +153,7 @@ def test_a_partial_upload_is_neither_verified_nor_delivered(bench: Bench) -> Non
 def test_a_final_upload_is_its_members_in_order(bench: Bench) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"de")
     final = bench.final(b, a, b)
-    made = assemble(bench, final, b, a, b)
+    made = assemble(bench, final)
     assert (made.status, made.offset, made.length) == (Status.COMPLETE, 7, 7)
     assert bench.stored(final) == b"deabcde"
     assert bench.policy.seen("verify") == [7]
@@ -146,7 +163,7 @@ def test_a_final_upload_is_its_members_in_order(bench: Bench) -> None:
 def test_partial_uploads_stay_as_they_are(bench: Bench) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"de")
     before = [bench.row(a), bench.row(b)]
-    assemble(bench, bench.final(a, b), a, b)
+    assemble(bench, bench.final(a, b))
     assert [bench.row(a), bench.row(b)] == before
     assert (bench.stored(a), bench.stored(b)) == (b"abc", b"de")
 
@@ -154,30 +171,30 @@ def test_partial_uploads_stay_as_they_are(bench: Bench) -> None:
 def test_a_final_upload_keeps_its_bytes_when_a_partial_one_goes(bench: Bench) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"de")
     final = bench.final(a, b)
-    assemble(bench, final, a, b)
+    assemble(bench, final)
     bench.engine.terminate(a)
     assert bench.stored(final) == b"abcde"
 
 
 def test_a_final_upload_of_nothing_is_complete(bench: Bench) -> None:
     a, b = bench.partial(b""), bench.partial(b"")
-    made = assemble(bench, bench.final(a, b), a, b)
+    made = assemble(bench, bench.final(a, b))
     assert (made.status, made.length) == (Status.COMPLETE, 0)
 
 
 def test_made_again_it_is_the_same(bench: Bench) -> None:
     a = bench.partial(b"abc")
     final = bench.final(a)
-    assemble(bench, final, a)
+    assemble(bench, final)
     made = bench.row(final)
-    assert assemble(bench, final, a) == bench.row(final) == made
+    assert assemble(bench, final) == bench.row(final) == made
     assert len(bench.policy.seen("deliver")) == 1
 
 
 def test_the_first_bytes_are_inspected(bench: Bench) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"de")
     del bench.policy.calls[:]
-    assemble(bench, bench.final(a, b), a, b)
+    assemble(bench, bench.final(a, b))
     assert bench.policy.seen("inspect") == [b"abcde"]
 
 
@@ -186,7 +203,7 @@ def test_a_refused_head_removes_the_final_upload_alone(bench: Bench) -> None:
     final = bench.final(a)
     bench.policy.refusals["inspect"] = ChunkedUploadError("no")
     with pytest.raises(ChunkedUploadError, match="no"):
-        assemble(bench, final, a)
+        assemble(bench, final)
     assert set(bench.repository.rows) == {a.id}
     assert [item.size for item in bench.storage.stored()] == [3]
 
@@ -194,25 +211,37 @@ def test_a_refused_head_removes_the_final_upload_alone(bench: Bench) -> None:
 # -- waiting for members ---------------------------------------------------------------
 
 
-def test_nothing_is_made_before_all_members_are_complete(bench: Bench) -> None:
+def test_members_are_complete_once_each_is_completed(bench: Bench) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"d", 2)
     final = bench.final(a, b)
-    waiting = assemble(bench, final, a, b)
-    assert (waiting.status, waiting.offset, waiting.length) == (Status.UPLOADING, 0, 5)
+    assert (final.length, bench.engine.members(final).are_complete) == (5, False)
     bench.engine.append_stream(b, 1, 2, ScriptedReader(b"e"))
-    assert assemble(bench, final, a, b).offset == 0  # all bytes, but not complete
+    assert not bench.engine.members(final).are_complete  # all bytes, not completed
     bench.engine.complete(bench.row(b), None)
-    assert assemble(bench, final, a, b).is_complete
+    assert bench.engine.members(final).are_complete
+    assert assemble(bench, final).is_complete
     assert bench.stored(final) == b"abcde"
 
 
 def test_the_length_is_noted_as_soon_as_it_is_known(bench: Bench) -> None:
-    a = bench.create(None, partial=True)
+    a = bench.material(None)
     final = bench.final(a)
-    assert assemble(bench, final, a).length is None
+
+    def noted() -> int | None:
+        engine = bench.engine
+        return engine.note_length(bench.row(final), engine.members(final)).length
+
+    assert noted() is None
     bench.engine.declare_length(a, 3)
-    assert assemble(bench, final, a).length == 3
-    assert assemble(bench, final, a).length == 3
+    assert noted() == bench.row(final).length == 3
+    assert noted() == 3
+
+
+def test_the_length_of_a_complete_final_upload_is_not_noted_again(bench: Bench) -> None:
+    a = bench.partial(b"abc")
+    final = bench.final(a)
+    made = assemble(bench, final)
+    assert bench.engine.note_length(made, members(bench, a, a)) is made
 
 
 def test_open_finals_that_name_a_partial_wait_for_it(bench: Bench) -> None:
@@ -220,17 +249,16 @@ def test_open_finals_that_name_a_partial_wait_for_it(bench: Bench) -> None:
     both, one = bench.final(a, b), bench.final(b)
     waiting = [final.id for final in bench.engine.finals_waiting_for(b)]
     assert waiting == [both.id, one.id]
-    assemble(bench, one, b)
+    assemble(bench, one)
     assert [final.id for final in bench.engine.finals_waiting_for(b)] == [both.id]
     assert [final.id for final in bench.engine.finals_waiting_for(a)] == [both.id]
 
 
 def test_a_final_upload_that_waited_too_long_is_expired(bench: Bench) -> None:
-    a = bench.partial(b"abc")
-    final = bench.final(a)
+    final = bench.final(bench.partial(b"abc"))
     bench.clock.advance(days=1)
     with pytest.raises(UploadExpired):
-        assemble(bench, final, a)
+        assemble(bench, final)
     assert bench.row(final).offset == 0
 
 
@@ -263,7 +291,7 @@ def test_a_crash_costs_one_section_and_it_is_gone_on_with(
 
     bench.repository.before = before
     with pytest.raises(Crash):
-        assemble(bench, final, a, b)
+        assemble(bench, final)
     bench.repository.before = lambda name: None
     offset = [0, 4, 6, 10][step]
     assert bench.row(final).offset == offset
@@ -271,7 +299,7 @@ def test_a_crash_costs_one_section_and_it_is_gone_on_with(
     blob = bench.row(final).blob
     assert blob is not None
     assert (bench.storage.measure(blob) or 0) > offset
-    assert assemble(bench, final, a, b).is_complete
+    assert assemble(bench, final).is_complete
     assert bench.stored(final) == b"abcdefghijk"
 
 
@@ -285,7 +313,7 @@ def test_copying_commits_in_sections(
     bench.repository.before = lambda name: (
         offsets.append(bench.row(final).offset) if name == "advance" else None
     )
-    assemble(bench, final, a)
+    assemble(bench, final)
     assert offsets == [0, 4, 8]
 
 
@@ -294,10 +322,10 @@ def test_a_completion_that_died_is_carried_on(bench: Bench) -> None:
     final = bench.final(a)
     bench.repository.failing = {"complete"}
     with pytest.raises(DatabaseUnavailable):
-        assemble(bench, final, a)
+        assemble(bench, final)
     assert bench.row(final).status is Status.COMPLETING
     bench.repository.failing = set()
-    assert assemble(bench, final, a).is_complete
+    assert assemble(bench, final).is_complete
     assert bench.stored(final) == b"abc"
 
 
@@ -308,10 +336,10 @@ def test_a_final_upload_that_was_made_and_not_completed_is_completed(
     final = bench.final(a)
     bench.policy.refusals["verify"] = ChunkedUploadError("not today")
     with pytest.raises(ChunkedUploadError, match="not today"):
-        assemble(bench, final, a)
+        assemble(bench, final)
     fence = bench.row(final).fence
     del bench.policy.refusals["verify"]
-    assert assemble(bench, final, a).is_complete
+    assert assemble(bench, final).is_complete
     assert bench.policy.seen("verify") == [3, 3]
     # Begun, refused, begun, complete: nobody claimed it for bytes again.
     assert bench.row(final).fence == fence + 2
@@ -332,7 +360,7 @@ class HalfMade:
                 happens()
 
         self._bench.repository.before = before
-        return assemble(self._bench, self.final, self.member)
+        return assemble(self._bench, self.final)
 
 
 @pytest.fixture
@@ -346,7 +374,7 @@ def test_a_maker_that_was_overtaken_stops(bench: Bench, half_made: HalfMade) -> 
     with pytest.raises(Superseded) as caught:
         half_made.make(lambda: bench.repository.claim(final.id, 4))
     assert caught.value.expected == bench.row(final).offset == 4
-    assert assemble(bench, final, half_made.member).is_complete
+    assert assemble(bench, final).is_complete
     assert bench.stored(final) == b"abcdefghij"
 
 
@@ -367,20 +395,20 @@ def test_a_member_removed_in_mid_copy_is_told(
         half_made.make(lambda: bench.engine.terminate(member))
     assert bench.row(final).offset == 4
     with pytest.raises(PartialMissing):
-        members(bench, member)
+        bench.engine.members(final)
 
 
 @pytest.mark.parametrize("is_done", [False, True])
-def test_a_maker_that_comes_late_goes_by_the_row(
+def test_a_maker_that_learns_the_length_late_goes_by_the_row(
     bench: Bench, half_made: HalfMade, is_done: bool
 ) -> None:
-    stale = bench.row(half_made.final)
+    stale = replace(bench.row(half_made.final), length=None)
     if is_done:
-        assemble(bench, half_made.final, half_made.member)
+        assemble(bench, half_made.final)
     else:
         with pytest.raises(Crash):
             half_made.make(crash)
-    made = bench.engine.assemble(stale, members(bench, half_made.member))
+    made = bench.engine.assemble(stale, bench.engine.members(stale))
     assert made.is_complete
     assert bench.stored(made) == b"abcdefghij"
     assert len(bench.policy.seen("deliver")) == 1
@@ -396,21 +424,21 @@ def test_a_maker_that_loses_the_claim_writes_nothing(
     event: str,
     error: type[ChunkedUploadError],
 ) -> None:
-    final, member = half_made.final, half_made.member
+    final = half_made.final
 
     def rival(name: str) -> None:
         if name != "claim":
             return
         bench.repository.before = lambda _: None
         if event == "complete":
-            assemble(bench, final, member)
+            assemble(bench, final)
         else:
             with pytest.raises(Crash):
                 half_made.make(crash)
 
     bench.repository.before = rival
     with pytest.raises(error):
-        assemble(bench, final, member)
+        assemble(bench, final)
     assert bench.row(final).offset == (10 if event == "complete" else 4)
-    assert assemble(bench, final, member).is_complete
+    assert assemble(bench, final).is_complete
     assert bench.stored(final) == b"abcdefghij"

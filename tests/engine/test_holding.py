@@ -252,13 +252,20 @@ def test_a_lost_database_leaves_what_was_there(bench: Bench, upload: Upload) -> 
     assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
 
 
-def test_a_length_that_is_told_meanwhile_is_in_the_answer(bench: Bench) -> None:
+def test_a_chunk_that_does_not_know_the_length_does_not_count(bench: Bench) -> None:
     upload = bench.create(None)
     upload = bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
-    with bench.engine.hold(upload, 5, reader()) as held:
+    with (
+        pytest.raises(Superseded),
+        bench.engine.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW)
         bench.engine.declare_length(upload, 10)
-        assert bench.engine.commit(held).length == 10
+        bench.engine.commit(held)
+    row = bench.row(upload)
+    assert (row.offset, row.length) == (5, 10)
+    bench.engine.append_stream(row, 5, 10, ScriptedReader(NEW))
+    assert bench.stored(upload) == OLD + NEW
 
 
 # -- all of it at once -----------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flask_chunked.engine.gate import MAX_LENGTH
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     BodyInterrupted,
@@ -26,10 +27,10 @@ def bench() -> Bench:
 # -- declare_length --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length", [3, 4, 2**63 - 1])
+@pytest.mark.parametrize("length", [3, 4, MAX_LENGTH - 1])
 def test_a_deferred_length_is_stored_once(bench: Bench, length: int) -> None:
     upload = bench.create(None)
-    bench.engine.append_stream(upload, 0, None, ScriptedReader(b"abc"))
+    upload = bench.engine.append_stream(upload, 0, None, ScriptedReader(b"abc"))
     declared = bench.engine.declare_length(upload, length)
     assert declared == bench.row(upload)
     assert (declared.length, declared.offset) == (length, 3)
@@ -42,31 +43,27 @@ def test_a_deferred_length_is_stored_once(bench: Bench, length: int) -> None:
 
 def test_a_length_below_the_offset_is_refused(bench: Bench) -> None:
     upload = bench.create(None)
-    bench.engine.append_stream(upload, 0, None, ScriptedReader(b"abc"))
+    upload = bench.engine.append_stream(upload, 0, None, ScriptedReader(b"abc"))
     with pytest.raises(LengthBelowOffset) as caught:
         bench.engine.declare_length(upload, 2)
     assert (caught.value.offset, caught.value.provided) == (3, 2)
     assert bench.row(upload).length is None
 
 
-def test_declaring_supersedes_nobody(bench: Bench) -> None:
-    upload = bench.create(None)
-    reader = ScriptedReader(b"abc", lambda: bench.engine.declare_length(upload, 6))
-    after = bench.engine.append_stream(upload, 0, None, reader, exact=False)
-    assert (after.offset, after.length, reader.interrupts) == (3, 6, 0)
-
-
-def test_no_bytes_count_behind_a_length_that_was_declared_meanwhile(
-    bench: Bench,
+@pytest.mark.parametrize("length", [2, 6])
+def test_no_bytes_count_of_a_writer_that_does_not_know_the_length(
+    bench: Bench, length: int
 ) -> None:
     upload = bench.create(None)
-    reader = ScriptedReader(b"abc", lambda: bench.engine.declare_length(upload, 2))
+    reader = ScriptedReader(b"abc", lambda: bench.engine.declare_length(upload, length))
     with pytest.raises(Superseded):
         bench.engine.append_stream(upload, 0, None, reader, exact=False)
-    assert (bench.row(upload).offset, bench.row(upload).length) == (0, 2)
-    after = bench.engine.append_stream(upload, 0, 2, ScriptedReader(b"ab"))
+    assert reader.interrupts == 1
+    assert (bench.row(upload).offset, bench.row(upload).length) == (0, length)
+    content = b"abcdef"[:length]
+    after = bench.engine.append_stream(upload, 0, length, ScriptedReader(content))
     assert bench.engine.complete(after, None).upload.is_complete
-    assert bench.stored(upload) == b"ab"
+    assert bench.stored(upload) == content
 
 
 def test_an_empty_file_of_deferred_length_completes(bench: Bench) -> None:
@@ -79,11 +76,15 @@ def test_an_empty_file_of_deferred_length_completes(bench: Bench) -> None:
 
 
 def test_the_length_of_a_complete_upload_stands(bench: Bench) -> None:
-    upload = bench.filled(b"abc")
-    bench.engine.complete(upload, None)
-    assert bench.engine.declare_length(upload, 3).status is Status.COMPLETE
-    with pytest.raises(LengthChanged):
-        bench.engine.declare_length(upload, 4)
+    upload = bench.create(None)
+    part = bench.engine.append_stream(upload, 0, None, ScriptedReader(b"abc"))
+    bench.engine.complete(bench.engine.declare_length(part, 3), None)
+    # Asked with what a request saw before that, and with the row as it is.
+    for seen in (part, bench.row(upload)):
+        assert bench.engine.declare_length(seen, 3).length == 3
+        with pytest.raises(LengthChanged):
+            bench.engine.declare_length(seen, 4)
+    assert bench.engine.declare_length(part, 3).status is Status.COMPLETE
 
 
 def test_the_length_of_a_removed_upload_is_unknown(bench: Bench) -> None:

@@ -18,13 +18,9 @@ def test_only_an_open_upload_takes_bytes(happening: Event) -> None:
     assert sources(happening) == (Status.UPLOADING,)
 
 
-def test_a_complete_upload_can_only_be_terminated() -> None:
+def test_a_complete_upload_can_only_be_terminated_or_expire_as_a_partial() -> None:
     possible = {event for status, event in TRANSITIONS if status is Status.COMPLETE}
-    assert possible == {Event.TERMINATE}
-
-
-def test_a_complete_upload_never_expires() -> None:
-    assert Status.COMPLETE not in sources(Event.EXPIRE)
+    assert possible == {Event.TERMINATE, Event.EXPIRE}
 
 
 def test_nothing_leaves_termination() -> None:

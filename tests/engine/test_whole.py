@@ -375,7 +375,7 @@ def test_two_at_once_complete_it_once(bench: Bench) -> None:
 
 def test_completion_that_was_begun_is_gone_on_with(bench: Bench) -> None:
     upload = filled(bench)
-    begun = bench.repository.begin_completion(upload.id, bench.clock())
+    begun = bench.repository.begin_completion(upload.id, bench.clock(), None)
     assert begun is not None
     calls = calls_of(bench)
     assert bench.engine.complete(begun, MD5).first
