@@ -212,13 +212,12 @@ class Gate:
         """
         if length is None:
             return
-        for limit in (
-            self._policy.max_bytes(),
-            self._storage.max_length(state),
-            MAX_LENGTH,
-        ):
+        limit = self._policy.max_bytes()
+        if limit is not None and length > limit:
+            raise TooLarge(limit)
+        for limit in (self._storage.max_length(state), MAX_LENGTH):
             if limit is not None and length > limit:
-                raise TooLarge(limit)
+                raise TooLarge(limit, status=413)
 
     # -- hooks -------------------------------------------------------------------------
 

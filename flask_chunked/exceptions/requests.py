@@ -115,9 +115,10 @@ class TooLarge(ChunkedUploadError):
 
     code = "too_large"
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, status: int | None = None) -> None:
         self.limit = limit
-        super().__init__(f"Size of file exceeds the limit ({limit} bytes)")
+        detail = f"Size of file exceeds the limit ({limit} bytes)"
+        super().__init__(detail, status=status)
 
 
 class TooManyUploads(ChunkedUploadError):
