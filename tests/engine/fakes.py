@@ -12,7 +12,6 @@ from uuid import UUID
 
 from flask_chunked.engine.concatenation import Members
 from flask_chunked.engine.engine import Engine
-from flask_chunked.engine.gate import counts_as_unfinished
 from flask_chunked.engine.records import (
     Cutoff,
     Ending,
@@ -298,7 +297,7 @@ class MemoryRepository:
         return self._move(
             upload_id,
             Event.EXPIRE,
-            lambda row: counts_as_unfinished(row) and self._is_beyond(row, cutoff),
+            lambda row: _may_expire(row) and self._is_beyond(row, cutoff),
         )
 
     def remove(self, upload: Upload) -> None:
@@ -309,7 +308,7 @@ class MemoryRepository:
 
     def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
         for row in list(self.rows.values()):
-            old = counts_as_unfinished(row) and self._is_beyond(row, cutoff)
+            old = _may_expire(row) and self._is_beyond(row, cutoff)
             if old or (expired_too and row.status is Status.EXPIRED):
                 yield row
 
@@ -352,6 +351,12 @@ class MemoryRepository:
         return active is None or active <= since
 
 
+def _may_expire(row: Upload) -> bool:
+    if row.status is Status.COMPLETE:
+        return row.partial
+    return row.status in sources(Event.EXPIRE)
+
+
 class RecordingPolicy:
     """A policy that keeps what it was asked, and refuses what it is told to.
 
@@ -390,7 +395,7 @@ class RecordingPolicy:
         return self.limits and replace(self.limits, reserve=length or 0)
 
     def validate(self, upload: Upload) -> None:
-        self._asked("validate", upload.filename)
+        self._asked("validate", upload.length)
 
     def inspect(self, upload: Upload, head: bytes) -> None:
         self._asked("inspect", head)
