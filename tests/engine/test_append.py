@@ -422,6 +422,29 @@ def test_a_head_refused_in_mid_body_removes_the_upload(bench: Bench) -> None:
     assert list(bench.storage.stored()) == []
 
 
+@pytest.mark.parametrize("length", [9000, None])
+def test_a_head_refused_after_a_first_commit_removes_the_upload(
+    bench: Bench, length: int | None
+) -> None:
+    upload = bench.create(length)
+    bench.policy.refusals["inspect"] = ChunkedUploadError("no")
+    committed: list[int] = []
+    reader = ScriptedReader(
+        b"a" * 1000,
+        # Silence: what is here is committed.
+        None,
+        lambda: committed.append(bench.row(upload).offset),
+        b"b" * 4000,
+    )
+    with pytest.raises(ChunkedUploadError, match="no"):
+        bench.engine.append_stream(upload, 0, length, reader, exact=False)
+    assert committed == [1000]
+    assert bench.policy.seen("inspect") == [b"a" * 1000 + b"b" * 3096]
+    assert bench.repository.rows == {}
+    assert list(bench.storage.stored()) == []
+    assert bench.policy.seen("terminated") == [1000]
+
+
 @pytest.mark.parametrize("staged", [False, True])
 def test_a_refused_head_removes_the_upload(bench: Bench, staged: bool) -> None:
     upload = bench.create(3)

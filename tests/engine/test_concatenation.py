@@ -442,3 +442,75 @@ def test_a_maker_that_loses_the_claim_writes_nothing(
     assert bench.row(final).offset == (10 if event == "complete" else 4)
     assert assemble(bench, final).is_complete
     assert bench.stored(final) == b"abcdefghij"
+
+
+# -- partial uploads that are not kept -------------------------------------------------
+
+
+@pytest.fixture
+def tidy(bench: Bench) -> Bench:
+    """``keep_partials`` is off."""
+    bench.policy.keeps_partials = False
+    return bench
+
+
+def test_partial_uploads_go_as_soon_as_their_final_is_complete(tidy: Bench) -> None:
+    a, b = tidy.partial(b"abc"), tidy.partial(b"de")
+    final = tidy.final(b, a, b)
+    assert assemble(tidy, final).is_complete
+    assert set(tidy.repository.rows) == {final.id}
+    assert [item.size for item in tidy.storage.stored()] == [7]
+    assert tidy.stored(final) == b"deabcde"
+    assert sorted(map(str, tidy.policy.seen("terminated"))) == ["2", "3"]
+
+
+def test_a_partial_upload_that_another_final_waits_for_stays(tidy: Bench) -> None:
+    a, b = tidy.partial(b"abc"), tidy.partial(b"d", 2)
+    one, both = tidy.final(a), tidy.final(a, b)
+    assert assemble(tidy, one).is_complete
+    assert set(tidy.repository.rows) == {a.id, b.id, one.id, both.id}
+    tidy.engine.append_stream(tidy.row(b), 1, 2, ScriptedReader(b"e"))
+    tidy.engine.complete(tidy.row(b), None)
+    assert assemble(tidy, both).is_complete
+    assert set(tidy.repository.rows) == {one.id, both.id}
+    assert tidy.stored(both) == b"abcde"
+
+
+@pytest.mark.parametrize("hook", ["inspect", "verify"])
+def test_partial_uploads_of_a_final_that_is_refused_stay(
+    tidy: Bench, hook: str
+) -> None:
+    a = tidy.partial(b"abc")
+    final = tidy.final(a)
+    tidy.policy.refusals[hook] = ChunkedUploadError("no")
+    with pytest.raises(ChunkedUploadError, match="no"):
+        assemble(tidy, final)
+    assert a.id in tidy.repository.rows
+
+
+def test_only_the_request_that_completes_a_final_drops_its_members(
+    tidy: Bench,
+) -> None:
+    a = tidy.partial(b"abc")
+    final = tidy.final(a)
+    tidy.policy.keeps_partials = True
+    made = assemble(tidy, final)
+    tidy.policy.keeps_partials = False
+    assert tidy.engine.complete_final(made).is_complete
+    assert a.id in tidy.repository.rows
+
+
+def test_a_member_that_another_request_removes_first_hinders_nothing(
+    tidy: Bench,
+) -> None:
+    a, b = tidy.partial(b"abc"), tidy.partial(b"de")
+    final = tidy.final(a, b)
+
+    def rival(name: str) -> None:
+        if name == "waiting_finals":
+            tidy.repository.before = lambda _: None
+            tidy.engine.terminate(a)
+
+    tidy.repository.before = rival
+    assert assemble(tidy, final).is_complete
+    assert set(tidy.repository.rows) == {final.id}
