@@ -63,7 +63,7 @@ def orphan(app: Flask, tmp_path: Path) -> None:
     """A file whose row is gone."""
     upload = begun(app)
     with app.app_context():
-        registered(app).repository.remove(upload.id)
+        registered(app).repository.remove(upload)
     age_file(file_of(tmp_path, upload))
 
 
@@ -71,7 +71,7 @@ def finished_orphan(app: Flask, tmp_path: Path) -> None:
     send(app.test_client(), b"abc")
     (upload,) = rows(app)
     with app.app_context():
-        registered(app).repository.remove(upload.id)
+        registered(app).repository.remove(upload)
     age_file(file_of(tmp_path, upload))
 
 

@@ -192,6 +192,8 @@ def test_defaults() -> None:
         read_timeout=30.0,
         max_open_uploads=None,
         max_total_bytes=None,
+        max_stored_bytes=None,
+        keep_partials=True,
         min_rate=None,
         max_lifetime=None,
         cors_origins=(),

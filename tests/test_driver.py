@@ -115,7 +115,7 @@ def test_single_statements_go_past_sqlalchemys_connections(app: Flask) -> None:
     with app.app_context(), around_single(here.database, note):
         upload = here.engine.create(NewUpload("ada", "a", 1, dialect="tus"))
         here.repository.take_over(upload.id)
-        here.repository.remove(upload.id)
+        here.repository.remove(upload)
     assert seen == ["INSERT", "UPDATE", "DELETE"]
 
 

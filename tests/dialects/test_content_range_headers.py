@@ -88,13 +88,29 @@ def test_unit_is_case_insensitive(client: FlaskClient, value: str) -> None:
 
 
 @pytest.mark.local_disk
-def test_largest_number_of_the_database_is_a_total(client: FlaskClient) -> None:
+def test_largest_number_that_json_holds_exactly_is_a_total(client: FlaskClient) -> None:
     answer = client.put(
         "/uploads/",
         data=DATA[:5],
-        headers={"Content-Range": f"bytes 0-4/{2**63 - 1}"},
+        headers={"Content-Range": f"bytes 0-4/{2**53 - 1}"},
         content_type=OCTETS,
     )
     assert state(answer) == (200, 1, 5)
     head = client.head(answer.get_json()["url"])
-    assert head.headers["Upload-Length"] == "9223372036854775807"
+    assert head.headers["Upload-Length"] == "9007199254740991"
+
+
+@pytest.mark.local_disk
+@pytest.mark.parametrize("total", [2**53, 2**63 - 1])
+def test_larger_number_is_no_total(client: FlaskClient, total: int) -> None:
+    answer = client.put(
+        "/uploads/",
+        data=DATA[:5],
+        headers={"Content-Range": f"bytes 0-4/{total}"},
+        content_type=OCTETS,
+    )
+    assert answer.status_code == 413
+    assert answer.get_json() == {
+        "detail": "Size of file exceeds the limit (9007199254740991 bytes)"
+    }
+    assert client.get("/uploads/").get_json() == []

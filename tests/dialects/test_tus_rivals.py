@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from uuid import UUID
 
 import pytest
 from flask import Flask
@@ -15,7 +14,8 @@ from flask_chunked.dialects.tus_concat import IDLE
 from flask_chunked.engine.records import Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import ChunkedUploadError
-from tests.apps import registered, rows
+from tests.aging import set_row
+from tests.apps import registered, rows, stop_clock
 from tests.conftest import AppFactory
 from tests.dialects.tus import Tus
 
@@ -34,6 +34,10 @@ def refuse(app: Flask, error: Exception | None) -> None:
     blueprint = app.blueprints["uploads"]
     assert isinstance(blueprint, Refusing)
     blueprint.error = error
+
+
+def finals(app: Flask) -> list[Upload]:
+    return [row for row in rows(app) if row.concat and not row.partial]
 
 
 @pytest.fixture
@@ -64,17 +68,33 @@ def test_a_final_whose_completion_died_is_completed_by_a_later_head(
     refusing: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tus = Tus(refusing.test_client())
-    a = tus.partial(b"abc")
+    a = tus.partial(b"ab", 3)
+    url = tus.final(a).headers["Location"]
     refuse(refusing, ZeroDivisionError())
-    assert tus.final(a).status_code == 500
+    # The bytes of the member are safe, and its client is told so.
+    assert tus.patch(a, 2, b"c").status_code == 204
     refuse(refusing, None)
-    (url,) = [f"/uploads/{row.id}" for row in rows(refusing) if not row.partial]
-    # Somebody may be at it just now.
+    assert [row.status for row in finals(refusing)] == [Status.COMPLETING]
+    # Another request may be at it just now.
     assert "Upload-Offset" not in tus.head(url).headers
     go_on_later(refusing, monkeypatch)
     tus.delete(a)
     assert tus.head(url).headers["Upload-Offset"] == "3"
     assert tus.content(url) == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError(), 500), (ChunkedUploadError("no"), 422)]
+)
+def test_a_final_that_is_not_made_by_its_own_post_leaves_nothing(
+    refusing: Flask, error: Exception, status: int
+) -> None:
+    tus = Tus(refusing.test_client())
+    a = tus.partial(b"abc")
+    refuse(refusing, error)
+    assert tus.final(a).status_code == status
+    assert finals(refusing) == []
+    assert [row.offset for row in rows(refusing)] == [3]
 
 
 def go_on_later(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,10 +121,6 @@ def before_claim(
     patch.setattr(engine.repository, "claim", claimed)
 
 
-def finals(app: Flask) -> list[Upload]:
-    return [row for row in rows(app) if row.concat and not row.partial]
-
-
 def test_a_final_that_another_request_made_first_is_no_error(
     tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +129,7 @@ def test_a_final_that_another_request_made_first_is_no_error(
 
     def rival() -> None:
         (final,) = finals(tus_app)
-        engine.assemble(final, engine.members([UUID(a.rsplit("/")[-1])]))
+        engine.assemble(final, engine.members(final))
 
     before_claim(tus_app, monkeypatch, rival)
     response = tus.final(a)
@@ -137,7 +153,7 @@ def test_a_final_that_another_request_is_making_is_no_error(
 
     with monkeypatch.context() as patch:
         # The last member is complete, and nobody has made the final one yet.
-        patch.setattr(repository, "waiting_finals", lambda upload_id: iter(()))
+        patch.setattr(repository, "waiting_finals", lambda upload_id: [])
         tus.patch(a, 3, b"d")
     monkeypatch.setattr(repository, "holds", overtaken)
     if method == "post":
@@ -188,11 +204,12 @@ def test_rule_55_so_it_is_where_the_maker_died_at_once(
     a = tus.partial(b"abc")
     engine = registered(tus_app).engine
 
-    def die(*_: object) -> Upload:
+    def die(*_: object, **__: object) -> Upload:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(engine, "assemble", die)
+        patch.setattr(engine, "abandon", die)
         with pytest.raises(KeyboardInterrupt):
             tus.final(a)
     url = f"/uploads/{finals(tus_app)[0].id}"
@@ -211,38 +228,52 @@ def test_a_refused_final_does_not_fail_the_last_member(refusing: Flask) -> None:
     refuse(refusing, ChunkedUploadError("no"))
     response = tus.patch(a, 3, b"d")
     assert (response.status_code, response.headers["Upload-Offset"]) == (204, "4")
-    assert "Upload-Offset" not in tus.head(url).headers
+    assert tus.head(url).status_code == 404
+    assert finals(refusing) == []
 
 
-def test_an_expired_final_does_not_fail_the_last_member(
-    app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = app_factory(CHUNKED_UPLOAD_EXPIRATION_DELTA=timedelta(hours=1))
+def test_a_final_that_waits_lives_by_its_members(app_factory: AppFactory) -> None:
+    app = app_factory(
+        CHUNKED_UPLOAD_EXPIRATION_DELTA=timedelta(hours=1),
+        CHUNKED_UPLOAD_DOWNLOADS=True,
+    )
     tus = Tus(app.test_client())
     a = tus.partial(b"abc", 5)
     url = tus.final(a).headers["Location"]
-    engine = registered(app).engine
     now = datetime.now(timezone.utc)
-    monkeypatch.setattr(engine, "clock", lambda: now + timedelta(minutes=50))
+    stop_clock(app, now + timedelta(minutes=50))
     assert tus.patch(a, 3, b"d").status_code == 204
-    monkeypatch.setattr(engine, "clock", lambda: now + timedelta(minutes=70))
+    stop_clock(app, now + timedelta(minutes=100))
+    assert tus.head(url).status_code == 200
     assert tus.patch(a, 4, b"e").status_code == 204
-    assert tus.head(url).status_code == 410
+    assert tus.content(url) == b"abcde"
+
+
+@pytest.mark.parametrize("status", [Status.EXPIRED, Status.TERMINATING])
+def test_a_final_that_was_given_up_does_not_fail_the_last_member(
+    tus: Tus, tus_app: Flask, status: Status
+) -> None:
+    a = tus.partial(b"abc", 4)
+    url = tus.final(a).headers["Location"]
+    set_row(tus_app, finals(tus_app)[0].id, status=status.value)
+    assert tus.patch(a, 3, b"d").status_code == 204
+    assert tus.head(url).status_code == (410 if status is Status.EXPIRED else 404)
 
 
 def test_a_final_of_deferred_members_has_the_limit_too(
-    app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch
+    app_factory: AppFactory,
 ) -> None:
     app = app_factory(CHUNKED_UPLOAD_MAX_BYTES=5)
     tus = Tus(app.test_client())
     response = tus.post(Upload_Defer_Length="1", Upload_Concat="partial")
     a, b = response.headers["Location"], tus.partial(b"abc")
     url = tus.final(a, b).headers["Location"]
-    assert tus.patch(a, 0, b"def", Upload_Length="3").status_code == 204
+    assert tus.patch(a, 0, b"def", Upload_Length="3").status_code == 413
+    assert [row.length for row in rows(app) if row.partial] == [None, 3]
     assert [row.offset for row in finals(app)] == [0]
-    assert tus.head(url).status_code == 413
-    go_on_later(app, monkeypatch)
-    assert tus.head(url).status_code == 413
+    assert tus.patch(a, 0, b"de", Upload_Length="2").status_code == 204
+    assert tus.head(url).headers["Upload-Length"] == "5"
+    assert [row.status for row in finals(app)] == [Status.COMPLETE]
 
 
 def test_a_length_that_a_rival_declared_is_never_passed(
@@ -254,7 +285,8 @@ def test_a_length_that_a_rival_declared_is_never_passed(
 
     def beside(step: Any) -> bool:
         monkeypatch.setattr(repository, "advance", advance)
-        repository.declare_length(step.upload_id, 2)
+        seen = repository.get(step.upload_id)
+        assert repository.declare_length(seen, 2, None)
         return advance(step)
 
     monkeypatch.setattr(repository, "advance", beside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from flask_chunked.engine.completion import ATTEMPTS
 from flask_chunked.engine.records import Expected, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
+    BodyInterrupted,
     BytesMissing,
     ChecksumMismatch,
     ChunkedUploadError,
@@ -28,7 +30,7 @@ from flask_chunked.exceptions import (
 )
 from flask_chunked.storage.base import Receipt
 from flask_chunked.storage.memory import MemoryAppender
-from tests.engine.fakes import Bench, ScriptedReader, idle_since
+from tests.engine.fakes import Bench, ScriptedReader, cut, idle_since
 
 CONTENT = b"0123456789"
 
@@ -444,6 +446,49 @@ def test_an_upload_whose_creator_failed_is_dropped(bench: Bench, started: bool) 
     bench.engine.abandon(upload)
     assert bench.repository.rows == {}
     bench.engine.abandon(upload)
+
+
+@pytest.mark.parametrize("error", [None, StorageError(), KeyboardInterrupt()], ids=repr)
+def test_a_creating_request_that_fails_leaves_nothing(
+    bench: Bench, error: BaseException | None
+) -> None:
+    upload = bench.create(10)
+    with (
+        nullcontext() if error is None else pytest.raises(type(error)),
+        bench.engine.creating(upload),
+    ):
+        if error is not None:
+            raise error
+    assert (upload.id in bench.repository.rows) is (error is None)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_creating_request_that_fails_may_keep_what_arrived(
+    bench: Bench, started: bool
+) -> None:
+    upload = bench.create(10)
+    with (
+        pytest.raises(BodyInterrupted),
+        bench.engine.creating(upload, unless_started=True),
+    ):
+        script = [b"abc", cut()] if started else [cut()]
+        bench.engine.append_stream(upload, 0, 10, ScriptedReader(*script))
+    assert (upload.id in bench.repository.rows) is started
+
+
+def test_an_upload_that_another_request_removes_first_is_abandoned(
+    bench: Bench,
+) -> None:
+    upload = bench.create(10)
+
+    def rival(name: str) -> None:
+        if name == "begin_termination":
+            bench.repository.before = lambda _: None
+            bench.engine.terminate(upload)
+
+    bench.repository.before = rival
+    bench.engine.abandon(upload)
+    assert bench.repository.rows == {}
 
 
 def test_a_complete_upload_is_never_abandoned(bench: Bench, upload: Upload) -> None:
