@@ -87,6 +87,8 @@ class Creations(Queries):
                     self._touch(connection, members, draft.created_at)
                 if quota is not None:
                     self._counted.take(connection, draft.user, quota, members)
+                elif members and self._quotas is not None:
+                    self._quotas.take_nothing(connection, members)
                 row = self._insert_row(connection, draft, instance)
                 if members:
                     self._members.add(connection, draft.id, members)

@@ -232,9 +232,13 @@ def _check_row(here: Registration, upload: Upload, repair: bool) -> Finding | No
 
 
 def _check_quotas(here: Registration, repair: bool) -> Iterator[Finding]:
-    for drift in here.repository.drifts():
+    for seen in here.repository.drifts():
+        owner = here.coerce_owner(seen.owner) if seen.owner else None
+        # Rows and sums were read one after the other, with requests at work.
+        drift = here.repository.drift_of(owner)
+        if drift is None:
+            continue
         if repair:
-            owner = here.coerce_owner(drift.owner) if drift.owner else None
             here.repository.recount(owner)
         subject = drift.owner or "(no owner)"
         size = abs(drift.size) + abs(drift.stored)

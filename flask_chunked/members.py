@@ -129,9 +129,19 @@ class MemberBook:
             ],
         )
 
-    def drop_final(self, connection: Connection, final_id: UUID) -> None:
-        """An unfinished final upload is gone."""
-        connection.execute(delete(self.table).where(self.table.c.final_id == final_id))
+    def drop_final(
+        self, connection: Connection, final_id: UUID, *, was_complete: bool
+    ) -> None:
+        """A final upload is gone.
+
+        :param was_complete: its members that are still there stay named.
+        """
+        c = self.table.c
+        statement = delete(self.table).where(c.final_id == final_id)
+        if was_complete:
+            there = select(self._uploads.c.id).where(self._uploads.c.id == c.partial_id)
+            statement = statement.where(~there.exists())
+        connection.execute(statement)
 
     def drop_partial(self, connection: Connection, partial_id: UUID) -> None:
         """A partial upload is gone; finals that still wait for it keep its name.
@@ -156,6 +166,8 @@ class MemberBook:
         m, final = self.table.c, self._uploads.alias("naming_row")
         given_up = select(final.c.id).where(
             final.c.id == m.final_id,
+            # One that was complete is on its way out, and names them for ever.
+            final.c.completed_at.is_(None),
             or_(*(final.c.status == one.value for one in GIVEN_UP)),
         )
         return exists(

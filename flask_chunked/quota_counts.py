@@ -52,6 +52,8 @@ class Counts:
         self._members = members
         self._here = u.blueprint == blueprint
         self._reserve = func.coalesce(u.length, deferred, u.offset)
+        #: Bytes that an unfinished upload counts, also where nothing noted it yet.
+        self._counted = func.coalesce(u.reserved, self._reserve)
         live_partial = and_(
             u.partial, u.status.in_((*UNFINISHED, Status.COMPLETE.value))
         )
@@ -81,31 +83,36 @@ class Counts:
             .values(reserved=self._reserve)
         )
 
+    def hold_files(self, connection: Connection, owner: object) -> None:
+        """Lock the rows of finished uploads, after what others do to them just now."""
+        files = select(self._uploads.c.id).where(self._of(owner), self._file)
+        held = files.with_for_update().subquery()
+        connection.execute(select(func.count()).select_from(held))
+
     def open(self, connection: Connection, owner: object) -> tuple[int, int]:
         """Unfinished uploads and their bytes."""
-        return self._sums(connection, owner, self._uploads.c.reserved, self._open)
+        return self._sums(connection, owner, self._counted, self._open)
 
     def stored(self, connection: Connection, owner: object) -> int:
         """Bytes of files, and of partial uploads that final ones name."""
         u = self._uploads.c
         _, files = self._sums(connection, owner, u.offset, self._file)
-        _, kept = self._sums(connection, owner, u.reserved, self._kept)
+        _, kept = self._sums(connection, owner, self._counted, self._kept)
         return min(MOST, files + kept)
 
     # -- of all owners -----------------------------------------------------------------
 
     def open_by_owner(self, connection: Connection) -> dict[str, tuple[int, int]]:
         """:meth:`open`, by the key of the owner's row."""
-        size = func.coalesce(self._uploads.c.reserved, self._reserve)
-        return self._grouped(connection, size, self._open)
+        return self._grouped(connection, self._counted, self._open)
 
     def stored_by_owner(self, connection: Connection) -> dict[str, int]:
         """:meth:`stored`, by the key of the owner's row."""
         u = self._uploads.c
-        size = func.coalesce(u.reserved, self._reserve)
         found = self._grouped(connection, u.offset, self._file)
         stored = {key: total for key, (_, total) in found.items()}
-        for key, (_, kept) in self._grouped(connection, size, self._kept).items():
+        partials = self._grouped(connection, self._counted, self._kept)
+        for key, (_, kept) in partials.items():
             stored[key] = min(MOST, stored.get(key, 0) + kept)
         return stored
 
@@ -130,17 +137,24 @@ class Counts:
         for owner, *sums in rows.all():
             yield owner, *_total(*sums)
 
+    def owners(self, connection: Connection, members: Sequence[UUID]) -> list[Any]:
+        """Of partial uploads, each once."""
+        ids = list(dict.fromkeys(members))
+        return self._owners(connection, self._uploads.c.id.in_(ids))
+
     def owners_of_members(self, connection: Connection, final_id: UUID) -> list[Any]:
         """Of a final upload's members, each once."""
-        m, u = self._members.table.c, self._uploads.c
-        rows = connection.execute(
-            select(self._owner)
-            .where(u.id.in_(select(m.partial_id).where(m.final_id == final_id)))
-            .distinct()
-        )
-        return [owner for (owner,) in rows.all()]
+        m = self._members.table.c
+        named = select(m.partial_id).where(m.final_id == final_id)
+        return self._owners(connection, self._uploads.c.id.in_(named))
 
     # -- inside ------------------------------------------------------------------------
+
+    def _owners(
+        self, connection: Connection, condition: ColumnElement[bool]
+    ) -> list[Any]:
+        rows = connection.execute(select(self._owner).where(condition).distinct())
+        return [owner for (owner,) in rows.all()]
 
     def _of(self, owner: object) -> ColumnElement[bool]:
         mine = self._owner.is_(None) if owner is None else self._owner == owner

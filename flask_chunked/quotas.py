@@ -121,7 +121,10 @@ class QuotaBook:
         :raises TooManyUploads, QuotaExceeded: there is none.
         :raises NotCounted: the owner has no row yet.
         """
-        freed = self._free(connection, owner, members) if members else (0, 0)
+        freed = (0, 0)
+        if members:
+            self._lock(connection, owner, *self._counts.owners(connection, members))
+            freed = self._free(connection, owner, members)
         while not self._change(
             connection,
             owner,
@@ -131,6 +134,12 @@ class QuotaBook:
             if not self.require_room(connection, owner, quota, freed):
                 raise NotCounted()
             # Another request gave back what was missing, between the try and the look.
+
+    def take_nothing(self, connection: Connection, members: Sequence[UUID]) -> None:
+        """A new final upload counts nothing itself; its members count as stored."""
+        self._lock(connection, *self._counts.owners(connection, members))
+        for owner, uploads, size in self._counts.counted_members(connection, members):
+            self._change(connection, owner, _Change(-uploads, -size, size))
 
     def require_room(
         self,
@@ -169,7 +178,7 @@ class QuotaBook:
         :raises QuotaExceeded: the upload counts more from now on than there is room.
         """
         more = length - (upload.reserved or 0)
-        is_stored = upload.partial and self._counts.is_named(connection, upload.id)
+        is_stored = upload.partial and self._is_named(connection, upload)
         change = _Change(stored=more) if is_stored else _Change(size=more)
         if quota is None or more <= 0:
             self._change(connection, upload.user, change)
@@ -177,8 +186,10 @@ class QuotaBook:
         wanted = Quota(
             None, None if is_stored else quota.max_bytes, more, quota.max_stored
         )
-        if not self._change(connection, upload.user, change, *self._room(wanted)):
-            self.require_room(connection, upload.user, wanted)
+        while not self._change(connection, upload.user, change, *self._room(wanted)):
+            if not self.require_room(connection, upload.user, wanted):
+                return
+            # Another request gave back what was missing, between the try and the look.
 
     # -- what happens to uploads -----------------------------------------------------
 
@@ -199,15 +210,20 @@ class QuotaBook:
             if upload.storage_key is not None:
                 self.unstore(connection, upload)
             return reserved is not None
+        given_back: _Change | None = None
         if reserved is not None:
-            change = _Change(-1, -reserved)
-            if upload.partial and self._counts.is_named(connection, upload.id):
-                change = _Change(stored=-reserved)
-            self._change(connection, upload.user, change)
+            given_back = _Change(-1, -reserved)
+            if upload.partial and self._is_named(connection, upload):
+                given_back = _Change(stored=-reserved)
+        owners: list[Any] = []
         if upload.concat is not None and not upload.partial:
-            # Its members count again.
-            for owner in self._counts.owners_of_members(connection, upload.id):
-                self.recount(connection, owner)
+            owners = self._counts.owners_of_members(connection, upload.id)
+            self._lock(connection, upload.user, *owners)
+        if given_back is not None:
+            self._change(connection, upload.user, given_back)
+        # Its members count again.
+        for owner in owners:
+            self.recount(connection, owner)
         return reserved is not None
 
     def unstore(self, connection: Connection, upload: Upload) -> None:
@@ -229,17 +245,14 @@ class QuotaBook:
                     blueprint=self._blueprint, owner=key_of(owner), uploads=0, size=0
                 )
             )
+            if self.counts_stored:
+                # A file that goes meanwhile is given back by who sees this row only.
+                self._counts.hold_files(connection, owner)
             self.recount(connection, owner)
 
     def recount(self, connection: Connection, owner: object) -> bool:
         """Set the owner's row to what the uploads' rows say; ``False``: it has none."""
-        # The row is locked from here on, so that nothing is created or given back.
-        locked = connection.execute(
-            update(self.table)
-            .where(self._row_of(owner))
-            .values(uploads=self.table.c.uploads)
-        )
-        if locked.rowcount != 1:
+        if not self._hold(connection, owner):
             return False
         counts = self._counts
         counts.reserve(connection, owner)
@@ -264,14 +277,62 @@ class QuotaBook:
         )
         for row in rows.all():
             # Who has no row yet gets one, well counted, with the next upload.
-            uploads, total = counted.get(row.owner, (0, 0))
-            more = 0
-            if self.counts_stored and row.stored is not None:
-                more = row.stored - stored.get(row.owner, 0)
-            if (row.uploads, row.size, more) != (uploads, total, 0):
-                yield Drift(row.owner, row.uploads - uploads, row.size - total, more)
+            opened = counted.get(row.owner, (0, 0))
+            drift = self._drift(row, opened, stored.get(row.owner, 0))
+            if drift is not None:
+                yield drift
+
+    def drift_of(self, connection: Connection, owner: object) -> Drift | None:
+        """The same for one owner, and exact while requests are at work."""
+        if not self._hold(connection, owner):
+            return None
+        q, counts = self.table.c, self._counts
+        opened, stored = counts.open(connection, owner), 0
+        if self.counts_stored:
+            stored = counts.stored(connection, owner)
+        row = connection.execute(
+            select(q.owner, q.uploads, q.size, q.stored).where(self._row_of(owner))
+        ).one()
+        return self._drift(row, opened, stored)
 
     # -- inside ------------------------------------------------------------------------
+
+    def _drift(self, row: Any, opened: tuple[int, int], stored: int) -> Drift | None:
+        uploads, size = row.uploads - opened[0], row.size - opened[1]
+        more = 0
+        if self.counts_stored and row.stored is not None:
+            more = row.stored - stored
+        if (uploads, size, more) == (0, 0, 0):
+            return None
+        return Drift(row.owner, uploads, size, more)
+
+    def _hold(self, connection: Connection, owner: object) -> bool:
+        """Lock the owner's row, so that nothing is created or given back."""
+        q = self.table.c
+        locked = connection.execute(
+            update(self.table).where(self._row_of(owner)).values(uploads=q.uploads)
+        )
+        return locked.rowcount == 1
+
+    def _lock(self, connection: Connection, *owners: object) -> None:
+        """Lock the owners' rows, in one order for all transactions.
+
+        Who is named by a final upload changes under this lock only. So it is asked
+        with a statement of its own, after this one.
+        """
+        q = self.table.c
+        keys = sorted({key_of(owner) for owner in owners})
+        connection.execute(
+            select(q.owner)
+            .where(q.blueprint == self._blueprint, q.owner.in_(keys))
+            .order_by(q.owner)
+            .with_for_update()
+        ).all()
+
+    def _is_named(self, connection: Connection, partial: Upload) -> bool:
+        """Does a final upload name this partial one, and stays that so?"""
+        self._lock(connection, partial.user)
+        return self._counts.is_named(connection, partial.id)
 
     def _change(
         self,

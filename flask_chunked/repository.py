@@ -236,8 +236,12 @@ class SQLRepository(Creations):
                 connection.execute(self._statements.remove, values)
                 if upload.partial:
                     self._members.drop_partial(connection, upload.id)
-                elif upload.completed_at is None:
-                    self._members.drop_final(connection, upload.id)
+                else:
+                    self._members.drop_final(
+                        connection,
+                        upload.id,
+                        was_complete=upload.completed_at is not None,
+                    )
 
         self._repeatable(remove)
 
@@ -266,7 +270,8 @@ class SQLRepository(Creations):
             statement = self._statements.forget_file
             with self._database.transaction() as connection:
                 row = self._change(connection, upload_id, statement, {})
-                if row is not None:
+                # What is on its way out is not counted any more.
+                if row is not None and row.is_complete:
                     quotas.unstore(connection, row)
 
         self._repeatable(forget)
@@ -277,6 +282,11 @@ class SQLRepository(Creations):
             return []
         with self._database.transaction() as connection:
             return list(self._quotas.drifts(connection))
+
+    def drift_of(self, owner: object) -> Drift | None:
+        """The same for one owner, and exact while requests are at work."""
+        with self._database.transaction() as connection:
+            return self._counted.drift_of(connection, owner)
 
     def recount(self, owner: object) -> None:
         """Set an owner's quota to what the uploads say."""

@@ -1,0 +1,100 @@
+"""Other requests at an exact point of a request, or all at once.
+
+A rival runs in a thread of its own, because it may have to wait for what the request
+has locked. So a request that waits for its rival waits a moment only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+#: Seconds that a request gives its rival, which may be waiting for this very request.
+MOMENT = 1.0
+#: Seconds until a thread counts as stuck.
+STUCK = 60.0
+
+
+class Rival:
+    """Something that another request does meanwhile.
+
+    :param act: what it does; its result is :attr:`result`.
+    """
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self._act = act
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._failure: BaseException | None = None
+        self.result: Any = None
+
+    def _run(self) -> None:
+        try:
+            self.result = self._act()
+        except BaseException as error:
+            self._failure = error
+
+    def start(self) -> None:
+        """Let it begin."""
+        self._thread.start()
+
+    def meet(self) -> None:
+        """Let it begin, and come to its end where nothing holds it up."""
+        self.start()
+        self._thread.join(MOMENT)
+
+    def end(self) -> Any:
+        """Wait for its end; its result, or what it raised."""
+        self._thread.join(STUCK)
+        assert not self._thread.is_alive(), "the rival is stuck"
+        if self._failure is not None:
+            raise self._failure
+        return self.result
+
+
+def before(
+    patch: pytest.MonkeyPatch, target: object, method: str, act: Callable[[], object]
+) -> None:
+    """Let something happen once, just before a method is called."""
+    real = getattr(target, method)
+
+    def called(*arguments: Any, **more: Any) -> Any:
+        patch.setattr(target, method, real)
+        act()
+        return real(*arguments, **more)
+
+    patch.setattr(target, method, called)
+
+
+def after(
+    patch: pytest.MonkeyPatch, target: object, method: str, act: Callable[[], object]
+) -> None:
+    """Let something happen once, just after a method was called."""
+    real = getattr(target, method)
+
+    def called(*arguments: Any, **more: Any) -> Any:
+        patch.setattr(target, method, real)
+        result = real(*arguments, **more)
+        act()
+        return result
+
+    patch.setattr(target, method, called)
+
+
+def together(*acts: Callable[[], object]) -> list[Any]:
+    """Each in a thread, from one starting line; their results, in order."""
+    line = threading.Barrier(len(acts))
+
+    def started(act: Callable[[], object]) -> Callable[[], object]:
+        def run() -> object:
+            line.wait(STUCK)
+            return act()
+
+        return run
+
+    rivals = [Rival(started(act)) for act in acts]
+    for rival in rivals:
+        rival.start()
+    return [rival.end() for rival in rivals]
