@@ -114,6 +114,9 @@ def _constrain(mapper: Mapper[Any], cls: type) -> None:
     if not isinstance(table, Table):
         return
     c = table.c
+    if not CORE_COLUMNS - {"user"} <= set(c.keys()):
+        # Registration refuses such a model and gives the reason.
+        return
     name = table.name
     if any(known.name == f"{name}_status" for known in table.constraints):
         # Of a subclass in the same table.

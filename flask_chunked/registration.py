@@ -19,7 +19,9 @@ from .exceptions import (
     ConfigurationError,
     UnknownUpload,
 )
+from .field_loader import FieldLoader
 from .members import MemberBook, removal_table
+from .model_checks import require_model
 from .models import add_owner_index, default_model
 from .parts import PartBook
 from .policy_hooks import RegisteredPolicy
@@ -62,8 +64,10 @@ class Registration:
         self.sessions = SessionGuard.of(db)
         self.schema = blueprint.schema_class()
         self.user_field = blueprint.user_field_name
+        require_model(model, self.user_field, app.config, name)
         self.user_column = _user_column(model, self.user_field)
         self._owner_type = _python_type(self.user_column)
+        self.fields = FieldLoader(self.schema, model, self.user_field, name)
         add_owner_index(self.table, self.user_column)
         self.members = MemberBook(self.table)
         self.removals = removal_table(self.table.metadata, self.table.schema)
@@ -81,6 +85,7 @@ class Registration:
             self.user_field,
             Books(self.members, self.quotas, self.parts),
         )
+        self.repository.name_fields(self.fields.keys)
         #: Is the owner unknown -> the statement that finds an upload of theirs.
         self._finders: dict[bool, Select[Any]] = {}
         self.engine = Engine(

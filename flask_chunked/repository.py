@@ -58,6 +58,10 @@ class SQLRepository(Creations):
         super().__init__(database, rows, blueprint, books.members, books.quotas)
         self._parts = books.parts
 
+    def name_fields(self, keys: Mapping[str, str]) -> None:
+        """Report errors of attributes under the keys that clients send."""
+        self._rows.keys = keys
+
     # -- the port of the engine ----------------------------------------------------
 
     def require_room(self, owner: object, quota: Quota) -> None:

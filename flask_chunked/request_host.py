@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from flask import Response, current_app, url_for
-from marshmallow import ValidationError
 from sqlalchemy import Select
 from werkzeug.utils import cached_property
 
@@ -20,14 +19,12 @@ from .engine.records import Upload
 from .engine.states import Status
 from .exceptions import (
     ChunkedUploadError,
-    InvalidFields,
     NotAuthorized,
     OwnerRequired,
     UnknownUpload,
 )
 from .queries import Page
 from .registration import Registration
-from .schemas import ChunkedUploadSchema
 
 
 @dataclass
@@ -147,18 +144,7 @@ class RequestHost:
 
     def load_fields(self, form: Mapping[str, str]) -> Mapping[str, object]:
         """Validate a form's fields by the schema."""
-        schema = self.registration.schema
-        if not form and type(schema) is ChunkedUploadSchema:
-            # Ours demands nothing, and adds nothing.
-            return {}
-        known = {
-            name: value for name, value in form.items() if name in schema.load_fields
-        }
-        try:
-            loaded: Mapping[str, object] = schema.load(known)
-        except ValidationError as error:
-            raise InvalidFields(_messages(error)) from error
-        return loaded
+        return self.registration.fields.load(form)
 
     def represent(self, upload: Upload) -> dict[str, object]:
         """Dump the upload by the schema."""
@@ -230,13 +216,3 @@ class Representation:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._upload, name)
-
-
-def _messages(error: ValidationError) -> dict[str, list[str]]:
-    found: dict[Any, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return {
-        str(name): [str(m) for m in messages]
-        if isinstance(messages, list)
-        else [str(messages)]
-        for name, messages in found.items()
-    }

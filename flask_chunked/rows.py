@@ -15,6 +15,7 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
+from .columns import Ownership
 from .engine.records import Upload
 from .engine.states import Status
 from .exceptions import ChunkedUploadError, InvalidFields, OwnerRequired
@@ -88,25 +89,25 @@ class RowMapper:
         self._names = [column.name for column in self.table.c]
         self._empty = dict.fromkeys(self._names)
         self._user_field = user_field
-        columns = {
-            attribute.key: attribute.columns[0].name
-            for attribute in inspect(model).column_attrs
-        }
-        self.user_column = columns[user_field]
+        ownership = Ownership(model, user_field)
+        self.user_column = ownership.columns[user_field].name
         #: Attribute -> column of what the application added to the mixin.
         self._own_columns = {
-            name: column
-            for name, column in columns.items()
-            if name not in CORE_COLUMNS and name != user_field
+            name: column.name for name, column in ownership.own.items()
         }
+        #: Attribute -> key that clients know it by, where that is another name.
+        self.keys: Mapping[str, str] = {}
 
         places = {name: number for number, name in enumerate(self._names)}
         places_of_core = {**places, "user": places[self.user_column]}
         self._of_row = itemgetter(*(places_of_core[name] for name in _SNAPSHOT))
+        #: A further name of one of our columns can be read, too.
         self._own_places = {
-            name: places[column] for name, column in self._own_columns.items()
+            name: places[column.name]
+            for name, column in ownership.columns.items()
+            if name not in CORE_COLUMNS and name != user_field
         }
-        self._plainness = Plainness(model, not self._own_columns)
+        self._plainness = Plainness(model, not self._own_places)
 
     def refusal(
         self, error: StatementError | OverflowError
@@ -117,18 +118,22 @@ class RowMapper:
         if not names and self.user_column in reason:
             return OwnerRequired()
         return InvalidFields(
-            {name: ["Missing or not allowed."] for name in names or ["fields"]}
+            {
+                self.keys.get(name, name): ["Missing or not allowed."]
+                for name in names or ["fields"]
+            }
         )
 
     def instance(self, draft: Upload, own: Mapping[str, object]) -> Any:
         """A new instance of the model for the draft of an upload.
 
-        :param own: values of the application's own columns.
+        :param own: values of the application's own columns; any others are ignored.
         :raises InvalidFields: a validator of the model refuses a value.
         """
         values = self._core_values(draft)
         values[self._user_field] = draft.user
-        values.update(own)
+        # Never ours: the engine alone sets those.
+        values.update((name, own[name]) for name in self._own_columns if name in own)
         instance = self.model()
         if draft.partial:
             self._fill(instance)
@@ -140,7 +145,7 @@ class RowMapper:
                 raise
             except (ValueError, TypeError) as error:
                 # Validators of the application's model say no this way.
-                errors[name] = [str(error)]
+                errors[self.keys.get(name, name)] = [str(error)]
         if errors:
             raise InvalidFields(errors)
         return instance

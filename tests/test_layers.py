@@ -19,6 +19,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "models",
         "members",
+        "columns",
+        "model_checks",
+        "field_loader",
         "rows",
         "driver",
         "driver_values",

@@ -149,7 +149,7 @@ def test_times_are_aware_and_utc_whatever_zone_they_come_in(app: Flask) -> None:
 
 class TitledSchema(ChunkedUploadSchema):
     title = fields.String()
-    tag = fields.Integer()
+    tag = fields.Integer(dump_only=True)
 
 
 class Titled(ChunkedUploadBlueprint):
