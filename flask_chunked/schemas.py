@@ -38,9 +38,10 @@ class UTCTimestamp(_DatetimeField):
 class ChunkedUploadSchema(Schema):
     """What a client sees of an upload; ``filename`` alone may be sent.
 
-    Subclasses add the model's own fields. A subclass with a ``Meta`` of its own must
-    derive it from ``ChunkedUploadSchema.Meta``: a form also carries checksums and
-    CSRF tokens, which no schema names.
+    Subclasses add fields for the model's own columns; fields for anything else must
+    have ``dump_only=True``. A subclass with a ``Meta`` of its own must derive it from
+    ``ChunkedUploadSchema.Meta``: a form also carries checksums and CSRF tokens, which
+    no schema names.
     """
 
     class Meta(Schema.Meta):

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from flask import current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
     CHAR,
@@ -159,6 +160,19 @@ class Hidden(TypeDecorator[str]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         return None if value is None else value[1:-1]
+
+
+class Keyed(TypeDecorator[str]):
+    """Needs the application's configuration."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else current_app.name + value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.removeprefix(current_app.name)
 
 
 class Wrapped(TypeDecorator[int]):
@@ -542,6 +556,9 @@ WORKING: dict[str, dict[str, Any]] = {
         if isinstance(c.type, Uuid)
     },
     "long-texts": {n: copy_of(n, type_=Text()) for n in LENGTHS},
+    "secret-texts": {
+        n: copy_of(n, type_=Keyed()) for n in ("filename", "raw_metadata", "concat")
+    },
     "binary-json": {
         "storage_state": copy_of(
             "storage_state", type_=JSON().with_variant(JSONB(), "postgresql")
