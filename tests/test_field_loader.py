@@ -506,7 +506,7 @@ def test_load_that_returns_no_mapping_is_an_error_of_the_application(
     assert stored_files(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, "total", "size", "weight"])
 def test_engine_keeps_its_values_whatever_fields_say(
     film: type[Any], name: str
 ) -> None:
@@ -528,6 +528,7 @@ def test_engine_keeps_its_values_whatever_fields_say(
     made = mapper.instance(draft, {name: "forged", "person_id": 7, "title": "t"})
     plain = mapper.instance(draft, {})
     assert getattr(made, name) == getattr(plain, name)
+    assert made.length == 3
     assert (made.person_id, made.title) == (None, "t")
 
 
