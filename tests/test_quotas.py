@@ -285,15 +285,18 @@ def test_a_deferred_length_is_offered_where_it_is_taken(
     assert counted(app) == {"": (1, 5)}
 
 
-def test_a_final_upload_counts_while_it_waits(app_factory: AppFactory) -> None:
+def test_a_partial_upload_counts_until_a_final_names_it(
+    app_factory: AppFactory,
+) -> None:
     app = limited(app_factory, CHUNKED_UPLOAD_MAX_TOTAL_BYTES=10)
     tus = Tus(app.test_client())
     a = tus.partial(b"abc")
-    assert counted(app) == {"": (0, 0)}
+    assert counted(app) == {"": (1, 3)}
     b = tus.partial(b"d", 3)
+    assert counted(app) == {"": (2, 6)}
     final = tus.final(a, b)
     assert final.status_code == 201
-    assert counted(app) == {"": (2, 9)}
+    assert counted(app) == {"": (1, 6)}
     assert tus.patch(b, 1, b"ef").status_code == 204
     assert counted(app) == {"": (0, 0)}
     assert tus.content(final.headers["Location"]) == b"abcdef"
