@@ -1,4 +1,4 @@
-"""A state machine over tus against a model of forty lines.
+"""A state machine over tus against a small model.
 
 Create, append, cut, duplicate, look, terminate, concatenate, expire, crash: whatever
 the order, the server says what the model says and stores what the model holds.
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -58,6 +59,11 @@ class Model:
     def is_complete(self) -> bool:
         return len(self.content) == self.length
 
+    @property
+    def is_waiting(self) -> bool:
+        """Is it a final upload that is not made yet?"""
+        return bool(self.members) and self.gone is None and not self.is_complete
+
 
 class Crash(BaseException):
     """The process dies here."""
@@ -90,7 +96,28 @@ class TusMachine(RuleBasedStateMachine):
             shutil.rmtree(self.tmp)
 
     def expired(self, model: Model) -> bool:
-        return not model.is_complete and self.hours - model.touched >= 24
+        """Partial uploads expire also when they are complete."""
+        if model.is_complete and not model.partial:
+            return False
+        return self.hours - self.last_activity(model) >= 24
+
+    def last_activity(self, model: Model) -> int:
+        """Of the upload itself, and in the concatenations that it belongs to."""
+        groups = [model] if model.is_waiting else self.finals_waiting_for(model)
+        moments = [model.touched]
+        for final in groups:
+            members = [self.models[url] for url in final.members]
+            moments.append(final.touched)
+            moments += [member.touched for member in members if member.gone is None]
+        return max(moments)
+
+    def finals_waiting_for(self, partial: Model) -> list[Model]:
+        return [
+            final
+            for final in self.models.values()
+            if final.is_waiting
+            and any(self.models[url] is partial for url in final.members)
+        ]
 
     def refused(self, model: Model, response: TestResponse) -> bool:
         """Is the upload gone, and does the server say so?"""
@@ -227,8 +254,7 @@ class TusMachine(RuleBasedStateMachine):
     def look(self, url: str) -> None:
         model = self.models[url]
         response = self.tus.head(url)
-        unmade = bool(model.members) and model.gone is None and not model.is_complete
-        if unmade and self.members_gone(model):
+        if model.is_waiting and self.members_gone(model):
             assert response.status_code == 410
             return
         if self.refused(model, response):
@@ -256,13 +282,21 @@ class TusMachine(RuleBasedStateMachine):
     def concatenate(self, urls: list[str]) -> Any:
         members = [self.models[url] for url in urls]
         response = self.tus.final(*urls)
-        if any(member.gone is not None for member in members):
-            assert response.status_code == 404
-            return multiple()
+        for member in members:
+            if self.refused(member, response):
+                return multiple()
         if not all(member.partial for member in members):
             assert response.status_code == 400
             return multiple()
+        if any(
+            not member.is_complete and len(self.finals_waiting_for(member)) >= 8
+            for member in members
+        ):
+            assert response.status_code == 429
+            return multiple()
         assert response.status_code == 201, response.text
+        for member in members:
+            member.touched = self.hours
         url = response.headers["Location"]
         model = Model(
             sum(member.length for member in members),
@@ -278,7 +312,10 @@ class TusMachine(RuleBasedStateMachine):
         ready = [
             url
             for url, model in self.models.items()
-            if model.partial and model.is_complete and model.gone is None
+            if model.partial
+            and model.is_complete
+            and model.gone is None
+            and not self.expired(model)
         ]
         if len(ready) < 2:
             ready += [str(self.create_partial(body, 0)) for body in (b"left", b"right")]
@@ -291,18 +328,34 @@ class TusMachine(RuleBasedStateMachine):
     @rule()
     def clean_up(self) -> None:
         self.app.test_cli_runner().invoke(args=["chunked-uploads", "delete-expired"])
-        for model in self.models.values():
-            if model.gone is None and self.expired(model):
-                model.gone = 404
+        old = [
+            model
+            for model in self.models.values()
+            if model.gone is None and self.expired(model)
+        ]
+        for model in old:
+            model.gone = 404
 
     @invariant()
     def stored_is_what_was_acknowledged(self) -> None:
         for url, model in getattr(self, "models", {}).items():
-            if model.gone is None and model.is_complete:
-                assert self.tus.content(url) == self.expected(model)
+            if model.gone is not None or not model.is_complete:
+                continue
+            if model.partial:
+                # It is no file; what it holds is for its final upload.
+                assert self.tus.client.get(url + "/file").status_code == 404
+                assert self.stored(url) == model.content
+            else:
+                assert self.tus.content(url) == model.content
 
-    def expected(self, model: Model) -> bytes:
-        return model.content
+    def stored(self, url: str) -> bytes:
+        here = registered(self.app)
+        with self.app.app_context():
+            upload = here.repository.get(UUID(url.rpartition("/")[-1]))
+            assert upload is not None
+            assert upload.blob is not None
+            with here.storage.open(upload.blob) as file:
+                return file.read(1000)
 
     def take(self, model: Model, body: bytes) -> None:
         model.content += body
