@@ -11,6 +11,7 @@ from .gate import Gate
 from .intake import HEAD_SIZE
 from .ports import Repository
 from .records import Upload
+from .states import Status
 
 
 class Declarer:
@@ -59,9 +60,10 @@ class Declarer:
             with self._storage.appender(upload.blob) as appender:
                 return appender.head(length)
         except BytesMissing:
-            if self._repository.holds(upload.id, upload.fence, upload.offset):
+            row = self._repository.get(upload.id)
+            if row is not None and _is_declarable(row, upload.offset):
                 raise
-            # Another request completed or removed it meanwhile; the row says which.
+            # Another request completed or removed it meanwhile, and nothing is stored.
             return None
 
     def ask(self, upload: Upload, length: int, head: bytes | None) -> None:
@@ -79,3 +81,9 @@ class Declarer:
         """
         quota = None if upload.reserved is None else self._gate.quota(length)
         return self._repository.declare_length(upload, length, quota)
+
+
+def _is_declarable(row: Upload, offset: int) -> bool:
+    """Would :meth:`Declarer.store` find the row as it was seen?"""
+    is_open = row.status is Status.UPLOADING and row.length is None
+    return is_open and row.offset == offset
