@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import date
-from enum import Enum
 from operator import attrgetter, itemgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Table, inspect
+from sqlalchemy import JSON, Column, Table, inspect
+from sqlalchemy import Enum as EnumType
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
@@ -198,12 +198,17 @@ def empty_value(column: Column[Any]) -> object:
     """
     if column.foreign_keys:
         return None
+    impl = getattr(column.type, "impl_instance", column.type)
+    if isinstance(impl, JSON):
+        return {}
     try:
         kind = column.type.python_type
     except NotImplementedError:
         return None
-    if issubclass(kind, Enum):
-        return next(iter(kind), None)
+    if isinstance(impl, EnumType):
+        return next(iter(impl.enum_class or impl.enums), None)
+    if kind is object:
+        return None
     if issubclass(kind, date):
         return kind(1970, 1, 1)
     if kind is UUID:
