@@ -148,7 +148,7 @@ MUTANTS = (
                 "engine/completion.py",
                 "        done = self._repository.complete(begun.id,",
                 "        if not ending.delivered:\n"
-                "            self._policy.deliver(begun)\n"
+                "            self._gate.deliver(begun)\n"
                 "        done = self._repository.complete(begun.id,",
             ),
         ),
@@ -159,13 +159,13 @@ MUTANTS = (
         (
             Change(
                 "statements.py",
-                'c.last_activity_at <= bindparam("idle_since", type_=moment)',
-                'c.created_at <= bindparam("idle_since", type_=moment)',
+                "and_(c.last_activity_at <= idle_since,",
+                "and_(c.created_at <= idle_since,",
             ),
             Change(
                 "queries.py",
-                "c.last_activity_at <= cutoff.idle_since",
-                "c.created_at <= cutoff.idle_since",
+                "idle = c.last_activity_at <= since",
+                "idle = c.created_at <= since",
             ),
         ),
         ("tests/test_maintenance.py",),

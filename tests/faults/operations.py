@@ -93,7 +93,8 @@ def _full(ground: Ground) -> Known:
 def _finalized(ground: Ground) -> Known:
     """A completion died after it had renamed the file."""
     known = _full(ground)
-    begun = ground.engine.repository.begin_completion(known.id, ground.engine.clock())
+    now = ground.engine.clock()
+    begun = ground.engine.repository.begin_completion(known.id, now, None)
     assert begun is not None and begun.blob is not None
     ground.engine.storage.finalize(begun.blob)
     return known
@@ -135,7 +136,7 @@ def _untidy(ground: Ground) -> Known:
         (staged,) = staging.iterdir()
         os.link(staged, staging / hashlib.md5(b"left").hexdigest())
     orphan = _full(ground)
-    ground.engine.repository.remove(orphan.id)
+    ground.engine.repository.remove(_row(ground, orphan))
     assert ground.engine.repository.begin_termination(_full(ground).id) is not None
     expired = _full(ground)
     ground.set_columns(expired.id, status="expired")

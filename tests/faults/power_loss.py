@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
+from flask_chunked.engine.concatenation import members_from
 from flask_chunked.engine.records import Expected, NewUpload, Upload
 from flask_chunked.engine.states import Status
 
@@ -101,7 +102,7 @@ def _watch_rows(recorder: Recorder, recording: Recording) -> None:
         setattr(repository, method, call)
 
     _note(recording)
-    for method in (*WRITES, "declare_length"):
+    for method in WRITES:
         watched(method)
 
 
@@ -273,13 +274,14 @@ def assembly(ground: Ground, contents: dict[UUID, bytes]) -> None:
     new = NewUpload(
         user=None,
         filename="final",
-        length=len(whole),
+        length=None,
         dialect="tus",
         concat="final;" + " ".join(f"/uploads/{part.id}" for part in parts),
     )
-    final = engine.create(new)
+    rows = [engine.repository.get(part.id) for part in parts]
+    final = engine.create_final(new, members_from(rows))
     contents[final.id] = whole
-    engine.assemble(final, engine.members([part.id for part in parts]))
+    engine.assemble(final, engine.members(final))
     for part in parts:
         row = engine.repository.get(part.id)
         assert row is not None
@@ -298,7 +300,12 @@ def whole_file(ground: Ground) -> None:
 
 def _partial(ground: Ground, length: int) -> Upload:
     new = NewUpload(
-        user=None, filename="part", length=length, dialect="tus", partial=True
+        user=None,
+        filename="part",
+        length=length,
+        dialect="tus",
+        partial=True,
+        concat="partial",
     )
     return ground.engine.create(new)
 

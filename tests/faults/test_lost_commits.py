@@ -254,7 +254,7 @@ def test_completion_of_another_request_is_not_taken_for_ours(
     upload = _prepared(ground, CASES["complete"])
     repository, now = ground.engine.repository, ground.engine.clock()
     theirs, ours = Ending(uuid4(), False), Ending(uuid4(), False)
-    assert repository.begin_completion(upload.id, now)
+    assert repository.begin_completion(upload.id, now, None)
     get = repository.get
 
     def get_later(upload_id: UUID) -> Upload | None:

@@ -307,7 +307,7 @@ def test_writer_that_was_superseded_is_never_listed(app: Flask) -> None:
     with app.app_context():
         claimed = here.repository.claim(upload.id, 0)
         assert claimed is not None and claimed.blob is not None
-        intake = Intake(claimed, here.repository, storage, engine._policy, engine.clock)
+        intake = Intake(claimed, here.repository, storage, engine._gate, engine.clock)
         stale = intake._appender
         assert isinstance(stale, S3Appender)
         with stale.exclusive():
