@@ -1,0 +1,467 @@
+"""A pure model of the server: uploads, hooks, signals, expiry, quotas.
+
+It knows neither Flask nor a database nor files, and imports nothing of the package.
+Roads of the dialects are in ``tus_roads`` and ``range_roads``; final uploads in
+``finals``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from tests.gate import rules as policy
+from tests.gate.rules import Rules
+
+#: The largest length of all, in bytes.
+MOST = 2**53 - 1
+#: Bytes that ``inspect`` sees at most.
+HEAD = 4096
+#: Completion events that are younger are left to the requests that are at them.
+LEASE = timedelta(seconds=60)
+
+ORDINARY, PARTIAL, FINAL = "ordinary", "partial", "final"
+UPLOADING, COMPLETE, EXPIRED = "uploading", "complete", "expired"
+
+
+class Refused(Exception):
+    """The server refuses, with this code of its errors.
+
+    :param status: where a hook chose it; else it follows from code and dialect.
+    """
+
+    def __init__(self, code: str, status: int | None = None, **told: object) -> None:
+        super().__init__(code)
+        self.code = code
+        self.status = status
+        self.told = told
+
+
+@dataclass(eq=False, slots=True)
+class Upload:
+    """An upload as it must be.
+
+    :ivar reserve: bytes that it counts while its length is not known.
+    :ivar gone: its row was removed.
+    :ivar pending: its completion event is not delivered.
+    """
+
+    kind: str
+    user: str | None
+    filename: str
+    length: int | None
+    created: datetime
+    active: datetime
+    dialect: str
+    metadata: str = ""
+    concat: str | None = None
+    members: list[Upload] = field(default_factory=list)
+    title: str | None = None
+    id: str | None = None
+    content: bytes = b""
+    status: str = UPLOADING
+    reserve: int = 0
+    last_start: int | None = None
+    inspected: bool = False
+    completed: datetime | None = None
+    pending: bool = False
+    attempts: int = 0
+    delivery_started: datetime | None = None
+    gone: bool = False
+
+    @property
+    def offset(self) -> int:
+        """Bytes committed."""
+        return len(self.content)
+
+    @property
+    def size(self) -> int:
+        """What it counts: its length, or what is reserved for it."""
+        return self.reserve if self.length is None else self.length
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Does it expire: open, or a partial upload?"""
+        if self.gone or self.status == EXPIRED:
+            return False
+        return self.status == UPLOADING or self.kind == PARTIAL
+
+    @property
+    def waits(self) -> bool:
+        """Is it a final upload that is still to be made?"""
+        return self.kind == FINAL and self.status == UPLOADING and not self.gone
+
+    @property
+    def md5(self) -> str:
+        """The digest that completes it."""
+        return hashlib.md5(self.content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What an owner's uploads count.
+
+    :param uploads: unfinished ones.
+    :param size: bytes of these.
+    :param stored: the same, and bytes of files and of partials that are kept.
+    """
+
+    uploads: int
+    size: int
+    stored: int
+
+
+class Model:
+    """All uploads, and what happened in the request that is answered now.
+
+    :ivar most: bytes that an upload may have at all.
+    :ivar asked: hooks, in order: name, upload or ``None``, arguments.
+    :ivar told: signals, in order: name, upload, offset or ``None``.
+    :ivar loose: uploads whose last activity may or may not be this moment.
+    :ivar doubtful: an upload of which a creation without a byte may leave nothing.
+    :ivar denied: actions that this request denies to itself.
+    """
+
+    def __init__(self, rules: Rules, now: datetime) -> None:
+        self.rules = rules
+        self.most = MOST
+        self.now = now
+        self.uploads: list[Upload] = []
+        self.denied = ""
+        self.begin("")
+
+    def begin(self, denied: str) -> None:
+        """A request begins, or something else that happens to the server."""
+        self.denied = denied
+        self.asked: list[tuple[object, ...]] = []
+        self.told: list[tuple[object, ...]] = []
+        self.loose: set[Upload] = set()
+        self.doubtful: Upload | None = None
+
+    # -- which uploads ---------------------------------------------------------------
+
+    def there(self) -> Iterator[Upload]:
+        """Uploads that have a row."""
+        return (upload for upload in self.uploads if not upload.gone)
+
+    def find(self, upload_id: str, caller: str | None) -> Upload:
+        """The upload, where the caller may see it."""
+        for upload in self.there():
+            anyones = upload.user is None and self.rules.allow_anonymous
+            mine = caller is not None and upload.user == caller
+            if upload.id == upload_id and (mine or anyones):
+                return upload
+        raise Refused("unknown_upload")
+
+    def waiting_for(self, partial: Upload) -> list[Upload]:
+        """Final uploads that wait for a partial one."""
+        waiting = [one for one in self.there() if one.waits and partial in one.members]
+        return sorted(waiting, key=lambda final: final.id or "")
+
+    def listed(
+        self, caller: str | None, statuses: Sequence[str], *, partial: bool
+    ) -> list[Upload]:
+        """What a list shows, oldest first."""
+        found = [
+            one
+            for one in self.there()
+            if one.user == caller is not None
+            and one.status in statuses
+            and (one.kind == PARTIAL) is partial
+            and not self.is_over(one)
+        ]
+        return sorted(found, key=lambda upload: (upload.created, upload.id or ""))
+
+    # -- hooks and signals -------------------------------------------------------------
+
+    def _ask(self, hook: str, upload: Upload | None, *arguments: object) -> bool:
+        if hook not in self.rules.hooks:
+            return False
+        self.asked.append((hook, upload, *arguments))
+        return True
+
+    def tell(self, signal: str, upload: Upload) -> None:
+        """Send a signal."""
+        offset = upload.offset if signal in ("chunk_received", "completed") else None
+        self.told.append((signal, upload, offset))
+
+    def authorize(self, action: str, upload: Upload | None = None) -> None:
+        """Ask whether the caller may do it."""
+        if not self.is_authorized(action, upload):
+            raise Refused("not_authorized")
+
+    def is_authorized(self, action: str, upload: Upload | None = None) -> bool:
+        """Ask without refusing."""
+        if not self._ask("authorize", upload, action):
+            return True
+        name = None if upload is None else upload.filename
+        return policy.permits(action, name, self.denied)
+
+    def _validate(self, upload: Upload, length: int | None) -> None:
+        if upload.kind == PARTIAL or not self._ask("validate", upload, length):
+            return
+        if policy.refuses_declared(upload.filename, length):
+            raise Refused("rejected")
+
+    def inspect(self, upload: Upload, content: bytes, length: int | None) -> None:
+        """Show the first bytes, once they are there; at most once.
+
+        :param content: all bytes that will be there.
+        """
+        wanted = HEAD if length is None else min(HEAD, length)
+        if upload.inspected or len(content) < wanted or upload.kind == PARTIAL:
+            return
+        upload.inspected = True
+        head = content[:wanted]
+        asked = self._ask("inspect", upload, head)
+        if asked and policy.refuses_head(upload.filename, head):
+            raise Refused("rejected")
+
+    def shaped(self, upload: Upload) -> bool:
+        """Ask ``on_completion``: does it answer by itself?"""
+        if upload.status != COMPLETE or upload.kind == PARTIAL:
+            return False
+        asked = self._ask("on_completion", upload)
+        return asked and policy.is_shaped(upload.filename)
+
+    # -- expiry ------------------------------------------------------------------------
+
+    def ends_at(self, upload: Upload) -> datetime | None:
+        """When time gives an upload up; ``None``: never.
+
+        A final upload that waits and its members live by one another's activity.
+        """
+        if not upload.is_unfinished:
+            return None
+        group = [upload]
+        for final in self.there():
+            if final.waits and (final is upload or upload in final.members):
+                group += [final, *(m for m in final.members if not m.gone)]
+        ends = max(one.active for one in group) + self.rules.idle
+        if self.rules.lifetime is not None:
+            ends = min(ends, upload.created + self.rules.lifetime)
+        return ends
+
+    def is_over(self, upload: Upload) -> bool:
+        """Is its time over, though its row may still be there?"""
+        ends = self.ends_at(upload)
+        return upload.status == EXPIRED or (ends is not None and ends <= self.now)
+
+    def require_live(self, upload: Upload) -> None:
+        """Refuse an upload whose time is over."""
+        if self.is_over(upload):
+            raise Refused("upload_expired")
+
+    def expire(self, upload: Upload, *, keep_record: bool) -> None:
+        """Give one up."""
+        if upload.status != EXPIRED:
+            self.tell("expired", upload)
+        upload.status = EXPIRED
+        upload.gone = not keep_record
+
+    def delete_expired(self, *, keep_records: bool) -> list[Upload]:
+        """The command: what it removes."""
+        old = [
+            one
+            for one in self.there()
+            if (one.status == EXPIRED and not keep_records)
+            or (one.status != EXPIRED and self.is_over(one))
+        ]
+        for upload in old:
+            self.expire(upload, keep_record=keep_records)
+        return old
+
+    # -- quotas ------------------------------------------------------------------------
+
+    def is_named(self, partial: Upload) -> bool:
+        """Does a final upload name it, that waits or that was made?"""
+        return any(
+            partial in final.members
+            for final in self.uploads
+            if final.kind == FINAL and (final.waits or final.completed is not None)
+        )
+
+    def sums(self, owner: str | None) -> Sums:
+        """What an owner's uploads count."""
+        mine = [
+            one for one in self.there() if one.user == owner and one.status != EXPIRED
+        ]
+        counted = [
+            one
+            for one in mine
+            if one.is_unfinished and not (one.kind == PARTIAL and self.is_named(one))
+        ]
+        size = sum(one.size for one in counted)
+        return Sums(len(counted), size, sum(one.size for one in mine))
+
+    def require_reserve(self, length: int | None) -> int:
+        """Bytes to be reserved for an upload of this length."""
+        if length is not None:
+            return length
+        if self.rules.max_bytes is None and self.rules.limits_bytes:
+            raise Refused("length_undeclared")
+        return self.rules.max_bytes or 0
+
+    def take_room(
+        self, owner: str | None, length: int | None, naming: Sequence[Upload] = ()
+    ) -> None:
+        """Refuse where the owner's limits have no room for one more upload.
+
+        :param naming: partial uploads that count no more once it is there.
+        """
+        if not self.rules.counts:
+            return
+        reserve = self.require_reserve(length)
+        try:
+            self._require_room(owner, reserve, naming)
+        except Refused:
+            mine = [one for one in self.there() if one.user == owner]
+            old = [one for one in mine if one.status != EXPIRED and self.is_over(one)]
+            for upload in old:
+                self.expire(upload, keep_record=False)
+            if not old:
+                raise
+            self._require_room(owner, reserve, naming)
+
+    def _require_room(
+        self, owner: str | None, reserve: int, naming: Sequence[Upload]
+    ) -> None:
+        rules, sums = self.rules, self.sums(owner)
+        freed = [one for one in dict.fromkeys(naming) if not self.is_named(one)]
+        uploads = sums.uploads - len(freed)
+        size = sums.size - sum(one.size for one in freed) + reserve
+        if rules.max_open is not None and uploads >= rules.max_open:
+            raise Refused("too_many_uploads")
+        if rules.max_total is not None and size > rules.max_total:
+            raise Refused("quota_exceeded")
+        if rules.max_stored is not None and sums.stored + reserve > rules.max_stored:
+            raise Refused("quota_exceeded")
+
+    # -- an upload's life --------------------------------------------------------------
+
+    def require_length(self, length: int | None) -> None:
+        """Refuse a length that is too large."""
+        if length is None:
+            return
+        if length > self.most:
+            raise Refused("too_large", status=413)
+        if self.rules.max_bytes is not None and length > self.rules.max_bytes:
+            raise Refused("too_large")
+
+    def create(self, upload: Upload) -> Upload:
+        """A new upload gets its row."""
+        if self.rules.counts:
+            upload.reserve = self.require_reserve(upload.length)
+        self._validate(upload, upload.length)
+        if upload.length == 0:
+            self.inspect(upload, b"", 0)
+        self.take_room(upload.user, upload.length, upload.members)
+        self.uploads.append(upload)
+        self.tell("created", upload)
+        return upload
+
+    def remove(self, upload: Upload) -> None:
+        """Bytes and row go."""
+        upload.gone = True
+        self.tell("terminated", upload)
+
+    def append(self, upload: Upload, body: bytes) -> None:
+        """Bytes at the offset, in one commit."""
+        if not body:
+            return
+        content = upload.content + body
+        try:
+            self.inspect(upload, content, upload.length)
+        except Refused:
+            self.remove(upload)
+            raise
+        upload.last_start = upload.offset
+        upload.content = content
+        upload.active = self.now
+        self.tell("chunk_received", upload)
+
+    def declare(self, upload: Upload, length: int) -> None:
+        """The length that was deferred is known now."""
+        if upload.length is not None:
+            return
+        self.require_length(length)
+        for final in self.waiting_for(upload):
+            self.require_length(self.sum_of(final, upload, length))
+        try:
+            self._validate(upload, length)
+            if length == upload.offset:
+                self.inspect(upload, upload.content, length)
+        except Refused:
+            self.remove(upload)
+            raise
+        upload.length = length
+        for final in self.waiting_for(upload):
+            self._learn_sum(final)
+
+    @staticmethod
+    def sum_of(
+        final: Upload, member: Upload | None = None, length: int = 0
+    ) -> int | None:
+        """Length of a final upload, if this member had that length."""
+        lengths = [length if one is member else one.length for one in final.members]
+        known = [one for one in lengths if one is not None]
+        return sum(known) if len(known) == len(lengths) else None
+
+    def _learn_sum(self, final: Upload) -> None:
+        total = self.sum_of(final)
+        if final.length is not None or total is None:
+            return
+        try:
+            self._validate(final, total)
+        except Refused:
+            self.remove(final)
+            return
+        final.length = total
+
+    def complete(self, upload: Upload, md5: str | None = None) -> None:
+        """All bytes are there: check, verify, announce, deliver."""
+        if upload.status == COMPLETE:
+            if md5 not in (None, upload.md5):
+                raise Refused("checksum_mismatch")
+            return
+        if upload.length is None or upload.offset != upload.length:
+            raise Refused("incomplete")
+        if md5 not in (None, upload.md5):
+            # Where the digest is not at hand, taking it counts as activity.
+            self.loose.add(upload)
+            raise Refused("checksum_mismatch")
+        upload.active = self.now
+        if upload.kind != PARTIAL:
+            self._verify(upload)
+        upload.status = COMPLETE
+        upload.completed = self.now
+        if upload.kind != PARTIAL:
+            self.tell("completed", upload)
+            upload.pending = "deliver" in self.rules.hooks
+            self._deliver(upload)
+
+    def _verify(self, upload: Upload) -> None:
+        asked = self._ask("verify", upload, upload.content)
+        if asked and policy.refuses_content(upload.content):
+            raise Refused("rejected", status=policy.VERIFY_STATUS)
+
+    def _deliver(self, upload: Upload) -> bool:
+        if not upload.pending:
+            return False
+        upload.attempts += 1
+        upload.delivery_started = self.now
+        self._ask("deliver", upload, upload.content)
+        upload.pending = policy.fails_to_deliver(upload.filename, upload.attempts)
+        return not upload.pending
+
+    def deliver_pending(self) -> list[tuple[Upload, bool]]:
+        """The command: which events, and were they delivered?"""
+        due = [
+            one
+            for one in self.there()
+            if one.pending and (one.delivery_started or self.now) <= self.now - LEASE
+        ]
+        due.sort(key=lambda upload: upload.id or "")
+        return [(upload, self._deliver(upload)) for upload in due]
