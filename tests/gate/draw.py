@@ -21,7 +21,7 @@ from tests.gate.requests import (
     Form,
     Request,
 )
-from tests.gate.rules import BAD_END, BAD_HEAD, BAD_LENGTHS, GATE, OWNERS
+from tests.gate.rules import BAD_END, BAD_HEAD, BAD_LENGTHS, HTTP, OWNERS
 
 SIZES = (0, 1, 20, 4095, 4096, 4097, 5000)
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -75,7 +75,7 @@ class Draw:
             (6, self._whole),
             (10, self._complete),
             (1, self._odd),
-            (9 if GATE else 0, self._final),
+            (9, self._final),
         )
 
     def step(self) -> Step:
@@ -169,7 +169,7 @@ class Draw:
         if method in ("PUT", "PATCH", "DELETE") and self._is(0.08):
             headers["X-HTTP-Method-Override"] = method
             return replace(request, method="POST", headers=headers)
-        if GATE and self._is(0.02) and method != "POST":
+        if HTTP and self._is(0.02) and method != "POST":
             headers["X-HTTP-Method-Override"] = self._rng.choice(["DELETE", "PATCH"])
             return replace(request, headers=headers)
         raw = request.form is None and request.body and not request.chunked
@@ -178,8 +178,7 @@ class Draw:
             kept = self._rng.choice([0, 1, len(request.body) // 2])
             left = request.body[:kept]
             return replace(request, body=left, cut=len(request.body) - kept)
-        packed = GATE or "Tus-Resumable" not in headers
-        if packed and request.payload and self._is(0.015):
+        if HTTP and request.payload and self._is(0.015):
             headers["Content-Encoding"] = "gzip"
             return replace(request, headers=headers)
         return request
@@ -190,18 +189,14 @@ class Draw:
         rng = self._rng
         headers = {**TUS, **self._who()}
         length: int | None = self._size()
-        may_defer = GATE or not {"validate", "inspect"} & self._model.rules.hooks
-        if may_defer and self._is(0.25):
+        if self._is(0.25):
             length = None
             headers["Upload-Defer-Length"] = "1"
         else:
             headers["Upload-Length"] = str(length)
-        if GATE and self._is(0.4):
+        if self._is(0.4):
             headers["Upload-Concat"] = "partial"
         name = self._name()
-        if not GATE and length == 0 and self._model.rules.hooks:
-            name = "a.bin"
-            headers.pop(DENY, None)
         pairs = {"filename": name} if self._is(0.9) else {}
         if self._model.rules.titled and self._is(0.95):
             pairs["title"] = rng.choice(["One", "Two"])
@@ -211,7 +206,7 @@ class Draw:
             self._break_creation(headers)
         if self._is(0.4):
             return Request("POST", f"{PREFIX}/", headers)
-        return self._creation_with_body(headers, length, name)
+        return self._creation_with_body(headers, length)
 
     def _break_creation(self, headers: dict[str, str]) -> None:
         name, value = self._rng.choice(
@@ -229,12 +224,10 @@ class Draw:
         )
         if value == str(2**53 - 1) and self._model.most < 2**53 - 1:
             return
-        if value.startswith("90") and not GATE:
-            return
         headers[name] = value
 
     def _creation_with_body(
-        self, headers: dict[str, str], length: int | None, name: str
+        self, headers: dict[str, str], length: int | None
     ) -> Request:
         size = self._rng.choice(SIZES)
         if length is not None and length <= SIZES[-1]:
@@ -245,9 +238,7 @@ class Draw:
         elif how < 0.34:
             size += 3
         whole = size == length
-        if whole and not GATE and ("nocomplete" in name or DENY in headers):
-            size, whole = 0, False
-        body = self._bytes(size, first=True, last=whole and GATE)
+        body = self._bytes(size, first=True, last=whole)
         headers["Content-Type"] = OCTETS if self._is(0.03) else TUS_OCTETS
         self._add_checksum(headers, body)
         chunked = self._is(0.08)
@@ -273,9 +264,8 @@ class Draw:
         declared: int | None = None
         if length is None:
             size = rng.choice(SIZES)
-            if GATE or self._is(0.3):
-                declared = offset + size if self._is(0.7) else self._size()
-                declared = None if self._is(0.5) else declared
+            declared = offset + size if self._is(0.7) else self._size()
+            declared = None if self._is(0.5) else declared
         else:
             size = self._part_of(length - offset)
         if declared is not None:
@@ -401,7 +391,7 @@ class Draw:
             query["count"] = "1"
         if self._is(0.3):
             query["per_page"] = self._rng.choice(["2", "100"])
-        if GATE and self._is(0.4):
+        if self._is(0.4):
             query["partial"] = "1"
         headers = {**self._dialect(), **self._who()}
         method = "HEAD" if self._is(0.1) and headers.keys() == {USER} else "GET"
@@ -461,8 +451,6 @@ class Draw:
     def _put_next(self) -> Request:
         rng = self._rng
         upload = self._upload(self._takes_chunks)
-        if not GATE and upload is not None and upload.length is None:
-            return self._get()
         offset = 0 if upload is None else upload.offset
         total = 5000 if upload is None else upload.length
         total = offset + rng.choice(SIZES) if total is None else total
@@ -490,9 +478,8 @@ class Draw:
 
     @staticmethod
     def _takes_chunks(one: Upload) -> bool:
-        known = GATE or one.length is not None
         opened = one.status == UPLOADING and one.offset != one.length
-        return opened and one.kind not in (FINAL, PARTIAL) and known
+        return opened and one.kind not in (FINAL, PARTIAL)
 
     def _next(
         self, upload: Upload | None, headers: dict[str, str], body: bytes, **more: bool

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from tests.gate.model import COMPLETE, EXPIRED, PARTIAL, Model, Refused, Upload
 
-#: Final uploads that may wait for one partial upload.
-MOST_WAITING = 8
-
 
 def require_members(model: Model, members: list[Upload]) -> None:
     """Refuse members that no final upload can be made of."""
-    for member in dict.fromkeys(members):
-        if member.status == EXPIRED:
-            raise Refused("unknown_upload")
-        if member.kind != PARTIAL:
-            raise Refused("not_a_partial")
-    for member in dict.fromkeys(members):
-        waits = any(one.status != COMPLETE for one in members)
-        if waits and len(model.waiting_for(member)) >= MOST_WAITING:
-            raise Refused("too_many_finals")
+    if any(one.kind != PARTIAL for one in members):
+        raise Refused("not_a_partial")
+
+
+def sum_of(members: list[Upload]) -> int | None:
+    """Length of a final upload; ``None`` while a member's is not known."""
+    known = [one.length for one in members if one.length is not None]
+    return sum(known) if len(known) == len(members) else None
+
+
+def learn_length(model: Model, final: Upload) -> None:
+    """Store the length of a waiting final upload, if its members tell it.
+
+    A refusal of ``validate``, which is asked again, removes the final upload.
+    """
+    total = sum_of(final.members)
+    if total is not None:
+        model.declare(final, total)
 
 
 def make(model: Model, final: Upload) -> None:
     """Join the members, if all of them are complete; a refusal removes the final."""
-    if not all(one.status == COMPLETE and not one.gone for one in final.members):
+    if any(one.gone or one.status == EXPIRED for one in final.members):
+        return
+    learn_length(model, final)
+    if any(one.status != COMPLETE for one in final.members):
         return
     content = b"".join(one.content for one in final.members)
     try:
@@ -56,3 +65,10 @@ def _drop_members(model: Model, final: Upload) -> None:
     for member in dict.fromkeys(final.members):
         if not member.gone and not model.waiting_for(member):
             model.remove(member)
+
+
+def look(model: Model, final: Upload) -> None:
+    """HEAD of a final upload that waits."""
+    if any(one.gone or one.status == EXPIRED for one in final.members):
+        raise Refused("partial_missing")
+    learn_length(model, final)

@@ -19,6 +19,8 @@ from tests.gate.rules import Rules
 MOST = 2**53 - 1
 #: Bytes that ``inspect`` sees at most.
 HEAD = 4096
+#: Final uploads that may wait for one partial upload.
+MOST_WAITING = 8
 #: Completion events that are younger are left to the requests that are at them.
 LEASE = timedelta(seconds=60)
 
@@ -244,6 +246,13 @@ class Model:
             ends = min(ends, upload.created + self.rules.lifetime)
         return ends
 
+    def told_end(self, upload: Upload) -> datetime | None:
+        """What ``Upload-Expires`` says; a partial upload may live longer."""
+        ends = self.ends_at(upload)
+        if ends is None or upload.kind != PARTIAL:
+            return ends
+        return min(ends, upload.active + self.rules.idle)
+
     def is_over(self, upload: Upload) -> bool:
         """Is its time over, though its row may still be there?"""
         ends = self.ends_at(upload)
@@ -311,6 +320,7 @@ class Model:
 
         :param naming: partial uploads that count no more once it is there.
         """
+        self.require_length(length)
         if not self.rules.counts:
             return
         reserve = self.require_reserve(length)
@@ -341,22 +351,28 @@ class Model:
 
     # -- an upload's life --------------------------------------------------------------
 
-    def require_length(self, length: int | None) -> None:
-        """Refuse a length that is too large."""
-        if length is None:
-            return
-        if length > self.most:
-            raise Refused("too_large", status=413)
-        if self.rules.max_bytes is not None and length > self.rules.max_bytes:
+    def require_limit(self, length: int | None) -> None:
+        """Refuse a length above the application's limit."""
+        limit = self.rules.max_bytes
+        if length is not None and limit is not None and length > limit:
             raise Refused("too_large")
+
+    def require_length(self, length: int | None) -> None:
+        """Refuse a length that is too large, for the application or at all."""
+        if length is not None and length > self.most:
+            raise Refused("too_large", status=413)
+        self.require_limit(length)
 
     def create(self, upload: Upload) -> Upload:
         """A new upload gets its row."""
+        self.require_length(upload.length)
         if self.rules.counts:
             upload.reserve = self.require_reserve(upload.length)
         self._validate(upload, upload.length)
         if upload.length == 0:
             self.inspect(upload, b"", 0)
+        if any(len(self.waiting_for(one)) >= MOST_WAITING for one in upload.members):
+            raise Refused("too_many_finals")
         self.take_room(upload.user, upload.length, upload.members)
         self.uploads.append(upload)
         self.tell("created", upload)
@@ -388,7 +404,8 @@ class Model:
             return
         self.require_length(length)
         for final in self.waiting_for(upload):
-            self.require_length(self.sum_of(final, upload, length))
+            known = [length if one is upload else one.length for one in final.members]
+            self.require_length(sum(filter(None, known)))
         try:
             self._validate(upload, length)
             if length == upload.offset:
@@ -397,28 +414,6 @@ class Model:
             self.remove(upload)
             raise
         upload.length = length
-        for final in self.waiting_for(upload):
-            self._learn_sum(final)
-
-    @staticmethod
-    def sum_of(
-        final: Upload, member: Upload | None = None, length: int = 0
-    ) -> int | None:
-        """Length of a final upload, if this member had that length."""
-        lengths = [length if one is member else one.length for one in final.members]
-        known = [one for one in lengths if one is not None]
-        return sum(known) if len(known) == len(lengths) else None
-
-    def _learn_sum(self, final: Upload) -> None:
-        total = self.sum_of(final)
-        if final.length is not None or total is None:
-            return
-        try:
-            self._validate(final, total)
-        except Refused:
-            self.remove(final)
-            return
-        final.length = total
 
     def complete(self, upload: Upload, md5: str | None = None) -> None:
         """All bytes are there: check, verify, announce, deliver."""

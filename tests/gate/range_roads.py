@@ -63,7 +63,7 @@ def _range(call: Call) -> Chunk:
         raise Refused("malformed_header", name="Content-Range")
     if end >= total:
         raise Refused("chunk_beyond_length")
-    call.model.require_length(total)
+    call.model.require_limit(total)
     return Chunk(start, end + 1, total)
 
 
@@ -74,21 +74,24 @@ def _put_first(call: Call) -> Answer:
 
 def _put_next(call: Call) -> Answer:
     upload = call.find()
+    _require_kind(upload)
     chunk = _range(call)
     return _shown(call, _receive(call, upload, chunk), form_style=False)
 
 
 def _post_chunk(call: Call, upload: Upload | None) -> Answer:
     """As jQuery-File-Upload and django-chunked-upload's clients send it."""
+    if upload is not None:
+        _require_kind(upload)
     chunk = _range(call)
     request, named = call.request, call.request.fields.get("upload_id")
     if upload is None and named is not None:
-        if request.form is not None and "upload_id" not in request.query:
+        in_form = request.form is not None and "upload_id" not in request.query
+        if in_form and chunk.start == 0:
             # Before the form is read, it may be the first chunk of a new upload.
-            if chunk.start == 0:
-                _require_creator(call, chunk.total)
-            call.require_plain()
+            _require_creator(call, chunk.total)
         upload = call.model.find(named, call.caller)
+        _require_kind(upload)
     return _shown(call, _receive(call, upload, chunk), form_style=True)
 
 
@@ -111,7 +114,6 @@ def _require_creator(call: Call, length: int) -> None:
 
 def _receive(call: Call, upload: Upload | None, chunk: Chunk) -> Upload:
     _require_position(call, upload, chunk)
-    call.require_plain()
     body = _body_of(call, chunk)
     if upload is None:
         return _begin(call, chunk.total, body)
@@ -119,6 +121,7 @@ def _receive(call: Call, upload: Upload | None, chunk: Chunk) -> Upload:
         _require_whole(call)
         if body != upload.content[chunk.start : chunk.stop]:
             raise _refused_offset(upload, chunk.start)
+        call.model.declare(upload, chunk.total)
         return upload
     call.model.declare(upload, chunk.total)
     call.model.append(upload, body)
@@ -139,7 +142,6 @@ def _require_position(call: Call, upload: Upload | None, chunk: Chunk) -> None:
             raise _refused_offset(None, chunk.start)
         return
     model.authorize("append", upload)
-    _require_kind(upload)
     model.require_live(upload)
     is_last = (chunk.start, chunk.stop) == (upload.last_start, upload.offset)
     repeat = is_last and chunk.size > 0
@@ -147,8 +149,6 @@ def _require_position(call: Call, upload: Upload | None, chunk: Chunk) -> None:
         raise Refused("already_complete")
     if upload.length not in (None, chunk.total):
         raise Refused("length_changed")
-    if upload.length is None and chunk.total < upload.offset:
-        raise Refused("length_below_offset")
     if upload.offset != chunk.start and not repeat:
         raise _refused_offset(upload, chunk.start)
 
@@ -216,7 +216,6 @@ def _post_collection(call: Call) -> Answer:
     request, model = call.request, call.model
     if request.content_type not in ("", *_FORMS) and "upload_id" not in request.query:
         _require_creator(call, 0)
-    call.require_plain()
     limit = model.rules.max_bytes
     file = request.form.file if request.form is not None else None
     if request.content_type == OCTETS:
@@ -265,15 +264,14 @@ def _post_upload(call: Call) -> Answer:
     upload = call.find()
     if call.header("Content-Range") is not None:
         return _post_chunk(call, upload)
-    call.require_plain()
     return _complete(call, upload, form_style=False)
 
 
 def _complete(call: Call, upload: Upload, *, form_style: bool) -> Answer:
     model = call.model
-    model.authorize("complete", upload)
     if upload.kind != FINAL or upload.status != COMPLETE:
         _require_kind(upload)
+    model.authorize("complete", upload)
     model.require_live(upload)
     model.complete(upload, _md5(call))
     return _completed(call, upload, form_style=form_style)
@@ -290,7 +288,7 @@ def _completed(call: Call, upload: Upload, *, form_style: bool) -> Answer:
 
 
 def _head(call: Call) -> Answer:
-    upload = look(call)
+    upload = look(call, ORDINARY)
     return Answer(
         200, headers={**described(upload), "Upload-Offset": str(upload.offset)}
     )

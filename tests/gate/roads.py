@@ -59,6 +59,7 @@ STATUSES: Mapping[str, tuple[int, int]] = {
     "too_many_finals": (429, 429),
     "too_many_uploads": (429, 429),
     "unknown_upload": (404, 404),
+    "unsupported_encoding": (415, 415),
     "unsupported_media_type": (415, 415),
     "unsupported_version": (412, 412),
     "upload_expired": (410, 410),
@@ -124,8 +125,9 @@ class Call:
 
     def require_plain(self) -> None:
         """Packed bodies are refused."""
-        if self.header("Content-Encoding") not in (None, "identity"):
-            raise Refused("unsupported_media_type")
+        is_packed = self.header("Content-Encoding") not in (None, "identity")
+        if is_packed and self.request.announced != 0:
+            raise Refused("unsupported_encoding")
 
 
 Handler = Callable[[Call], Answer]
@@ -157,6 +159,8 @@ def handle(
         handler = handlers.get((call.target, call.method))
         if handler is None:
             raise Refused("method_not_allowed")
+        if call.method in ("POST", "PUT", "PATCH"):
+            call.require_plain()
         return handler(call)
     except Refused as error:
         status = error.status or STATUSES[error.code][statuses]

@@ -10,8 +10,8 @@ import random
 from dataclasses import dataclass
 from datetime import timedelta
 
-#: Does the server have the gate? What it lacks without it is not drawn.
-GATE = False
+#: Is a packed body refused on every road, and a POST alone overridden?
+HTTP = False
 #: Hooks that the application may override.
 HOOKS = ("authorize", "validate", "inspect", "verify", "deliver", "on_completion")
 #: Owners of uploads; ``None`` is an anonymous caller.
@@ -101,7 +101,7 @@ def draw_rules(draw: random.Random) -> Rules:
         max_bytes=draw.choice([None, 4_500, 12_000, 20_000]) if limited else None,
         max_open=draw.choice([None, 3, 5, 9]) if limited else None,
         max_total=draw.choice([None, 20_000, 40_000]) if limited else None,
-        max_stored=draw.choice([None, 40_000, 90_000]) if limited and GATE else None,
+        max_stored=draw.choice([None, 40_000, 90_000]) if limited else None,
         keep_partials=draw.random() < 0.6,
         allow_anonymous=draw.random() < 0.8,
         checksums=draw.random() < 0.8,

@@ -39,7 +39,7 @@ from tests.apps import dispose, make_app, registered, rows, stop_clock
 from tests.gate import rules as policy
 from tests.gate.model import MOST
 from tests.gate.requests import DENY, USER, Request
-from tests.gate.rules import GATE, SHAPED, VERIFY_STATUS, Rules
+from tests.gate.rules import SHAPED, VERIFY_STATUS, Rules
 
 SIGNALS = {
     "created": upload_created,
@@ -113,7 +113,7 @@ class _TitledSchema(ChunkedUploadSchema):
 
 
 @cache
-def _titled() -> tuple[SQLAlchemy, type[Any]]:
+def titled_model() -> tuple[SQLAlchemy, type[Any]]:
     """A model with a column of the application's own, built once."""
     db = SQLAlchemy()
 
@@ -142,7 +142,7 @@ class Server:
         }
         model: dict[str, Any] = {}
         if rules.titled:
-            db, titled = _titled()
+            db, titled = titled_model()
             model = {"db": db, "model": titled}
             body["schema_class"] = _TitledSchema
         body["do_checksum_check"] = rules.checksums
@@ -227,8 +227,6 @@ class Server:
     @property
     def most(self) -> int:
         """Bytes that the storage takes at most."""
-        if not GATE:
-            return MOST
         return min(MOST, registered(self.app).storage.max_length() or MOST)
 
     @property
@@ -249,15 +247,15 @@ class Server:
         with registered(self.app).storage.open(row.blob) as reader:
             return reader.read()
 
-    def quotas(self) -> dict[str, tuple[int, int]]:
-        """Rows of the table of quotas: uploads and bytes, by owner's key."""
+    def quotas(self) -> dict[str, tuple[int, int, int]]:
+        """The table of quotas by owner's key: unfinished, their bytes, other bytes."""
         here = registered(self.app)
         if here.quotas is None:
             return {}
         q = here.quotas.table.c
         with self.app.app_context(), here.database.transaction() as connection:
-            found = connection.execute(select(q.owner, q.uploads, q.size)).all()
-        return {owner: (uploads, size) for owner, uploads, size in found}
+            found = connection.execute(select(q.owner, q.uploads, q.size, q.stored))
+            return {one.owner: (one.uploads, one.size, one.stored) for one in found}
 
 
 _ENVIRON: dict[str, Any] = {
@@ -284,8 +282,7 @@ def _config(rules: Rules) -> dict[str, object]:
         "MAX_BYTES": rules.max_bytes,
         "MAX_OPEN_UPLOADS": rules.max_open,
         "MAX_TOTAL_BYTES": rules.max_total,
+        "MAX_STORED_BYTES": rules.max_stored,
+        "KEEP_PARTIALS": rules.keep_partials,
     }
-    if GATE:
-        keys["MAX_STORED_BYTES"] = rules.max_stored
-        keys["KEEP_PARTIALS"] = rules.keep_partials
     return {f"CHUNKED_UPLOAD_{key}": value for key, value in keys.items()}

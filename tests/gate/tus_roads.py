@@ -11,7 +11,6 @@ from typing import NamedTuple
 from tests.gate import finals
 from tests.gate.model import (
     COMPLETE,
-    EXPIRED,
     FINAL,
     ORDINARY,
     PARTIAL,
@@ -20,7 +19,7 @@ from tests.gate.model import (
     Refused,
     Upload,
 )
-from tests.gate.requests import PREFIX, TUS_OCTETS
+from tests.gate.requests import TUS_OCTETS
 from tests.gate.roads import (
     COLLECTION,
     FILE,
@@ -68,10 +67,9 @@ def _create(call: Call) -> Answer:
     metadata = _metadata(call.header("Upload-Metadata") or "")
     if concat:
         return _create_final(call, concat, metadata)
-    call.require_plain()
     length = _length(call)
     checksum = _checksum(call)
-    call.model.require_length(length)
+    call.model.require_limit(length)
     with_body = call.request.content_type == TUS_OCTETS
     body = call.request.body if with_body else b""
     end = call.model.rules.max_bytes if length is None else length
@@ -133,7 +131,7 @@ def _new(call: Call, metadata: Metadata, kind: str, length: int | None) -> Uploa
         dialect="tus",
         metadata=metadata.raw,
         concat=call.header("Upload-Concat"),
-        title=title if call.model.rules.titled else None,
+        title=title if call.model.rules.titled and kind != PARTIAL else None,
     )
 
 
@@ -146,11 +144,12 @@ def _create_final(call: Call, urls: list[str], metadata: Metadata) -> Answer:
         raise Refused("final_upload")
     ids = [url.rstrip("/").rpartition("/")[2] for url in urls]
     for upload_id in dict.fromkeys(ids):
-        model.authorize("read", model.find(upload_id, call.caller))
+        member = model.find(upload_id, call.caller)
+        model.authorize("read", member)
+        model.require_live(member)
     upload.members = [model.find(upload_id, call.caller) for upload_id in ids]
     finals.require_members(model, upload.members)
-    upload.length = model.sum_of(upload)
-    model.require_length(upload.length)
+    upload.length = finals.sum_of(upload.members)
     model.create(upload)
     for member in upload.members:
         member.active = model.now
@@ -221,14 +220,13 @@ def _require_digest(call: Call, checksum: tuple[str, bytes], body: bytes) -> Non
 
 def _patch(call: Call) -> Answer:
     model, upload = call.model, call.find()
-    model.authorize("append", upload)
     if upload.kind == FINAL:
         raise Refused("final_upload")
+    model.authorize("append", upload)
     if call.request.content_type != TUS_OCTETS:
         raise Refused("unsupported_media_type")
     offset, length, checksum = _parsed(call, upload)
     model.require_live(upload)
-    call.require_plain()
     body = call.request.body
     _require_fit(call, upload, offset, length)
     if upload.status == COMPLETE:
@@ -276,7 +274,7 @@ def _require_fit(call: Call, upload: Upload, offset: int, length: int | None) ->
     if length is not None and upload.length is None:
         if length < upload.offset:
             raise Refused("length_below_offset")
-        model.require_length(length)
+        model.require_limit(length)
     if offset != upload.offset:
         raise Refused("offset_mismatch")
     known = upload.length if upload.length is not None else length
@@ -331,24 +329,25 @@ def _patched(call: Call, upload: Upload) -> Answer:
 # -- looking ---------------------------------------------------------------------------
 
 
-def look(call: Call) -> Upload:
-    """What every HEAD asks first."""
+def look(call: Call, *kinds: str) -> Upload:
+    """What every HEAD asks first.
+
+    :param kinds: of uploads that the dialect may append to.
+    """
     upload = call.find()
     call.model.authorize("read", upload)
     call.model.require_live(upload)
-    if upload.status == UPLOADING and upload.kind != FINAL:
+    if upload.status == UPLOADING and upload.kind in kinds:
         call.model.is_authorized("append", upload)
     return upload
 
 
 def _head(call: Call) -> Answer:
-    upload = look(call)
+    upload = look(call, ORDINARY, PARTIAL)
     if upload.kind != FINAL:
         finish(call.model, upload)
-    elif upload.waits and any(
-        one.gone or one.status == EXPIRED for one in upload.members
-    ):
-        raise Refused("partial_missing")
+    elif upload.waits:
+        finals.look(call.model, upload)
     return Answer(200, headers=described(upload), subject=upload)
 
 
@@ -375,5 +374,3 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     (FILE, "GET"): content,
     (FILE, "HEAD"): content,
 }
-#: What a member of a final upload is named by.
-URL = PREFIX + "/"
