@@ -83,7 +83,7 @@ class Queries:
         """The members of a final upload, in order; ``None``: its row is gone."""
         values = {"upload_id": final_id}
         rows = self._database.run(self._members.rows, values).rows
-        return [None if row[0] is None else self._rows.to_upload(row) for row in rows]
+        return [self._rows.to_upload_or_none(row) for row in rows]
 
     def waiting_finals(self, upload_id: UUID) -> list[Upload]:
         """Open final uploads that this one is a member of."""

@@ -99,6 +99,7 @@ class RowMapper:
         self.keys: Mapping[str, str] = {}
 
         places = {name: number for number, name in enumerate(self._names)}
+        self._id_place = places["id"]
         places_of_core = {**places, "user": places[self.user_column]}
         self._of_row = itemgetter(*(places_of_core[name] for name in _SNAPSHOT))
         #: A further name of one of our columns can be read, too.
@@ -176,6 +177,10 @@ class RowMapper:
         values = dict(zip(_STORED, _of_draft(draft), strict=True))
         values["status"] = draft.status.value
         return values
+
+    def to_upload_or_none(self, row: Sequence[Any]) -> Upload | None:
+        """The same of an outer join, which gives NULLs where there is no row."""
+        return None if row[self._id_place] is None else self.to_upload(row)
 
     def to_upload(self, row: Sequence[Any]) -> Upload:
         """The snapshot of a row with all columns of the table, in their order."""

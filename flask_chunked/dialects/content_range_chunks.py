@@ -308,7 +308,11 @@ def _require_repeat(
     call: Call, upload: Upload, chunk: ContentRange, form: Form
 ) -> Upload:
     engine = call.host.engine
-    digest = "" if form.part is None else form.part.digest
+    part = form.part
+    digest = "" if part is None else part.digest
+    if part is not None and part.stage is not None:
+        # The form named its upload after its file.
+        digest = part.stage.sha256().hexdigest()
     if not engine.is_repeat(upload, chunk.start, chunk.stop, digest):
         raise engine.refuse_offset(upload, chunk.start)
     return engine.declare_length(upload, chunk.length)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from flask.testing import FlaskClient
 
 from tests.conftest import AppFactory
@@ -12,7 +11,6 @@ from tests.gate.requests import BOUNDARY, Form
 from tests.gate.server import titled_model
 
 
-@pytest.mark.xfail(strict=True, reason="what was stored has no digest to compare")
 def test_repeat_of_a_chunk_in_a_form_that_names_its_upload_last(
     client: FlaskClient,
 ) -> None:
@@ -27,7 +25,6 @@ def test_repeat_of_a_chunk_in_a_form_that_names_its_upload_last(
     assert (answer.status_code, answer.get_json()["offset"]) == (200, 3)
 
 
-@pytest.mark.xfail(strict=True, reason="a first column that is NULL means it is gone")
 def test_final_upload_of_a_model_whose_first_column_may_be_null(
     app_factory: AppFactory,
 ) -> None:
