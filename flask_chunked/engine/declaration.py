@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..exceptions import BytesMissing, LengthBelowOffset, LengthChanged
+from ..exceptions import (
+    BytesMissing,
+    LengthBelowOffset,
+    LengthChanged,
+    PartialMissing,
+)
 from ..storage.base import Storage
 from .concatenation import load_members
 from .gate import Gate
@@ -42,11 +47,16 @@ class Declarer:
     def _require_finals_fit(self, partial: Upload, length: int) -> None:
         """The final uploads that wait for it are too large from this length on?"""
         for final in self._repository.waiting_finals(partial.id):
-            total = 0
-            for member in load_members(self._repository, final).uploads:
-                known = length if member.id == partial.id else member.length
-                total += known or 0
-            self._gate.require_length(total, final.storage_state)
+            try:
+                members = load_members(self._repository, final).uploads
+            except PartialMissing:
+                # It can never be made, and is no reason to refuse this one.
+                continue
+            lengths = (
+                length if member.id == partial.id else member.length or 0
+                for member in members
+            )
+            self._gate.require_length(sum(lengths), final.storage_state)
 
     def head_of(self, upload: Upload, length: int) -> bytes | None:
         """What ``inspect`` is to see now, since no commit asks it any more.

@@ -187,6 +187,14 @@ def test_a_member_whose_length_makes_a_waiting_final_too_large_is_refused(
     assert bench.engine.note_length(bench.row(final), members).length == 9
 
 
+def test_a_final_that_can_never_be_made_limits_no_member(bench: Bench) -> None:
+    a, b = bench.material(None), bench.partial(b"abc")
+    bench.final(a, b)
+    bench.engine.terminate(b)
+    bench.policy.largest = 10
+    assert bench.engine.declare_length(a, 10).length == 10
+
+
 def test_members_whose_lengths_are_unknown_count_nothing_yet(bench: Bench) -> None:
     a, b = bench.material(None), bench.material(None)
     bench.final(a, b)
