@@ -14,11 +14,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from flask_chunked.engine.gate import MAX_LENGTH
 from flask_chunked.exceptions import (
     BytesMissing,
     NotLocal,
     StorageBusy,
     StorageError,
+    StorageFull,
 )
 from flask_chunked.storage.base import Blob, Receipt, Stage, Storage
 
@@ -93,6 +95,31 @@ class StorageContract:
     def test_identity_is_a_stable_text(self, storage: Storage) -> None:
         assert storage.identity
         assert storage.identity == storage.identity
+
+    # -- lengths -----------------------------------------------------------------------
+
+    @pytest.mark.parametrize("length", [None, 0, 1, 100 * 2**30])
+    def test_an_upload_may_become_as_long_as_it_was_declared(
+        self, storage: Storage, length: int | None
+    ) -> None:
+        most = storage.max_length()
+        limit = storage.max_length(storage.new_state(length))
+        if most is None:
+            assert limit is None
+            return
+        assert limit is not None
+        assert (length or 1) <= limit <= most
+
+    def test_the_largest_length_is_taken_and_no_larger_one(
+        self, storage: Storage
+    ) -> None:
+        most = storage.max_length()
+        if most is None:
+            storage.new_state(MAX_LENGTH)
+            return
+        assert storage.max_length(storage.new_state(most)) == most
+        with pytest.raises(StorageFull):
+            storage.new_state(most + 1)
 
     # -- append ------------------------------------------------------------------------
 

@@ -108,6 +108,26 @@ def test_part_size_is_fixed_when_the_upload_is_created() -> None:
     assert later.state_of(Blob(KEY, 0)).part_size == 64 * MIB
 
 
+@pytest.mark.parametrize(
+    ("options", "part_size", "usable"),
+    [
+        pytest.param({}, 8 * MIB, 9_000, id="as-it-comes"),
+        pytest.param({"part_size": 64 * MIB}, 64 * MIB, 9_000, id="large-parts"),
+        pytest.param({"max_parts": 1_000}, 8 * MIB, 900, id="fewer-parts"),
+    ],
+)
+def test_an_upload_has_room_in_its_parts_less_a_tenth(
+    options: dict[str, Any], part_size: int, usable: int
+) -> None:
+    storage = new_storage(**options)
+    assert storage.max_length() == MAX_PART_SIZE * usable
+    # Without a length, and with none of the row's, parts have the preferred size.
+    for state in (storage.new_state(None), storage.new_state(1), {}):
+        assert storage.max_length(state) == part_size * usable
+    longer = storage.new_state(part_size * usable + 1)
+    assert storage.max_length(longer) == (part_size + MIB) * usable
+
+
 def test_key_has_the_day_and_the_id() -> None:
     elsewhere = CREATED.astimezone(timezone(timedelta(hours=14)))
     assert new_storage().new_key(ID, elsewhere) == KEY
