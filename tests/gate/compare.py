@@ -278,7 +278,8 @@ def quotas(model: Model, server: Server) -> Iterator[str]:
         sums = model.sums(owner)
         row = found.get(owner or "", (0, 0, 0))
         mine = (sums.uploads, sums.size, sums.stored - sums.size)
-        counted = 2 if model.rules.max_stored is None else 3
+        rules = model.rules
+        counted = 2 if rules.max_stored is None and not rules.moving else 3
         if row[:counted] != mine[:counted]:
             yield f"quota of {owner}: {row}, model {sums}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from tests.gate.requests import (
     Form,
     Request,
 )
-from tests.gate.rules import BAD_END, BAD_HEAD, BAD_LENGTHS, HTTP, OWNERS
+from tests.gate.rules import BAD_END, BAD_HEAD, BAD_LENGTHS, OWNERS, draw_limits
 
 SIZES = (0, 1, 20, 4095, 4096, 4097, 5000)
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -38,7 +38,7 @@ class Operation:
     """Something that happens to the server and is no request."""
 
     name: str
-    options: dict[str, bool] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         told = ", ".join(f"{name}={value}" for name, value in self.options.items())
@@ -103,6 +103,9 @@ class Draw:
         return self._rng.random() < probability
 
     def _operation(self) -> Operation:
+        rules = self._model.rules
+        if rules.moving and self._is(0.4):
+            return Operation("limits", draw_limits(self._rng, moving=True))
         name = self._rng.choice(["delete_expired", "check", "deliver_pending"])
         if name == "deliver_pending":
             return Operation(name)
@@ -169,7 +172,7 @@ class Draw:
         if method in ("PUT", "PATCH", "DELETE") and self._is(0.08):
             headers["X-HTTP-Method-Override"] = method
             return replace(request, method="POST", headers=headers)
-        if HTTP and self._is(0.02) and method != "POST":
+        if self._is(0.02) and method != "POST":
             headers["X-HTTP-Method-Override"] = self._rng.choice(["DELETE", "PATCH"])
             return replace(request, headers=headers)
         raw = request.form is None and request.body and not request.chunked
@@ -178,7 +181,7 @@ class Draw:
             kept = self._rng.choice([0, 1, len(request.body) // 2])
             left = request.body[:kept]
             return replace(request, body=left, cut=len(request.body) - kept)
-        if HTTP and request.payload and self._is(0.015):
+        if request.payload and self._is(0.015):
             headers["Content-Encoding"] = "gzip"
             return replace(request, headers=headers)
         return request
@@ -326,6 +329,9 @@ class Draw:
         )
         urls = " ".join(before + one for one in members)
         headers = {**TUS, "Upload-Concat": f"final;{urls}"}
+        if owner is None and self._is(0.15):
+            # Partial uploads of no owner are for all who know their URLs.
+            owner = rng.choice(OWNERS)
         if owner is not None and self._is(0.97):
             headers[USER] = owner
         pairs = {"filename": self._name()} if self._is(0.9) else {}

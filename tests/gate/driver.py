@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -90,6 +91,10 @@ class Run:
     def _operate(self, operation: Operation) -> Iterator[str]:
         model, server = self.model, self._server
         model.begin("")
+        if operation.name == "limits":
+            model.rules = replace(model.rules, **operation.options)
+            server.set_limits(model.rules)
+            return
         if operation.name == "check":
             findings = server.check(**operation.options)
             if findings:

@@ -339,7 +339,11 @@ class Model:
         self, owner: str | None, reserve: int, naming: Sequence[Upload]
     ) -> None:
         rules, sums = self.rules, self.sums(owner)
-        freed = [one for one in dict.fromkeys(naming) if not self.is_named(one)]
+        freed = [
+            one
+            for one in dict.fromkeys(naming)
+            if one.user == owner and not self.is_named(one)
+        ]
         uploads = sums.uploads - len(freed)
         size = sums.size - sum(one.size for one in freed) + reserve
         if rules.max_open is not None and uploads >= rules.max_open:
@@ -347,6 +351,16 @@ class Model:
         if rules.max_total is not None and size > rules.max_total:
             raise Refused("quota_exceeded")
         if rules.max_stored is not None and sums.stored + reserve > rules.max_stored:
+            raise Refused("quota_exceeded")
+
+    def _require_more(self, upload: Upload, more: int) -> None:
+        """Refuse an upload that counts more from now on than there is room for."""
+        rules, sums = self.rules, self.sums(upload.user)
+        is_kept = upload.kind == PARTIAL and self.is_named(upload)
+        total = None if is_kept else rules.max_total
+        if total is not None and sums.size + more > total:
+            raise Refused("quota_exceeded")
+        if rules.max_stored is not None and sums.stored + more > rules.max_stored:
             raise Refused("quota_exceeded")
 
     # -- an upload's life --------------------------------------------------------------
@@ -413,6 +427,8 @@ class Model:
         except Refused:
             self.remove(upload)
             raise
+        if length > upload.reserve:
+            self._require_more(upload, length - upload.reserve)
         upload.length = length
 
     def complete(self, upload: Upload, md5: str | None = None) -> None:

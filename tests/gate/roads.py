@@ -167,6 +167,11 @@ def handle(
         return Answer(status, error.code, error.told)
 
 
+def is_id(text: str) -> bool:
+    """Can it be an upload's id?"""
+    return _ID.match(text) is not None
+
+
 def number(name: str, text: str) -> int:
     """A number of bytes in a header."""
     if not _NUMBER.match(text) or int(text) > 2**63 - 1:

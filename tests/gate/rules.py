@@ -10,8 +10,6 @@ import random
 from dataclasses import dataclass
 from datetime import timedelta
 
-#: Is a packed body refused on every road, and a POST alone overridden?
-HTTP = False
 #: Hooks that the application may override.
 HOOKS = ("authorize", "validate", "inspect", "verify", "deliver", "on_completion")
 #: Owners of uploads; ``None`` is an anonymous caller.
@@ -24,6 +22,15 @@ BAD_HEAD, BAD_END = b"I", b"V"
 VERIFY_STATUS = 451
 #: What ``on_completion`` answers for some uploads.
 SHAPED = ("shaped", 202)
+
+
+#: Limits that are drawn, in bytes or uploads.
+_LIMITS: dict[str, list[int | None]] = {
+    "max_bytes": [None, 4_500, 12_000, 20_000],
+    "max_open": [None, 3, 5, 9],
+    "max_total": [None, 20_000, 40_000],
+    "max_stored": [None, 40_000, 90_000],
+}
 
 
 def refuses_declared(filename: str, length: int | None) -> bool:
@@ -67,6 +74,7 @@ class Rules:
 
     :param hooks: that are overridden.
     :param titled: the schema demands a field ``title``.
+    :param moving: hooks give the limits, and they change while the server runs.
     """
 
     hooks: frozenset[str]
@@ -78,6 +86,7 @@ class Rules:
     allow_anonymous: bool
     checksums: bool
     titled: bool
+    moving: bool
     idle: timedelta
     lifetime: timedelta | None
 
@@ -92,16 +101,26 @@ class Rules:
         return (self.max_total, self.max_stored) != (None, None)
 
 
+def draw_limits(draw: random.Random, *, moving: bool) -> dict[str, int | None]:
+    """The four limits.
+
+    :param moving: something is counted, whatever comes.
+    """
+    limited = moving or draw.random() < 0.6
+    limits = {name: draw.choice(sizes) for name, sizes in _LIMITS.items() if limited}
+    if moving and limits["max_open"] is None:
+        limits["max_open"] = 100
+    return {**dict.fromkeys(_LIMITS), **limits}
+
+
 def draw_rules(draw: random.Random) -> Rules:
     """The configuration of a seed."""
     amount = draw.choice([0.0, 0.5, 0.5, 0.7, 1.0])
-    limited = draw.random() < 0.6
+    moving = draw.random() < 0.25
     return Rules(
         hooks=frozenset(hook for hook in HOOKS if draw.random() < amount),
-        max_bytes=draw.choice([None, 4_500, 12_000, 20_000]) if limited else None,
-        max_open=draw.choice([None, 3, 5, 9]) if limited else None,
-        max_total=draw.choice([None, 20_000, 40_000]) if limited else None,
-        max_stored=draw.choice([None, 40_000, 90_000]) if limited else None,
+        **draw_limits(draw, moving=moving),
+        moving=moving,
         keep_partials=draw.random() < 0.6,
         allow_anonymous=draw.random() < 0.8,
         checksums=draw.random() < 0.8,

@@ -146,6 +146,10 @@ class Server:
             model = {"db": db, "model": titled}
             body["schema_class"] = _TitledSchema
         body["do_checksum_check"] = rules.checksums
+        self.limits: dict[str, int | None] = {}
+        if rules.moving:
+            body |= {f"get_{key}": self._limit(key) for key in _limits(rules)}
+            self.set_limits(rules)
         kind = type("Fuzzed", (ChunkedUploadBlueprint,), body)
         options: dict[str, Any] = {**model, **_config(rules)}
         self.app = make_app(tmp, blueprint_class=kind, **options)
@@ -167,6 +171,13 @@ class Server:
             self.told.append((name, str(upload.id), offset))
 
         return receive
+
+    def _limit(self, name: str) -> Callable[[Any], int | None]:
+        return lambda _: self.limits[name]
+
+    def set_limits(self, rules: Rules) -> None:
+        """From here on the hooks give these."""
+        self.limits = _limits(rules)
 
     def set_clock(self, now: datetime) -> None:
         """Let the time stand still there."""
@@ -272,6 +283,16 @@ _ENVIRON: dict[str, Any] = {
 }
 
 
+def _limits(rules: Rules) -> dict[str, int | None]:
+    """By the name of the attribute that holds it."""
+    return {
+        "max_bytes": rules.max_bytes,
+        "max_open_uploads": rules.max_open,
+        "max_total_bytes": rules.max_total,
+        "max_stored_bytes": rules.max_stored,
+    }
+
+
 def _config(rules: Rules) -> dict[str, object]:
     keys: dict[str, timedelta | int | bool | None] = {
         "ALLOW_ANONYMOUS": rules.allow_anonymous,
@@ -279,10 +300,8 @@ def _config(rules: Rules) -> dict[str, object]:
         "DURABLE": False,
         "EXPIRATION_DELTA": rules.idle,
         "MAX_LIFETIME": rules.lifetime,
-        "MAX_BYTES": rules.max_bytes,
-        "MAX_OPEN_UPLOADS": rules.max_open,
-        "MAX_TOTAL_BYTES": rules.max_total,
-        "MAX_STORED_BYTES": rules.max_stored,
         "KEEP_PARTIALS": rules.keep_partials,
     }
+    if not rules.moving:
+        keys |= {key.upper(): value for key, value in _limits(rules).items()}
     return {f"CHUNKED_UPLOAD_{key}": value for key, value in keys.items()}

@@ -19,7 +19,7 @@ STEPS = size("GATE_STEPS", 400, 400)
 #: Of the fast tier.
 FAST_SEEDS = 3
 #: Seeds of one test, so that tests can run in several processes.
-BLOCK = 5
+BLOCK = 5 if _PLACE == "sqlite" else 1
 
 
 def _run_all(tmp_path: Path, first: int, count: int) -> None:

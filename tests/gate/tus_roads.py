@@ -30,6 +30,7 @@ from tests.gate.roads import (
     Handler,
     content,
     handle,
+    is_id,
     listing,
     number,
     remove,
@@ -143,6 +144,8 @@ def _create_final(call: Call, urls: list[str], metadata: Metadata) -> Answer:
     if call.request.content_type == TUS_OCTETS and call.request.announced != 0:
         raise Refused("final_upload")
     ids = [url.rstrip("/").rpartition("/")[2] for url in urls]
+    if not all(map(is_id, ids)):
+        raise Refused("unknown_upload")
     for upload_id in dict.fromkeys(ids):
         member = model.find(upload_id, call.caller)
         model.authorize("read", member)
