@@ -9,10 +9,11 @@ from datetime import datetime
 
 from werkzeug.http import http_date
 
-from tests.gate.model import COMPLETE, EXPIRED, FINAL, PARTIAL, Model, Upload
+from tests.gate.model import Model
 from tests.gate.requests import PREFIX, Request
 from tests.gate.roads import Answer
 from tests.gate.server import SIGNALS, Reply, Server
+from tests.gate.uploads import COMPLETE, EXPIRED, FINAL, PARTIAL, Upload
 
 Event = tuple[object, ...]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.gate.model import COMPLETE, EXPIRED, PARTIAL, Model, Refused, Upload
+from tests.gate.model import Model
+from tests.gate.uploads import COMPLETE, EXPIRED, PARTIAL, Refused, Upload
 
 
 def require_members(model: Model, members: list[Upload]) -> None:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.gate.model import COMPLETE, FINAL, ORDINARY, PARTIAL, Refused, Upload
 from tests.gate.requests import OCTETS
 from tests.gate.roads import (
     COLLECTION,
@@ -23,6 +22,7 @@ from tests.gate.roads import (
 )
 from tests.gate.rules import SHAPED
 from tests.gate.tus_roads import described, look
+from tests.gate.uploads import COMPLETE, FINAL, ORDINARY, PARTIAL, Refused, Upload
 
 _RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})\Z")
 #: The first byte that no file may have.

@@ -6,15 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tests.gate.model import (
-    COMPLETE,
-    PARTIAL,
-    UPLOADING,
-    Model,
-    Refused,
-    Upload,
-)
+from tests.gate.model import Model
 from tests.gate.requests import DENY, PREFIX, USER, Request
+from tests.gate.uploads import COMPLETE, PARTIAL, UPLOADING, Refused, Upload
 
 COLLECTION, UPLOAD, FILE = "collection", "upload", "file"
 #: Methods that a POST may stand for.

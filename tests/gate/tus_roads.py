@@ -9,16 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tests.gate import finals
-from tests.gate.model import (
-    COMPLETE,
-    FINAL,
-    ORDINARY,
-    PARTIAL,
-    UPLOADING,
-    Model,
-    Refused,
-    Upload,
-)
+from tests.gate.model import Model
 from tests.gate.requests import TUS_OCTETS
 from tests.gate.roads import (
     COLLECTION,
@@ -37,6 +28,15 @@ from tests.gate.roads import (
     show,
 )
 from tests.gate.rules import SHAPED
+from tests.gate.uploads import (
+    COMPLETE,
+    FINAL,
+    ORDINARY,
+    PARTIAL,
+    UPLOADING,
+    Refused,
+    Upload,
+)
 
 _SIZES = {"sha1": 20, "md5": 16, "sha256": 32, "sha512": 64, "crc32": 4}
 
