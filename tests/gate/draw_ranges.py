@@ -32,15 +32,14 @@ class RangeDraw(Picks):
     ) -> Request:
         """A chunk in a form, or raw.
 
-        :param told: ``body`` and ``fields``, and ``repeat`` where it is one.
+        :param told: ``body`` and ``fields``.
         """
         body, fields = told["body"], told["fields"]
         if self._is(0.5):
             headers["Content-Type"] = OCTETS
             return Request(method, path, headers, body, query=fields)
         part = "files[]" if self._is(0.1) else "file"
-        # A repeat is not known as one where the upload is named after the file.
-        behind = self._is(0.1) and not told.get("repeat")
+        behind = self._is(0.1)
         form = Form(fields, body, fields.get("filename", "upload"), part, behind)
         return Request(method, path, headers, form=form)
 
@@ -83,7 +82,7 @@ class RangeDraw(Picks):
             **self._who(upload),
             "Content-Range": self._chunk(start, size, total),
         }
-        return self._next(upload, headers, body, repeat=how < 0.12)
+        return self._next(upload, headers, body)
 
     @staticmethod
     def _takes_chunks(one: Upload) -> bool:
@@ -91,7 +90,7 @@ class RangeDraw(Picks):
         return opened and one.kind not in (FINAL, PARTIAL)
 
     def _next(
-        self, upload: Upload | None, headers: dict[str, str], body: bytes, **more: bool
+        self, upload: Upload | None, headers: dict[str, str], body: bytes
     ) -> Request:
         """By PUT or POST to the upload, or by POST with its id in a field."""
         how = self._rng.random()
@@ -99,7 +98,7 @@ class RangeDraw(Picks):
         if how < 0.25 and upload is not None:
             path, fields = f"{PREFIX}/", {"upload_id": str(upload.id)}
         method = "PUT" if how > 0.35 else "POST"
-        told: dict[str, Any] = {"body": body, "fields": fields, **more}
+        told: dict[str, Any] = {"body": body, "fields": fields}
         return self._carrying(method, path, headers, **told)
 
     def _whole(self) -> Request:

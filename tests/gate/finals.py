@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.gate.model import Model
-from tests.gate.uploads import COMPLETE, EXPIRED, PARTIAL, Refused, Upload
+from tests.gate.uploads import COMPLETE, PARTIAL, Refused, Upload
 
 
 def require_members(model: Model, members: list[Upload]) -> None:
@@ -30,7 +30,7 @@ def learn_length(model: Model, final: Upload) -> None:
 
 def make(model: Model, final: Upload) -> None:
     """Join the members, if all of them are complete; a refusal removes the final."""
-    if any(one.gone or one.status == EXPIRED for one in final.members):
+    if not final.may_be_made:
         return
     learn_length(model, final)
     if any(one.status != COMPLETE for one in final.members):
@@ -70,6 +70,6 @@ def _drop_members(model: Model, final: Upload) -> None:
 
 def look(model: Model, final: Upload) -> None:
     """HEAD of a final upload that waits."""
-    if any(one.gone or one.status == EXPIRED for one in final.members):
+    if not final.may_be_made:
         raise Refused("partial_missing")
     learn_length(model, final)

@@ -327,6 +327,8 @@ class Model:
             return
         self.require_length(length)
         for final in self.waiting_for(upload):
+            if not final.may_be_made:
+                continue
             known = [length if one is upload else one.length for one in final.members]
             self.require_length(sum(filter(None, known)))
         try:

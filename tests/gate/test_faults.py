@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from flask.testing import FlaskClient
 
 from flask_chunked import ChunkedUploadBlueprint, ChunkedUploadError, Upload

@@ -78,6 +78,11 @@ class Upload:
         return self.kind == FINAL and self.status == UPLOADING and not self.gone
 
     @property
+    def may_be_made(self) -> bool:
+        """Are all its members there?"""
+        return not any(one.gone or one.status == EXPIRED for one in self.members)
+
+    @property
     def md5(self) -> str:
         """The digest that completes it."""
         return hashlib.md5(self.content).hexdigest()
