@@ -6,7 +6,7 @@ Knows SQLAlchemy and the engine's states; nothing of requests.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -118,9 +118,11 @@ def _constrain(mapper: Mapper[Any], cls: type) -> None:
         # Registration refuses such a model and gives the reason.
         return
     name = table.name
-    if any(known.name == f"{name}_status" for known in table.constraints):
+    activity = [c.status, c.last_activity_at]
+    if _has_index(table, activity):
         # Of a subclass in the same table.
         return
+    Index(f"ix_{name}_activity", *activity)
     table.append_constraint(CheckConstraint(c.offset >= 0, name=f"{name}_offset_ge_0"))
     table.append_constraint(
         CheckConstraint(
@@ -132,7 +134,6 @@ def _constrain(mapper: Mapper[Any], cls: type) -> None:
             c.status.in_([status.value for status in Status]), name=f"{name}_status"
         )
     )
-    Index(f"ix_{name}_activity", c.status, c.last_activity_at)
 
 
 def add_owner_index(table: Table, owner: Column[Any]) -> None:
@@ -140,16 +141,20 @@ def add_owner_index(table: Table, owner: Column[Any]) -> None:
 
     Which column that is, only a blueprint knows: call it when one is registered.
     """
-    names = {index.name for index in table.indexes}
-    name = f"ix_{table.name}_owner"
-    if name in names:
-        (known,) = (index for index in table.indexes if index.name == name)
-        if owner in known.columns.values():
-            return
-        name = f"{name}_{owner.name}"
     c = table.c
-    if name not in names and owner.table is table:
-        Index(name, c.blueprint, owner, c.status, c.created_at, c.id)
+    columns = [c.blueprint, owner, c.status, c.created_at, c.id]
+    if owner.table is not table or _has_index(table, columns):
+        return
+    name = f"ix_{table.name}_owner"
+    if any(str(index.name).endswith(name) for index in table.indexes):
+        name = f"{name}_{owner.name}"
+    Index(name, *columns)
+
+
+def _has_index(table: Table, columns: Sequence[Column[Any]]) -> bool:
+    # By its columns: a naming convention of the application changes names.
+    names = [column.name for column in columns]
+    return any([known.name for known in one.columns] == names for one in table.indexes)
 
 
 #: Names of the mixin's columns; what else a model has is the application's own.

@@ -11,7 +11,7 @@ import flask_migrate  # type: ignore[import-untyped]
 import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import ForeignKey, String, inspect
+from sqlalchemy import ForeignKey, MetaData, String, inspect
 from sqlalchemy.orm import Mapped, mapped_column
 
 from examples import migrations
@@ -130,8 +130,39 @@ def test_migrations_make_what_create_tables_makes(
     made, migrated = example(BUCKET=BUCKET), example(BUCKET=BUCKET)
     create_tables(made)
     upgrade(migrated)
-    assert len(schema(made)) == 3
+    assert len(schema(made)) == 5
     assert schema(migrated) == schema(made)
+
+
+def test_naming_convention_of_the_application_changes_both_alike(
+    new_app: NewApp, new_url: Callable[[], str]
+) -> None:
+    naming = {
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+    apps = []
+    for name in ("made", "migrated"):
+        db = SQLAlchemy(metadata=MetaData(naming_convention=naming))
+        app = new_app(db, name, SQLALCHEMY_DATABASE_URI=new_url())
+        app.register_blueprint(Limited("uploads", __name__), url_prefix="/uploads")
+        flask_migrate.Migrate(
+            app, db, directory=str(VERSIONED), include_object=migrations.is_known
+        )
+        apps.append(app)
+    made, migrated = apps
+    create_tables(made)
+    upgrade(migrated)
+    assert not differs(migrated)
+    theirs = schema(migrated)
+    # Another setting's.
+    theirs.pop("chunked_upload_part")
+    assert theirs == schema(made)
+    assert (
+        "ix_chunked_upload_ix_chunked_upload_owner"
+        in (theirs["chunked_upload"]["indexes"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -225,9 +256,15 @@ def test_migration_that_alembic_writes_of_a_model_works(
     with app.app_context():
         flask_migrate.migrate(message="videos")
     (script,) = (directory / "versions").glob("*.py")
-    assert script.read_text().count("flask_chunked.models.UTCDateTime()") == 5
+    assert script.read_text().count("flask_chunked.models.UTCDateTime()") == 7
     assert "info=" not in script.read_text()
     upgrade(app)
     assert not differs(app)
-    assert set(schema(app)) == {"owner", "video", "chunked_upload_quota"}
+    assert set(schema(app)) == {
+        "owner",
+        "video",
+        "chunked_upload_member",
+        "chunked_upload_removal",
+        "chunked_upload_quota",
+    }
     upload_in_both_dialects(app)

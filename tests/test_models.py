@@ -68,7 +68,12 @@ COLUMNS = [
     "delivered_at",
     "attempts",
     "storage_state",
+    "verify_started_at",
+    "expected_digest",
+    "attached_at",
 ]
+#: Of the index of lists, after the column that has owners.
+REST = ["status", "created_at", "id"]
 
 
 def table_of(app: Flask) -> Table:
@@ -170,7 +175,7 @@ def test_own_table_args_stay_beside_ours(app_factory: AppFactory) -> None:
     app = app_factory(db=db, model=Video, blueprint_class=Titled)
     names = {constraint.name for constraint in table_of(app).constraints}
     assert {"films_title", "films_status", "films_offset_ge_0"} <= names
-    assert {"ix_films_title", "ix_films_listing"} <= {
+    assert {"ix_films_title", "ix_films_owner"} <= {
         index.name for index in table_of(app).indexes
     }
     client = app.test_client()
@@ -181,11 +186,24 @@ def test_own_table_args_stay_beside_ours(app_factory: AppFactory) -> None:
     assert put_form(client, b"abc", fields={"title": "x"}).status_code == 200
 
 
+NAMING = {
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "ix": "ix_%(table_name)s_%(constraint_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def indexes_of(app: Flask, table: str) -> dict[str | None, list[str | None]]:
+    """Name -> columns, as the database says."""
+    with app.app_context():
+        known = inspect(registered(app).database.engine()).get_indexes(table)
+    return {index["name"]: index["column_names"] for index in known}
+
+
 def test_naming_convention_of_the_application_is_respected(
     app_factory: AppFactory,
 ) -> None:
-    naming = {"ck": "ck_%(table_name)s_%(constraint_name)s"}
-    db = SQLAlchemy(metadata=MetaData(naming_convention=naming))
+    db = SQLAlchemy(metadata=MetaData(naming_convention=NAMING))
     app = app_factory(db=db)
     with app.app_context():
         checks = inspect(registered(app).database.engine()).get_check_constraints(
@@ -196,6 +214,35 @@ def test_naming_convention_of_the_application_is_respected(
         for rest in ("offset_ge_0", "offset_le_length", "status")
     }
     assert send(app.test_client(), b"abc").status_code == 200
+
+
+@pytest.mark.parametrize("naming", [None, NAMING], ids=["ours", "convention"])
+def test_blueprints_that_share_a_model_share_its_index(
+    app_factory: AppFactory, naming: dict[str, str] | None
+) -> None:
+    db = SQLAlchemy(metadata=MetaData(naming_convention=naming))
+
+    class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        person: Mapped[int | None]
+
+    class Film(Video):
+        pass
+
+    class OfPersons(ChunkedUploadBlueprint):
+        user_field_name = "person"
+
+    app = app_factory(db=db, model=Video)
+    for name, kind in (("two", ChunkedUploadBlueprint), ("three", OfPersons)):
+        app.register_blueprint(kind(name, __name__, model=Film), url_prefix=f"/{name}")
+    with app.app_context():
+        db.drop_all()
+    create_tables(app)
+    prefix = "" if naming is None else "ix_video_"
+    assert indexes_of(app, "video") == {
+        f"{prefix}ix_video_activity": ["status", "last_activity_at"],
+        f"{prefix}ix_video_owner": ["blueprint", "user", *REST],
+        f"{prefix}ix_video_owner_person": ["blueprint", "person", *REST],
+    }
 
 
 def test_owner_may_be_a_foreign_key_of_another_name(app_factory: AppFactory) -> None:
@@ -354,7 +401,11 @@ def test_model_may_live_in_another_bind(
     with app.app_context():
         ours = registered(app).database.engine()
         assert str(ours.url).endswith("/media.db")
-        assert inspect(ours).get_table_names() == ["video"]
+        assert set(inspect(ours).get_table_names()) == {
+            "video",
+            "chunked_upload_member",
+            "chunked_upload_removal",
+        }
         assert inspect(db.engine).get_table_names() == []
 
 

@@ -1,4 +1,7 @@
-"""Uploads: the table of the default model, ``chunked_upload``."""
+"""Uploads: the table of the default model, and the two tables that each model needs.
+
+``chunked_upload``, ``chunked_upload_member`` and ``chunked_upload_removal``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,14 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make it, with its checks and indexes."""
+    """Make them, with their checks and indexes."""
+    create_uploads()
+    create_members()
+    create_removals()
+
+
+def create_uploads() -> None:
+    """One row for each upload."""
     op.create_table(
         "chunked_upload",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -41,6 +51,9 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("storage_state", sa.JSON()),
         sa.Column("reserved", sa.BigInteger()),
+        sa.Column("verify_started_at", sa.DateTime()),
+        sa.Column("expected_digest", sa.String(255)),
+        sa.Column("attached_at", sa.DateTime()),
         sa.PrimaryKeyConstraint("id"),
         sa.CheckConstraint(
             "status IN ('uploading', 'completing', 'complete', 'terminating', "
@@ -54,15 +67,46 @@ def upgrade() -> None:
         ),
     )
     op.create_index(
-        "ix_chunked_upload_listing",
+        "ix_chunked_upload_owner",
         "chunked_upload",
-        ["blueprint", "status", "created_at", "id"],
+        ["blueprint", "user", "status", "created_at", "id"],
     )
     op.create_index(
         "ix_chunked_upload_activity", "chunked_upload", ["status", "last_activity_at"]
     )
 
 
+def create_members() -> None:
+    """The partial uploads that a final upload is made of."""
+    op.create_table(
+        "chunked_upload_member",
+        sa.Column("final_id", sa.Uuid(), nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("partial_id", sa.Uuid(), nullable=False),
+        sa.PrimaryKeyConstraint("final_id", "position"),
+    )
+    op.create_index(
+        "ix_chunked_upload_member_partial_id", "chunked_upload_member", ["partial_id"]
+    )
+
+
+def create_removals() -> None:
+    """Uploads whose row is gone and whose bytes are not yet."""
+    op.create_table(
+        "chunked_upload_removal",
+        sa.Column("upload_id", sa.Uuid(), nullable=False),
+        sa.Column("blueprint", sa.String(255), nullable=False),
+        sa.Column("storage_key", sa.String(512), nullable=False),
+        sa.Column("storage_state", sa.JSON()),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("parts", sa.JSON()),
+        sa.Column("removed_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("upload_id"),
+    )
+
+
 def downgrade() -> None:
-    """Drop it; the files stay where they are."""
+    """Drop them; the files stay where they are."""
+    op.drop_table("chunked_upload_removal")
+    op.drop_table("chunked_upload_member")
     op.drop_table("chunked_upload")

@@ -1,4 +1,4 @@
-"""What owners have open, for the limits on them: ``chunked_upload_quota``."""
+"""What owners have open and stored, for their limits: ``chunked_upload_quota``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(255), nullable=False),
         sa.Column("uploads", sa.BigInteger(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("stored", sa.BigInteger()),
         sa.PrimaryKeyConstraint("blueprint", "owner"),
     )
 
