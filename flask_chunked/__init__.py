@@ -7,6 +7,7 @@ from .engine.states import Status
 from .exceptions import (
     ChunkedUploadError,
     ConfigurationError,
+    MissingColumnError,
     MissingTableError,
 )
 from .maintenance import (
@@ -36,6 +37,7 @@ __all__ = [
     "ChunkedUploadMixin",
     "ChunkedUploadSchema",
     "ConfigurationError",
+    "MissingColumnError",
     "MissingTableError",
     "Status",
     "Upload",

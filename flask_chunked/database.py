@@ -24,7 +24,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import UpdateBase
 
 from .driver import Driver, Outcome, Statement, is_refused
-from .exceptions import CommitUnanswered, DatabaseUnavailable, MissingTableError
+from .exceptions import CommitUnanswered, DatabaseUnavailable
+from .missing import first_missing, is_unknown_name
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -62,6 +63,8 @@ class Database:
         self._driver: Driver | None = None
         self._lock = threading.RLock()
         self._warned = False
+        #: The tables that statements need; the first failure looks at them.
+        self.tables: list[Table] = []
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -69,7 +72,7 @@ class Database:
 
         :raises DatabaseUnavailable: no connection, no lock or a lost connection.
         :raises CommitUnanswered: the same at the commit, so that it may have happened.
-        :raises MissingTableError: the table does not exist.
+        :raises MissingTableError: a table does not exist, or lacks a column.
         """
         failure: type[DatabaseUnavailable] = DatabaseUnavailable
         try:
@@ -224,9 +227,7 @@ class Database:
     def _raise_ours(
         self, error: SQLAlchemyError, failure: type[DatabaseUnavailable]
     ) -> None:
-        """Where the table or the database is away; other errors are the caller's."""
-        if isinstance(error, OperationalError | InterfaceError | ProgrammingError):
-            self._raise_if_table_is_missing(error)
+        """Where a table or the database is away; other errors are the caller's."""
         if getattr(getattr(error, "orig", None), "sqlstate", None) in _LOST_STATEMENTS:
             logger.error(
                 "a pooler between here and PostgreSQL loses prepared statements; leave "
@@ -234,22 +235,28 @@ class Database:
                 '(SQLALCHEMY_ENGINE_OPTIONS = {"connect_args": {...}})'
             )
             raise failure() from error
+        if is_unknown_name(error) and self._are_tables_whole(error):
+            return
         lost = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
         if lost or (isinstance(error, DBAPIError) and error.connection_invalidated):
             reason = getattr(error, "orig", None) or error
             logger.warning("database not available: %.200s", repr(str(reason)))
             raise failure() from error
 
-    def _raise_if_table_is_missing(self, error: SQLAlchemyError) -> None:
-        text = str(getattr(error, "orig", error)).lower()
-        sqlite = "no such table" in text
-        postgresql = "relation" in text and "does not exist" in text
-        mysql = "table" in text and "doesn't exist" in text
-        if sqlite or postgresql or mysql:
-            raise MissingTableError(
-                f"The database has no table for uploads ({text.splitlines()[0]}). Call "
-                "flask_chunked.create_tables(app), or run the application's migrations."
-            ) from error
+    def _are_tables_whole(self, error: SQLAlchemyError) -> bool:
+        """True if the name that the database does not know is none of ours.
+
+        :raises MissingTableError: one of the tables is missing, or lacks a column.
+        """
+        try:
+            with self._begin() as connection:
+                missing = first_missing(connection, self.tables)
+        # The database itself is away: what failed first says so.
+        except SQLAlchemyError:
+            return False
+        if missing is not None:
+            raise missing from error
+        return True
 
 
 def _watch_for_poolers(engine: Engine) -> None:

@@ -56,14 +56,12 @@ class Finding:
 def create_tables(app: Flask) -> None:
     """Create the uploads' tables that do not exist yet.
 
-    Safe when several workers start at once. With Alembic, migrate instead.
+    A table that exists is not changed. Safe when several workers start at once. With
+    Alembic, migrate instead.
     """
     with app.app_context():
         for here in registrations(app).values():
-            tables = [here.table, here.members.table, here.removals]
-            books = (here.quotas, here.parts)
-            tables += [book.table for book in books if book is not None]
-            here.database.create_tables(tables)
+            here.database.create_tables(here.tables)
 
 
 def find(upload_id: UUID) -> tuple[Registration, Upload]:

@@ -78,6 +78,7 @@ class Registration:
         self.quotas = self._make_quotas()
         self.storage = self._make_storage()
         self.parts = PartBook(self.table) if self.storage.keeps_parts else None
+        self.database.tables = self.tables
         self.repository = SQLRepository(
             self.database,
             model,
@@ -102,6 +103,13 @@ class Registration:
         """The model's table."""
         table: Table = self.model.__table__
         return table
+
+    @property
+    def tables(self) -> list[Table]:
+        """What the database must have: the model's table and those next to it."""
+        books = (self.quotas, self.parts)
+        optional = [book.table for book in books if book is not None]
+        return [self.table, self.members.table, self.removals, *optional]
 
     def _make_quotas(self) -> QuotaBook | None:
         """Where owners are counted, if anything limits them."""

@@ -189,15 +189,6 @@ def test_database_that_cannot_be_opened_is_503(
     assert "unable to open database file" in caplog.text
 
 
-def test_column_that_a_migration_forgot_is_logged_by_name(
-    app: Flask, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with closing(sqlite3.connect(tmp_path / "app.db")) as database:
-        database.execute("ALTER TABLE chunked_upload DROP COLUMN raw_metadata")
-    assert put_raw(app.test_client(), b"abc").status_code == 503
-    assert "raw_metadata" in caplog.text
-
-
 def test_errors_of_the_applications_statements_are_not_swallowed(app: Flask) -> None:
     database = registered(app).database
     with (

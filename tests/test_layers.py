@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "rows",
         "driver",
         "driver_values",
+        "missing",
         "database",
         "statements",
         "queries",

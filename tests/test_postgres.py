@@ -17,7 +17,7 @@ from flask_login import LoginManager, UserMixin, login_user  # type: ignore[impo
 from flask_sqlalchemy import SQLAlchemy
 from marshmallow import fields
 from sqlalchemy import URL, String, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.orm import Mapped, mapped_column
 from werkzeug.test import TestResponse
 
@@ -25,6 +25,7 @@ from flask_chunked import (
     ChunkedUploadBlueprint,
     ChunkedUploadMixin,
     ChunkedUploadSchema,
+    MissingColumnError,
     MissingTableError,
     check,
     create_tables,
@@ -39,6 +40,7 @@ from .dialects.tus import BYTES
 from .exchange import begin, finish, id_of, post_whole, put_form, put_raw, send
 from .postgres import as_setting, new_database, run_sql, running_server
 from .test_sessions import PUT_TYPES, Site, Watched
+from .test_tables import FIRST_USES, UNKNOWN, Limited, Misspelt, OfAnother
 
 pytestmark = pytest.mark.slow
 
@@ -390,6 +392,61 @@ def test_missing_table_is_named(pg_app: Callable[..., Flask], database: URL) -> 
     run_sql(database, "DROP TABLE chunked_upload")
     with pytest.raises(MissingTableError, match="chunked_upload"):
         put_raw(app.test_client(), b"abc")
+
+
+TABLES = ["chunked_upload", "chunked_upload_member", "chunked_upload_removal"]
+
+
+@pytest.mark.parametrize("act", FIRST_USES.values(), ids=FIRST_USES)
+def test_missing_column_is_an_error_that_says_migrate(
+    pg_app: Callable[..., Flask], database: URL, act: Callable[..., object]
+) -> None:
+    app = pg_app()
+    run_sql(database, "ALTER TABLE chunked_upload DROP COLUMN attached_at")
+    with pytest.raises(MissingColumnError, match="Migrate the database") as caught:
+        act(app.test_client())
+    assert caught.value.table == "chunked_upload"
+    assert caught.value.columns == ("attached_at",)
+
+
+@pytest.mark.parametrize("table", [*TABLES, "chunked_upload_quota"])
+def test_each_missing_table_is_named(
+    pg_app: Callable[..., Flask], database: URL, table: str
+) -> None:
+    here = registered(pg_app(blueprint_class=Limited))
+    run_sql(database, f"DROP TABLE {table}")
+    with (
+        here.app.app_context(),
+        pytest.raises(MissingTableError, match=f"no table '{table}'"),
+        here.database.transaction() as connection,
+    ):
+        connection.execute(text(f"SELECT * FROM {table}"))
+
+
+def test_command_says_in_one_line_which_column_is_missing(
+    pg_app: Callable[..., Flask], database: URL
+) -> None:
+    app = pg_app()
+    run_sql(database, "ALTER TABLE chunked_upload DROP COLUMN attached_at")
+    result = app.test_cli_runner().invoke(args=["chunked-uploads", "list"])
+    (line,) = result.output.splitlines()
+    assert line.startswith("Error: The table 'chunked_upload' lacks the column")
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(Misspelt, "hiden"), (OfAnother, "project")]
+)
+@pytest.mark.parametrize("url", ["/uploads/", UNKNOWN], ids=["list", "show"])
+def test_names_that_the_application_misspelt_are_its_own(
+    pg_app: Callable[..., Flask],
+    url: str,
+    kind: type[ChunkedUploadBlueprint],
+    name: str,
+) -> None:
+    app = pg_app(blueprint_class=kind)
+    with pytest.raises(ProgrammingError, match=f'{name}"? does not exist'):
+        app.test_client().get(url)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Knows nothing of HTTP bodies: how an error reads on the wire is a dialect's affa
 from .base import (
     ChunkedUploadError,
     ConfigurationError,
+    MissingColumnError,
     MissingTableError,
 )
 from .requests import (
@@ -89,6 +90,7 @@ __all__ = [
     "MalformedBody",
     "MalformedHeader",
     "MethodNotAllowed",
+    "MissingColumnError",
     "MissingTableError",
     "NotAPartial",
     "NotAuthorized",

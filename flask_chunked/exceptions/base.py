@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -38,4 +39,32 @@ class ConfigurationError(ValueError):
 
 
 class MissingTableError(RuntimeError):
-    """The database has no table for a model; the message names the table."""
+    """The database lacks one of the tables; the message names it.
+
+    :param table: its name.
+    """
+
+    def __init__(self, table: str, detail: str | None = None) -> None:
+        self.table = table
+        super().__init__(
+            detail
+            or f"The database has no table {table!r}. Call flask_chunked.create_tables"
+            "(app), or run the application's migrations."
+        )
+
+
+class MissingColumnError(MissingTableError):
+    """A table was made for an older version; the message names what it lacks.
+
+    :param columns: their names.
+    """
+
+    def __init__(self, table: str, columns: Sequence[str]) -> None:
+        self.columns = tuple(columns)
+        noun = "column" if len(self.columns) == 1 else "columns"
+        names = ", ".join(map(repr, self.columns))
+        super().__init__(
+            table,
+            f"The table {table!r} lacks the {noun} {names}. Migrate the database (see "
+            "examples/migrations): create_tables() changes no table that exists.",
+        )
