@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,15 @@ def rows(app: Flask, name: str = "uploads") -> list[Upload]:
         return list(registered(app, name).repository.matching())
 
 
+def set_clock(app: Flask, clock: Callable[[], datetime], name: str = "uploads") -> None:
+    """Give the engine another time, which a request that is under way sees too."""
+    engine = registered(app, name).engine
+    engine.clock = engine._completer._clock = clock
+
+
 def stop_clock(app: Flask, now: datetime, name: str = "uploads") -> None:
     """Let the engine's time stand still at this moment."""
-    engine = registered(app, name).engine
-    engine.clock = engine._completer._clock = lambda: now
+    set_clock(app, lambda: now, name)
 
 
 def stored_files(tmp_path: Path) -> list[Any]:
