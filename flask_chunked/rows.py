@@ -207,7 +207,8 @@ def empty_value(column: Column[Any]) -> object:
     if isinstance(impl, JSON):
         return {}
     try:
-        kind = column.type.python_type
+        # Of what a decorator stores: its own values are the application's.
+        kind = impl.python_type
     except NotImplementedError:
         return None
     if isinstance(impl, EnumType):

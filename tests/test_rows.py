@@ -40,6 +40,7 @@ from flask_chunked import (
     ChunkedUploadMixin,
     ChunkedUploadSchema,
 )
+from flask_chunked.models import UTCDateTime
 from flask_chunked.rows import column_is_given, empty_value
 from tests.dialects.tus import Tus, metadata
 
@@ -74,6 +75,7 @@ class Shade(TypeDecorator[str]):
 EMPTY: list[tuple[TypeEngine[Any], object]] = [
     (String(10), ""),
     (Text(), ""),
+    (UTCDateTime(), datetime(1970, 1, 1)),
     (Integer(), 0),
     (Float(), 0.0),
     (Numeric(), Decimal(0)),
