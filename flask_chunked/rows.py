@@ -14,6 +14,7 @@ from sqlalchemy import Enum as EnumType
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.types import TypeEngine
 
 from .columns import Ownership
 from .engine.records import Upload
@@ -206,10 +207,8 @@ def empty_value(column: Column[Any]) -> object:
     impl = getattr(column.type, "impl_instance", column.type)
     if isinstance(impl, JSON):
         return {}
-    try:
-        # Of what a decorator stores: its own values are the application's.
-        kind = impl.python_type
-    except NotImplementedError:
+    kind = _python_type(column.type) or _python_type(impl)
+    if kind is None:
         return None
     if isinstance(impl, EnumType):
         return next(iter(impl.enum_class or impl.enums), None)
@@ -222,4 +221,11 @@ def empty_value(column: Column[Any]) -> object:
     try:
         return kind()
     except TypeError:
+        return None
+
+
+def _python_type(stored: TypeEngine[Any]) -> type[Any] | None:
+    try:
+        return stored.python_type
+    except NotImplementedError:
         return None
