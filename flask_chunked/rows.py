@@ -212,8 +212,6 @@ def empty_value(column: Column[Any]) -> object:
         return None
     if isinstance(impl, EnumType):
         return next(iter(impl.enum_class or impl.enums), None)
-    if kind is object:
-        return None
     if issubclass(kind, date):
         return kind(1970, 1, 1)
     if kind is UUID:
@@ -226,6 +224,7 @@ def empty_value(column: Column[Any]) -> object:
 
 def _python_type(stored: TypeEngine[Any]) -> type[Any] | None:
     try:
-        return stored.python_type
+        kind = stored.python_type
     except NotImplementedError:
         return None
+    return None if kind is object else kind
