@@ -137,25 +137,32 @@ class MemberBook:
         :param was_complete: its members that are still there stay named.
         """
         c = self.table.c
-        statement = delete(self.table).where(c.final_id == final_id)
+        names = c.final_id == final_id
         if was_complete:
-            there = select(self._uploads.c.id).where(self._uploads.c.id == c.partial_id)
-            statement = statement.where(~there.exists())
-        connection.execute(statement)
+            self._hold(connection, names)
+            names = and_(names, ~self._is_there(c.partial_id))
+        connection.execute(delete(self.table).where(names))
 
     def drop_partial(self, connection: Connection, partial_id: UUID) -> None:
-        """A partial upload is gone; finals that still wait for it keep its name.
+        """A partial upload is gone; finals that are there keep its name.
 
-        They can never be made, and say so.
+        One that still waits for it can never be made, and says so. One that is being
+        made must not look as if it had fewer members.
         """
-        c = self._uploads.c
-        waiting = select(c.id).where(is_unfinished(c.status))
-        connection.execute(
-            delete(self.table).where(
-                self.table.c.partial_id == partial_id,
-                self.table.c.final_id.not_in(waiting),
-            )
-        )
+        c = self.table.c
+        names = c.partial_id == partial_id
+        self._hold(connection, names)
+        connection.execute(delete(self.table).where(names, ~self._is_there(c.final_id)))
+
+    def _hold(self, connection: Connection, names: ColumnElement[bool]) -> None:
+        """Let a rival that removes the other end of a name see this end gone."""
+        c = self.table.c
+        held = select(c.final_id).where(names).order_by(c.final_id, c.position)
+        connection.execute(held.with_for_update()).all()
+
+    def _is_there(self, upload_id: ColumnElement[Any]) -> ColumnElement[bool]:
+        there = self._uploads.alias("there")
+        return exists(select(there.c.id).where(there.c.id == upload_id))
 
     def is_named(self, partial_id: ColumnElement[Any]) -> ColumnElement[bool]:
         """Does a final upload name this partial one?

@@ -132,7 +132,9 @@ def resume_if_idle(call: Call, final: Upload) -> Upload:
             return _complete(call, final)
     if final.status is not Status.UPLOADING:
         return final
-    members = engine.members(final)
+    members = _members(call, final)
+    if members is None:
+        return engine.repository.get(final.id) or final
     with _removed_if_refused(call, final):
         # Stored as soon as it can be computed, whichever request makes the upload.
         final = engine.note_length(final, members)
@@ -158,7 +160,9 @@ def _go_on(call: Call, final: Upload) -> Upload:
     :raises NotAuthorized: the policy does not let this request complete it.
     """
     engine = call.host.engine
-    members = engine.members(final)
+    members = _members(call, final)
+    if members is None:
+        return engine.repository.get(final.id) or final
     final = engine.note_length(final, members)
     if final.status is not Status.UPLOADING or not members.are_complete:
         return final
@@ -174,6 +178,23 @@ def _assemble(call: Call, final: Upload, members: Members) -> Upload:
     except (OffsetMismatch, AlreadyComplete, CompletionInProgress):
         # Another request is making it, or has made it.
         return engine.repository.get(final.id) or final
+
+
+def _members(call: Call, final: Upload) -> Members | None:
+    """The members; ``None``: the final upload has all its bytes and needs none.
+
+    Another request made it since it was looked at, and its members went.
+
+    :raises PartialMissing: one is gone that is still needed.
+    """
+    engine = call.host.engine
+    try:
+        return engine.members(final)
+    except PartialMissing:
+        row = engine.repository.get(final.id)
+        if row is None or row.status not in (Status.COMPLETING, Status.COMPLETE):
+            raise
+        return None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from .concatenation import Members, load_members
 from .creation import Creator
 from .declaration import Declarer
 from .expiry import Expiry, utcnow
-from .gate import Action, Gate, require
+from .gate import Action, Gate, Kind, kind_of, require
 from .intake import Intake
 from .ports import Policy, Reader, Repository
 from .records import Completion, Cutoff, Expected, NewUpload, Upload
@@ -201,7 +201,7 @@ class Engine(Appending):
         :raises CompletionInProgress: it is still at work.
         """
         found = self._completer.wait_for_other(upload)
-        return found or self._completer.complete(upload, None)
+        return found or self._dropping(self._completer.complete(upload, None))
 
     def finish(self, begun: Upload) -> Completion:
         """Go on with the completion that an append of this request began."""
@@ -266,10 +266,15 @@ class Engine(Appending):
 
     def complete_final(self, final: Upload) -> Upload:
         """Complete a final upload whose bytes are all there."""
-        completion = self._completer.complete(final, None)
-        if completion.first and not self._gate.keeps_partials:
-            self._drop_members(completion.upload)
-        return completion.upload
+        return self._dropping(self._completer.complete(final, None)).upload
+
+    def _dropping(self, completion: Completion) -> Completion:
+        """Remove the members of a final upload that is complete, if that is wanted."""
+        final = completion.upload
+        is_wanted = completion.first and not self._gate.keeps_partials
+        if is_wanted and kind_of(final) is Kind.FINAL:
+            self._drop_members(final)
+        return completion
 
     def _drop_members(self, final: Upload) -> None:
         """Remove the members that no other final upload waits for."""

@@ -55,14 +55,26 @@ class Rival:
 
 
 def before(
-    patch: pytest.MonkeyPatch, target: object, method: str, act: Callable[[], object]
+    patch: pytest.MonkeyPatch,
+    target: object,
+    method: str,
+    act: Callable[[], object],
+    *,
+    skip: int = 0,
 ) -> None:
-    """Let something happen once, just before a method is called."""
+    """Let something happen once, just before a method is called.
+
+    :param skip: calls before that one.
+    """
     real = getattr(target, method)
+    left = [skip]
 
     def called(*arguments: Any, **more: Any) -> Any:
-        patch.setattr(target, method, real)
-        act()
+        if left[0]:
+            left[0] -= 1
+        else:
+            patch.setattr(target, method, real)
+            act()
         return real(*arguments, **more)
 
     patch.setattr(target, method, called)

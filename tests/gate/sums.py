@@ -39,11 +39,13 @@ class Sums:
 class Snapshot:
     """What the quota rows say, and what the rows of uploads say, at one moment.
 
-    :param strays: names of members whose final upload and partial one are gone.
+    :param names: of members.
+    :param strays: of those, names whose final upload and partial one are gone.
     """
 
     told: dict[str, Sums] = field(default_factory=dict)
     counted: dict[str, Sums] = field(default_factory=dict)
+    names: int = 0
     strays: int = 0
 
     def differences(self) -> list[str]:
@@ -109,7 +111,7 @@ def _counted(uploads: list[Any], members: list[Any], quotas: list[Any]) -> Snaps
             sums.stored = (sums.stored or 0) + offset
     told = {row[0]: Sums(*row[1:]) for row in quotas}
     strays = sum(f not in finals and p not in finals for f, p in members)
-    return Snapshot(told, dict(counted), strays)
+    return Snapshot(told, dict(counted), len(members), strays)
 
 
 def _is_given_up(final: Any) -> bool:
