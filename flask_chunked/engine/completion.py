@@ -66,6 +66,8 @@ class Completer:
             begun = self._begin(upload)
             if begun is None:
                 done = self._require_complete(upload.id)
+                if done is None:
+                    continue
                 self._compare_stored(done, expected)
                 return Completion(done, first=False)
             with released_by_failure(self._repository, begun):
@@ -258,13 +260,19 @@ class Completer:
             raise BytesMissing()
         return stored_digest(self._storage, upload.blob, name)
 
-    def _require_complete(self, upload_id: UUID) -> Upload:
+    def _require_complete(self, upload_id: UUID) -> Upload | None:
+        """The upload that cannot be completed, because another request did it.
+
+        :return: ``None``: that request failed since, and made way.
+        """
         row = self._require_present(upload_id)
         if self._is_being_verified(row):
             raise CompletionInProgress()
-        if not row.is_complete:
+        if row.is_complete:
+            return row
+        if row.offset != row.length:
             raise Incomplete(row.offset, row.length)
-        return row
+        return None
 
     def _require_present(self, upload_id: UUID) -> Upload:
         row = self._repository.get(upload_id)
