@@ -232,6 +232,38 @@ BREAKS = (
         ),
     ),
     _row(
+        "kill at every step of a concatenation",
+        "tests/faults/test_kill_steps.py",
+        Change(
+            "quotas.py",
+            "        for owner in owners:\n            self.recount(",
+            "        for owner in owners[1:]:\n            self.recount(",
+        ),
+    ),
+    _row(
+        "races of final uploads",
+        "tests/gate/test_races.py",
+        Change(
+            "creations.py",
+            "if connection.execute(self._members.awaited_too_often(ids)).first():",
+            "if not ids:",
+        ),
+    ),
+    _row(
+        "races of quotas",
+        "tests/gate/test_quota_races.py",
+        Change("quotas.py", "        self._lock(connection, partial.user)\n", ""),
+    ),
+    _row(
+        "quotas at every moment",
+        "tests/gate/test_quota_herd.py",
+        Change(
+            "repository.py",
+            "if row is not None and row.is_complete:",
+            "if row is not None and row.is_complete and row.attempts:",
+        ),
+    ),
+    _row(
         "memory",
         "tests/servers/test_memory.py",
         Change("bodies.py", "BLOCK_SIZE = 256 * 2**10", "BLOCK_SIZE = 64 * 2**20"),

@@ -17,6 +17,7 @@ from flask import Flask
 from sqlalchemy import update
 
 from flask_chunked import ChunkedUploadBlueprint
+from flask_chunked.engine.concatenation import members_from
 from flask_chunked.engine.engine import Engine
 from flask_chunked.engine.hashing import FileDigest
 from flask_chunked.engine.records import NewUpload, Upload
@@ -24,6 +25,8 @@ from flask_chunked.engine.states import Status
 from flask_chunked.registration import Registration
 from tests.apps import dispose, make_app, registered
 
+#: Bytes of the partial uploads that a final one is made of, in their order.
+PARTS = (5_000, 4_001)
 #: File below the app's directory to which ``deliver`` writes a line for each call.
 DELIVERIES = "deliveries"
 
@@ -61,12 +64,12 @@ class Ground:
 
     def __init__(self, directory: Path, **config: Any) -> None:
         self.directory = directory
-        self.app: Flask = make_app(
-            directory,
-            blueprint_class=Recording,
-            CHUNKED_UPLOAD_DOWNLOADS=True,
+        config = {
+            "blueprint_class": Recording,
+            "CHUNKED_UPLOAD_DOWNLOADS": True,
             **config,
-        )
+        }
+        self.app: Flask = make_app(directory, **config)
         self.blueprint.log = directory / DELIVERIES
         dispose(self.app)
 
@@ -127,6 +130,44 @@ class Ground:
         finally:
             engine._creator._new_id = uuid4
 
+    def create_partial(self, length: int) -> Upload:
+        """A new partial upload."""
+        new = NewUpload(
+            user=None,
+            filename="part.bin",
+            length=length,
+            dialect="tus",
+            partial=True,
+            concat="partial",
+        )
+        return self.engine.create(new)
+
+    def create_final(self, parts: Sequence[UUID]) -> Upload:
+        """A new final upload of these partial ones; nothing of it is made yet."""
+        rows = [self.engine.repository.get(part) for part in parts]
+        new = NewUpload(
+            user=None,
+            filename="whole.bin",
+            length=None,
+            dialect="tus",
+            concat="final;" + " ".join(f"/uploads/{part}" for part in parts),
+        )
+        return self.engine.create_final(new, members_from(rows))
+
+    def content_of(self, row: Upload) -> bytes:
+        """All bytes that an upload will have; a final one, those of its members."""
+        if row.partial or row.concat is None:
+            return content(row.id, row.length or 0)
+        parts = row.concat.removeprefix("final;").split()
+        ids = [UUID(part.rpartition("/")[2]) for part in parts]
+        lengths = dict(zip(ids, PARTS, strict=False))
+        return b"".join(content(part, lengths[part]) for part in ids)
+
+    def drifts(self) -> list[str]:
+        """Quotas that do not say what the uploads say; in an app context."""
+        found = self.here.repository.drifts()
+        return [f"quota of {one.owner or 'all'} is wrong: {one}" for one in found]
+
     def set_columns(self, upload_id: UUID, **values: object) -> None:
         """Change a row behind the engine's back; in an app context."""
         table = self.here.table
@@ -160,10 +201,24 @@ class Ground:
                 paths.add(path)
                 if path.stat().st_size != row.offset:
                     found.append(f"{path.name} is longer than {row.offset}")
+        found += self._stray_names()
         root = self.directory / "instance"
         for path in root.rglob("*"):
             if path.is_file() and path not in paths:
                 found.append(f"file without a row: {path.relative_to(root)}")
+        return found
+
+    def _stray_names(self) -> list[str]:
+        """Names of members that no final upload has, or had when it was complete."""
+        here = self.here
+        with here.database.transaction() as connection:
+            names = connection.execute(here.members.table.select()).all()
+        found = []
+        for final_id, _, partial_id in names:
+            final, partial = map(here.repository.get, (final_id, partial_id))
+            was_complete = final is None and bool(self.deliveries(final_id))
+            if final is None and not (was_complete and partial is not None):
+                found.append(f"name of {partial_id} in {final_id}, which is gone")
         return found
 
     def stored_path(self, upload: Upload) -> Path | None:

@@ -85,6 +85,11 @@ class Child:
         """Has it been silent for too long?"""
         return time.monotonic() - self.heard_at > STUCK_AFTER
 
+    def has_ended(self) -> bool:
+        """Is there nothing to wait for in :meth:`join`?"""
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return found is not None
+
     def kill(self) -> list[Message]:
         """SIGKILL; what it had sent until then."""
         os.kill(self.pid, signal.SIGKILL)

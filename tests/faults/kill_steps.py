@@ -14,16 +14,18 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import make_url
 
 from tests.postgres import as_setting, run_sql
 
+from .gate_operations import ALL
 from .ground import Ground, content, on_database
 from .herd import Child, Report, in_child
 from .invariants import Known, broken, broken_at_rest
-from .operations import OPERATIONS, Operation
+from .operations import Operation
 from .steps import Steps
 
 #: Steps that must have been taken since the bytes were written when the second one is.
@@ -44,7 +46,7 @@ class Rehearsal:
     """One operation, on grounds of its own, taken to each of its steps."""
 
     def __init__(self, name: str, directory: Path, database: str | None) -> None:
-        self.operation: Operation = OPERATIONS[name]
+        self.operation: Operation = ALL[name]
         self.problems: list[str] = []
         self._name = name
         self._directory = directory
@@ -72,7 +74,8 @@ class Rehearsal:
         if child.status != -signal.SIGKILL:
             self._say(f"{step} (#{index}) was not hit: {child.status} {messages}")
             return
-        after = in_child(lambda report: self._recover(ground, messages[0], report))
+        told = [message for message in messages if message[0] == "known"]
+        after = in_child(lambda report: self._recover(ground, told, report))
         for _, problem in after:
             self._say(f"killed at {step} (#{index}): {problem}")
 
@@ -80,7 +83,9 @@ class Rehearsal:
         with ground.app.app_context():
             known = self.operation.prepare(ground)
             moved = "" if known.destination is None else str(known.destination)
-            report.send("known", str(known.id), len(known.content), known.acked, moved)
+            for one in (known, *known.others):
+                values = (str(one.id), len(one.content), one.acked, one.doomed, moved)
+                report.send("known", *values)
             steps = Steps(die_at)
             steps.install(ground)
             with suppress(*self.operation.forgives):
@@ -88,26 +93,44 @@ class Rehearsal:
             for name in steps.names:
                 report.send("step", name)
 
-    def _recover(self, ground: Ground, told: list[object], report: Report) -> None:
-        _, upload_id, length, acked, moved = map(str, told)
-        known = Known(
-            UUID(upload_id),
-            content(UUID(upload_id), int(length)),
-            acked=int(acked),
-            doomed=self.operation.doomed,
-            destination=Path(moved) if moved else None,
-        )
-        ground.blueprint.destination = known.destination
+    def _recover(self, ground: Ground, told: list[list[Any]], report: Report) -> None:
         with ground.app.app_context():
-            found = broken(ground, known)
-            self._repeat(ground, known, found)
-            uploads = {known.id: known}
+            uploads = self._known(ground, told)
+            first = next(iter(uploads.values()))
+            ground.blueprint.destination = first.destination
+            # In the very transactions that change what they count.
+            found = ground.drifts()
+            for known in uploads.values():
+                found += broken(ground, known)
+            self._repeat(ground, first, found)
+            found += ground.drifts()
             for row in ground.here.repository.matching():
-                data = content(row.id, row.length or 0)
+                data = ground.content_of(row)
                 uploads.setdefault(row.id, Known(row.id, data, doomed=True))
             found += broken_at_rest(ground, uploads.values())
         for problem in found:
             report.send("problem", problem)
+
+    def _known(self, ground: Ground, told: list[list[Any]]) -> dict[UUID, Known]:
+        """What clients knew when the process died; the operation's own upload first."""
+        uploads: dict[UUID, Known] = {}
+        for _, name, length, acked, doomed, moved in told:
+            upload_id = UUID(name)
+            row = ground.engine.repository.get(upload_id)
+            data = content(upload_id, length)
+            if row is not None and row.concat is not None and not row.partial:
+                data = ground.content_of(row)
+            uploads[upload_id] = Known(
+                upload_id,
+                data,
+                acked=acked,
+                doomed=doomed or (self.operation.doomed and not uploads),
+                destination=Path(moved) if moved else None,
+                has_length=row is None or row.length is not None,
+            )
+        first, *others = uploads.values()
+        first.others = others
+        return uploads
 
     def _repeat(self, ground: Ground, known: Known, found: list[str]) -> None:
         try:
@@ -136,7 +159,8 @@ class Rehearsal:
         slug = self._name.replace(" ", "-")
         directory = self._directory / f"{slug}-{self._count}"
         directory.mkdir(parents=True)
-        return Ground(directory, **on_database(self._schema(f"{slug}-{self._count}")))
+        database = on_database(self._schema(f"{slug}-{self._count}"))
+        return Ground(directory, **database, **self.operation.config)
 
     def _schema(self, name: str) -> str | None:
         """A ground's own corner of the database; a database for each takes longer."""
@@ -159,7 +183,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument(
-        "--only", action="append", choices=list(OPERATIONS), help="may be repeated"
+        "--only", action="append", choices=list(ALL), help="may be repeated"
     )
     parser.add_argument("--sample", type=int, help="steps of each operation")
     parser.add_argument("--seed", type=int, default=0)
@@ -167,7 +191,7 @@ def main() -> int:
     options = parser.parse_args()
     # Deliveries that fail on purpose.
     logging.getLogger("flask_chunked").setLevel(logging.CRITICAL)
-    chosen = options.only or list(OPERATIONS)
+    chosen = options.only or list(ALL)
     rng = random.Random(options.seed)
     problems: list[str] = []
     kills, began = 0, time.monotonic()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from flask_chunked import maintenance
 from flask_chunked.engine.records import Expected, Upload
@@ -41,6 +42,7 @@ class Operation:
     :param prepare: makes what the operation needs; what clients know then.
     :param run: the operation; repeated after the kill.
     :param doomed: it ends the upload.
+    :param config: of the ground's app.
     :param forgives: what a repeat after a success may be told.
     """
 
@@ -49,6 +51,7 @@ class Operation:
     run: Callable[[Ground, Known], None]
     doomed: bool = False
     forgives: Errors = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 # -- preparations ----------------------------------------------------------------------
@@ -59,24 +62,24 @@ def _new(ground: Ground, length: int = LENGTH) -> Known:
     return Known(upload.id, content(upload.id, length), acked=0)
 
 
-def _row(ground: Ground, known: Known) -> Upload:
+def row_of(ground: Ground, known: Known) -> Upload:
     row = ground.engine.repository.get(known.id)
     if row is None:
         raise UnknownUpload()
     return row
 
 
-def _begun(ground: Ground) -> Known:
+def begun(ground: Ground) -> Known:
     known = _new(ground)
-    row = _row(ground, known)
+    row = row_of(ground, known)
     append_staged(ground.engine, row, 0, known.content[:BEFORE])
     known.acked = BEFORE
     return known
 
 
 def _with_tail(ground: Ground) -> Known:
-    known = _begun(ground)
-    path = ground.stored_path(_row(ground, known))
+    known = begun(ground)
+    path = ground.stored_path(row_of(ground, known))
     assert path is not None
     with path.open("ab") as file:
         file.write(TAIL)
@@ -85,7 +88,7 @@ def _with_tail(ground: Ground) -> Known:
 
 def _full(ground: Ground) -> Known:
     known = _new(ground)
-    append_staged(ground.engine, _row(ground, known), 0, known.content)
+    append_staged(ground.engine, row_of(ground, known), 0, known.content)
     known.acked = LENGTH
     return known
 
@@ -93,14 +96,15 @@ def _full(ground: Ground) -> Known:
 def _finalized(ground: Ground) -> Known:
     """A completion died after it had renamed the file."""
     known = _full(ground)
-    now = ground.engine.clock()
-    begun = ground.engine.repository.begin_completion(known.id, now, None)
+    begun = ground.engine.repository.begin_completion(
+        known.id, ground.engine.clock(), None
+    )
     assert begun is not None and begun.blob is not None
     ground.engine.storage.finalize(begun.blob)
     return known
 
 
-def _complete(ground: Ground) -> Known:
+def complete(ground: Ground) -> Known:
     known = _full(ground)
     _finish(ground, known)
     known.completed = True
@@ -109,7 +113,7 @@ def _complete(ground: Ground) -> Known:
 
 def _undelivered(ground: Ground) -> Known:
     ground.blueprint.refuses = True
-    known = _complete(ground)
+    known = complete(ground)
     ground.blueprint.refuses = False
     return known
 
@@ -122,7 +126,7 @@ def _to_be_moved(ground: Ground) -> Known:
 
 
 def _idle(ground: Ground) -> Known:
-    known = _begun(ground)
+    known = begun(ground)
     long_ago = ground.engine.clock() - timedelta(days=3)
     ground.set_columns(known.id, last_activity_at=long_ago)
     return known
@@ -136,7 +140,7 @@ def _untidy(ground: Ground) -> Known:
         (staged,) = staging.iterdir()
         os.link(staged, staging / hashlib.md5(b"left").hexdigest())
     orphan = _full(ground)
-    ground.engine.repository.remove(_row(ground, orphan))
+    ground.engine.repository.remove(row_of(ground, orphan))
     assert ground.engine.repository.begin_termination(_full(ground).id) is not None
     expired = _full(ground)
     ground.set_columns(expired.id, status="expired")
@@ -146,7 +150,7 @@ def _untidy(ground: Ground) -> Known:
 # -- operations ------------------------------------------------------------------------
 
 
-def _create(ground: Ground, _: Known) -> None:
+def create(ground: Ground, _: Known) -> None:
     ground.create(LENGTH)
 
 
@@ -159,7 +163,7 @@ def _create_whole(ground: Ground, _: Known) -> None:
 
 
 def _stream(ground: Ground, known: Known) -> None:
-    row, start = _row(ground, known), max(known.acked, 0)
+    row, start = row_of(ground, known), max(known.acked, 0)
     rest = known.content[start:]
     # The silence in the middle makes two commits of it.
     blocks = [rest[:1000], rest[1000:2000], None, rest[2000:]]
@@ -167,7 +171,7 @@ def _stream(ground: Ground, known: Known) -> None:
 
 
 def _stream_and_finish(ground: Ground, known: Known) -> None:
-    row = _row(ground, known)
+    row = row_of(ground, known)
     if row.status is Status.UPLOADING:
         rest = [known.content[row.offset :]]
         row = append_streamed(ground.engine, row, row.offset, rest, finishing=True)
@@ -178,40 +182,40 @@ def _stream_and_finish(ground: Ground, known: Known) -> None:
 
 
 def _stage(ground: Ground, known: Known) -> None:
-    row, start = _row(ground, known), max(known.acked, 0)
+    row, start = row_of(ground, known), max(known.acked, 0)
     append_staged(ground.engine, row, start, known.content[start : start + 3000])
 
 
 def _hold(ground: Ground, known: Known) -> None:
-    row, start = _row(ground, known), known.acked
+    row, start = row_of(ground, known), known.acked
     append_form(ground.engine, row, start, known.content[start : start + 3000])
 
 
 def _hold_at_once(ground: Ground, known: Known) -> None:
-    row, start = _row(ground, known), known.acked
+    row, start = row_of(ground, known), known.acked
     chunk = known.content[start : start + 3000]
     append_form(ground.engine, row, start, chunk, at_once=True)
 
 
 def _take_over(ground: Ground, known: Known) -> None:
-    ground.engine.take_over(_row(ground, known))
+    ground.engine.take_over(row_of(ground, known))
 
 
 def _finish(ground: Ground, known: Known) -> None:
     digest = hashlib.md5(known.content).hexdigest()
-    ground.engine.complete(_row(ground, known), Expected("md5", digest))
+    ground.engine.complete(row_of(ground, known), Expected("md5", digest))
 
 
 def _finish_unchecked(ground: Ground, known: Known) -> None:
-    ground.engine.complete(_row(ground, known), None)
+    ground.engine.complete(row_of(ground, known), None)
 
 
 def _finish_wrongly(ground: Ground, known: Known) -> None:
-    ground.engine.complete(_row(ground, known), Expected("md5", "0" * 32))
+    ground.engine.complete(row_of(ground, known), Expected("md5", "0" * 32))
 
 
-def _terminate(ground: Ground, known: Known) -> None:
-    ground.engine.terminate(_row(ground, known))
+def terminate(ground: Ground, known: Known) -> None:
+    ground.engine.terminate(row_of(ground, known))
 
 
 def _expire(ground: Ground, _: Known) -> None:
@@ -234,8 +238,8 @@ def _repair(ground: Ground, _: Known) -> None:
 # -- the table -------------------------------------------------------------------------
 
 _SECTION = {"lock file", "unlock file", "sync file", "row claim", "row advance"}
-_STAGING = {"create stage", "lock stage", "write stage", "unlink stage"}
-_COMPLETION = {
+STAGING = {"create stage", "lock stage", "write stage", "unlink stage"}
+COMPLETION = {
     "row begin_completion",
     "lock file",
     "unlock file",
@@ -245,47 +249,47 @@ _COMPLETION = {
     "deliver",
     "row mark_delivered",
 }
-_CONFIRMATION = (_COMPLETION - {"lock file", "unlock file"}) | {"unlink file"}
-_REMOVAL = {"unlink file", "sync directory", "rmdir", "row remove"}
+_CONFIRMATION = (COMPLETION - {"lock file", "unlock file"}) | {"unlink file"}
+REMOVAL = {"unlink file", "sync directory", "rmdir", "row remove"}
 _PUT = {
     *("mkdir", "create file", "lock file", "write file", "sync file"),
     *("sync directory", "unlock file"),
 }
-_DELIVERY = {"row claim_delivery", "deliver", "row mark_delivered"}
+DELIVERY = {"row claim_delivery", "deliver", "row mark_delivered"}
 
 
-def _steps(*groups: set[str]) -> frozenset[str]:
+def steps(*groups: set[str]) -> frozenset[str]:
     return frozenset[str]().union(*groups)
 
 
 OPERATIONS: dict[str, Operation] = {
-    "creation": Operation(_steps({"row create"}), _new, _create),
+    "creation": Operation(steps({"row create"}), _new, create),
     "creation with first bytes": Operation(
-        _steps(_PUT, {"row create"}), _new, _create_with_bytes
+        steps(_PUT, {"row create"}), _new, _create_with_bytes
     ),
     "creation with all bytes": Operation(
-        _steps(_PUT, {"row create"}, _DELIVERY), _new, _create_whole
+        steps(_PUT, {"row create"}, DELIVERY), _new, _create_whole
     ),
     "all bytes in one body": Operation(
-        _steps(
+        steps(
             _PUT,
             {"link to finished", "unlink file", "row advance"},
-            _DELIVERY,
+            DELIVERY,
         ),
         _new,
         _stream_and_finish,
     ),
     "completion at once": Operation(
-        _steps(
+        steps(
             {"lock file", "rename to finished", "sync directory", "unlock file"},
             {"row finish"},
-            _DELIVERY,
+            DELIVERY,
         ),
         _full,
         _finish_unchecked,
     ),
     "first streamed chunk": Operation(
-        _steps(
+        steps(
             _SECTION,
             {"mkdir", "create file", "write file", "sync directory"},
             # Of a file that was finished too early, if there is one.
@@ -296,15 +300,15 @@ OPERATIONS: dict[str, Operation] = {
         forgives=(OffsetMismatch,),
     ),
     "later streamed chunk": Operation(
-        _steps(_SECTION, {"cut", "write file"}),
+        steps(_SECTION, {"cut", "write file"}),
         _with_tail,
         _stream,
         forgives=(OffsetMismatch,),
     ),
     "first staged chunk": Operation(
-        _steps(
+        steps(
             _SECTION,
-            _STAGING - {"unlink stage"},
+            STAGING - {"unlink stage"},
             {"mkdir", "create file", "rename stage to file", "sync directory"},
             {"unlink file"},
         ),
@@ -312,93 +316,91 @@ OPERATIONS: dict[str, Operation] = {
         _stage,
     ),
     "later staged chunk": Operation(
-        _steps(_SECTION, _STAGING, {"cut", "copy"}), _with_tail, _stage
+        steps(_SECTION, STAGING, {"cut", "copy"}), _with_tail, _stage
     ),
     "held chunk at once": Operation(
-        _steps(_SECTION - {"row claim"}, {"write file"}),
-        _begun,
+        steps(_SECTION - {"row claim"}, {"write file"}),
+        begun,
         _hold_at_once,
         forgives=(OffsetMismatch,),
     ),
     "held chunk": Operation(
-        _steps(_SECTION, {"cut", "write file"}),
+        steps(_SECTION, {"cut", "write file"}),
         _with_tail,
         _hold,
         forgives=(OffsetMismatch,),
     ),
     "last chunk with completion": Operation(
-        _steps(
+        steps(
             _SECTION,
             {"cut", "write file", "rename to finished"},
-            _COMPLETION - {"row begin_completion"},
+            COMPLETION - {"row begin_completion"},
         ),
         _with_tail,
         _stream_and_finish,
     ),
-    "take-over": Operation(_steps({"row take_over"}), _begun, _take_over),
-    "completion": Operation(
-        _steps(_COMPLETION, {"rename to finished"}), _full, _finish
-    ),
+    "take-over": Operation(steps({"row take_over"}), begun, _take_over),
+    "completion": Operation(steps(COMPLETION, {"rename to finished"}), _full, _finish),
     "completion with a dead tail": Operation(
-        _steps(_COMPLETION, {"rename to finished", "cut", "sync file"}),
+        steps(COMPLETION, {"rename to finished", "cut", "sync file"}),
         lambda ground: _full_with_tail(ground),
         _finish,
     ),
     "second completion after a kill": Operation(
-        _steps(_CONFIRMATION),
+        steps(_CONFIRMATION),
         _finalized,
         _finish,
     ),
     "completion of nothing": Operation(
-        _steps(_CONFIRMATION, {"mkdir", "create file"}),
+        steps(_CONFIRMATION, {"mkdir", "create file"}),
         lambda ground: _new(ground, 0),
         _finish,
     ),
     "refused completion": Operation(
-        _steps({"row begin_completion", "row refuse_completion"}),
+        steps({"row begin_completion", "row refuse_completion"}),
         _full,
         _finish_wrongly,
         forgives=(ChecksumMismatch,),
     ),
     "termination": Operation(
-        _steps(_REMOVAL, {"lock file", "unlock file", "row begin_termination"}),
-        _begun,
-        _terminate,
+        steps(REMOVAL, {"lock file", "unlock file", "row begin_termination"}),
+        begun,
+        terminate,
         doomed=True,
         forgives=(UnknownUpload,),
     ),
     "deletion": Operation(
-        _steps(_REMOVAL, {"row begin_termination"}),
-        _complete,
-        _terminate,
+        steps(REMOVAL, {"row begin_termination"}),
+        complete,
+        terminate,
         doomed=True,
         forgives=(UnknownUpload,),
     ),
     "expiry": Operation(
-        _steps(_REMOVAL, {"lock file", "unlock file", "row begin_expiry"}),
+        steps(REMOVAL, {"lock file", "unlock file", "row begin_expiry"}),
         _idle,
         _expire,
         doomed=True,
     ),
     "expiry with a record": Operation(
-        _steps(
-            _REMOVAL - {"row remove"}, {"lock file", "unlock file", "row begin_expiry"}
+        steps(
+            REMOVAL - {"row remove"}, {"lock file", "unlock file", "row begin_expiry"}
         ),
         _idle,
         _expire_but_keep,
         doomed=True,
     ),
-    "delivery": Operation(_steps(_DELIVERY), _undelivered, _deliver),
+    "delivery": Operation(steps(DELIVERY), _undelivered, _deliver),
     "delivery by move": Operation(
-        _steps(
-            _COMPLETION,
+        steps(
+            COMPLETION,
             {"rename to finished", "move", "unlink file", "rmdir", "row forget_file"},
         ),
         _to_be_moved,
         _finish,
     ),
     "repair": Operation(
-        _steps(
+        steps(
             {"lock stage", "unlock stage", "unlink stage", "lock file", "unlock file"},
             {"cut", "unlink file", "sync directory", "rmdir"},
             {"row begin_termination", "row remove", "row claim"},
@@ -413,7 +415,7 @@ DONE: Errors = (AlreadyComplete,)
 
 def _full_with_tail(ground: Ground) -> Known:
     known = _full(ground)
-    path = ground.stored_path(_row(ground, known))
+    path = ground.stored_path(row_of(ground, known))
     assert path is not None
     with path.open("ab") as file:
         file.write(TAIL)

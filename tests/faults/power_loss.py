@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from flask_chunked.engine.concatenation import members_from
 from flask_chunked.engine.records import Expected, NewUpload, Upload
 from flask_chunked.engine.states import Status
 
@@ -271,15 +270,7 @@ def assembly(ground: Ground, contents: dict[UUID, bytes]) -> None:
         append_staged(engine, part, 0, content(part.id, part.length))
         engine.complete(part, None)
     whole = b"".join(content(part.id, part.length or 0) for part in parts)
-    new = NewUpload(
-        user=None,
-        filename="final",
-        length=None,
-        dialect="tus",
-        concat="final;" + " ".join(f"/uploads/{part.id}" for part in parts),
-    )
-    rows = [engine.repository.get(part.id) for part in parts]
-    final = engine.create_final(new, members_from(rows))
+    final = ground.create_final([part.id for part in parts])
     contents[final.id] = whole
     engine.assemble(final, engine.members(final))
     for part in parts:

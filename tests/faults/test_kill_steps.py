@@ -9,13 +9,13 @@ from sqlalchemy import URL
 
 from tests.postgres import as_setting
 
+from .gate_operations import ALL
 from .herd import run_driver
-from .operations import OPERATIONS
 
 #: Seconds that one operation may take.
 TIMEOUT = 120
 #: A driver takes a second or two to start: one for several operations.
-GROUPS = [list(OPERATIONS)[first::6] for first in range(6)]
+GROUPS = [list(ALL)[first::6] for first in range(6)]
 
 
 def test_kill_at_one_step_of_each_operation_and_none_that_is_not_listed(
