@@ -112,9 +112,13 @@ class MemberBook:
         )
         c = uploads.c
         #: The finals that wait for a partial upload.
-        self.waiting = select(*c).where(
-            c.status == Status.UPLOADING.value,
-            c.id.in_(select(m.final_id).where(m.partial_id == upload_id)),
+        finals = select(m.final_id).where(m.partial_id == upload_id).distinct()
+        named = finals.subquery()
+        # A join: where the ids are a list, SQLite reads all uploads of the status.
+        self.waiting = (
+            select(*c)
+            .join(named, named.c.final_id == c.id)
+            .where(c.status == Status.UPLOADING.value)
         )
 
     def add(

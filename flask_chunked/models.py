@@ -142,7 +142,8 @@ def add_owner_index(table: Table, owner: Column[Any]) -> None:
     Which column that is, only a blueprint knows: call it when one is registered.
     """
     c = table.c
-    columns = [c.blueprint, owner, c.status, c.created_at, c.id]
+    # With ``partial`` in it, a count reads nothing else.
+    columns = [c.blueprint, owner, c.status, c.partial, c.created_at, c.id]
     if owner.table is not table or _has_index(table, columns):
         return
     name = f"ix_{table.name}_owner"

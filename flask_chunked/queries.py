@@ -5,8 +5,8 @@ SQLAlchemy Core in short transactions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -28,6 +28,7 @@ from .database import Database
 from .engine.records import Cutoff, Upload
 from .engine.states import UNFINISHED, Status
 from .members import MemberBook
+from .pages import Pages
 from .rows import RowMapper
 from .statements import Statements, values_of
 
@@ -69,7 +70,10 @@ class Queries:
         self._table = rows.table
         self._members = members
         self._statements = Statements(rows.table, members)
+        self._pages = Pages(rows.table)
         self._owner = rows.table.c[rows.user_column]
+        #: Which limits in time there are -> the condition.
+        self._beyond: dict[tuple[bool, bool], ColumnElement[bool]] = {}
 
     # -- for the engine ------------------------------------------------------------
 
@@ -106,12 +110,13 @@ class Queries:
         c = self._table.c
         old = and_(self._may_expire(), self._is_beyond(cutoff))
         wanted = or_(old, c.status == Status.EXPIRED.value) if expired_too else old
-        return self.matching(wanted)
+        return self.matching(wanted, _moments(cutoff))
 
     def expirable_of(self, owner: object, cutoff: Cutoff) -> Iterator[Upload]:
         """Uploads of one owner that are too old and may expire."""
         mine = self._owner.is_(None) if owner is None else self._owner == owner
-        return self.matching(and_(mine, self._may_expire(), self._is_beyond(cutoff)))
+        old = and_(self._may_expire(), self._is_beyond(cutoff))
+        return self.matching(and_(mine, old), _moments(cutoff))
 
     def undelivered(self, before: datetime) -> Iterator[Upload]:
         """Complete uploads whose event is pending since ``before``."""
@@ -150,32 +155,63 @@ class Queries:
 
     def page(self, query: Select[Any], page: Page) -> list[Upload]:
         """A page of the query's rows, oldest first."""
-        c = self._table.c
-        statement = self._columns_of(self._filtered(query, page))
-        if page.after is not None:
-            created_at, upload_id = page.after
-            statement = statement.where(
-                or_(
-                    c.created_at > created_at,
-                    and_(c.created_at == created_at, c.id > upload_id),
-                )
-            )
-        statement = statement.order_by(c.created_at, c.id)
-        statement = statement.limit(page.limit).offset(page.skip)
+        where = (page.limit, page.skip, page.after)
+        if self._pages.is_plain(query):
+            statement = self._pages.merged(self._by_status(query, page), *where)
+        else:
+            statement = self._pages.whole(self._filtered(query, page), *where)
+        values = _moments(page.cutoff)
         with self._database.transaction() as connection:
-            return [self._rows.to_upload(row) for row in connection.execute(statement)]
+            rows = connection.execute(statement, values)
+            return [self._rows.to_upload(row) for row in rows]
 
     def count(self, query: Select[Any], page: Page) -> int:
         """How many rows the query has on all pages."""
-        filtered = self._columns_of(self._filtered(query, page)).subquery()
+        queries = [self._filtered(query, page)]
+        if self._pages.is_plain(query):
+            queries = self._by_status_and_age(query, page)
+        statement, values = self._pages.count(queries), _moments(page.cutoff)
         with self._database.transaction() as connection:
-            statement = select(func.count()).select_from(filtered)
-            return int(connection.execute(statement).scalar_one())
+            return int(connection.execute(statement, values).scalar_one())
+
+    def _by_status(self, query: Select[Any], page: Page) -> list[Select[Any]]:
+        """One query for each status: in the index one comes after the other."""
+        return [self._of_status(query, page, status) for status in page.statuses]
+
+    def _by_status_and_age(self, query: Select[Any], page: Page) -> list[Select[Any]]:
+        """The same for counts: what is young needs no look at its last activity."""
+        cutoff = page.cutoff
+        limits = () if cutoff is None else (cutoff.idle_since, cutoff.created_before)
+        known = [limit for limit in limits if limit is not None]
+        if not known:
+            return self._by_status(query, page)
+        created_at, newest = self._table.c.created_at, max(known)
+        queries = []
+        for status in page.statuses:
+            every = self._of_status(query, page, status)
+            if not _has_end(page, status):
+                queries.append(every)
+                continue
+            # No upload is active before it is created.
+            young = self._of_status(query, replace(page, cutoff=None), status)
+            queries.append(young.where(created_at > newest))
+            queries.append(every.where(created_at <= newest))
+        return queries
+
+    def _of_status(self, query: Select[Any], page: Page, status: Status) -> Select[Any]:
+        # What has no end in time is not to be looked at for its activity.
+        cutoff = page.cutoff if _has_end(page, status) else None
+        return self._filtered(query, replace(page, statuses=(status,), cutoff=cutoff))
 
     def matching(
-        self, condition: ColumnElement[bool] | None = None
+        self,
+        condition: ColumnElement[bool] | None = None,
+        values: Mapping[str, object] | None = None,
     ) -> Iterator[Upload]:
-        """All rows of this blueprint that match, in batches; safe against changes."""
+        """All rows of this blueprint that match, in batches; safe against changes.
+
+        :param values: of the condition's parameters.
+        """
         c = self._table.c
         last: UUID | None = None
         while True:
@@ -186,9 +222,8 @@ class Queries:
                 statement = statement.where(c.id > last)
             statement = statement.order_by(c.id).limit(BATCH)
             with self._database.transaction() as connection:
-                rows = [
-                    self._rows.to_upload(row) for row in connection.execute(statement)
-                ]
+                found = connection.execute(statement, values or {})
+                rows = [self._rows.to_upload(row) for row in found]
             yield from rows
             if len(rows) < BATCH:
                 return
@@ -230,14 +265,34 @@ class Queries:
         return or_(c.status.in_(UNFINISHED), complete)
 
     def _is_beyond(self, cutoff: Cutoff) -> ColumnElement[bool]:
+        """Too old; its parameters are those of :func:`_moments`.
+
+        Kept, because it takes longer to build than a short list takes to read.
+        """
+        limits = (cutoff.idle_since is not None, cutoff.created_before is not None)
+        known = self._beyond.get(limits)
+        if known is not None:
+            return known
         c = self._table.c
         found = []
         if cutoff.idle_since is not None:
-            since = bindparam(
-                "idle_since", cutoff.idle_since, type_=c.last_activity_at.type
-            )
+            since = bindparam("idle_since", type_=c.last_activity_at.type)
             idle = c.last_activity_at <= since
             found.append(and_(idle, ~self._members.is_kept_alive(since)))
         if cutoff.created_before is not None:
-            found.append(c.created_at <= cutoff.created_before)
-        return or_(false(), *found)
+            before = bindparam("created_before", type_=c.created_at.type)
+            found.append(c.created_at <= before)
+        return self._beyond.setdefault(limits, or_(false(), *found))
+
+
+def _moments(cutoff: Cutoff | None) -> dict[str, object]:
+    """Values for what :meth:`Queries._is_beyond` compares with."""
+    if cutoff is None:
+        return {}
+    moments = asdict(cutoff)
+    return {name: moment for name, moment in moments.items() if moment is not None}
+
+
+def _has_end(page: Page, status: Status) -> bool:
+    """True if time gives uploads of this status up: partial ones while they exist."""
+    return status is Status.UPLOADING or (page.partial and status is Status.COMPLETE)

@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from flask import Flask
-from sqlalchemy import update
+from sqlalchemy import case, update
 
 from .apps import registered
 
@@ -19,8 +19,11 @@ LONG_AGO = timedelta(days=30)
 def age_row(
     app: Flask, upload_id: UUID, by: timedelta = LONG_AGO, name: str = "uploads"
 ) -> None:
-    """Set back when the upload was last active."""
-    set_row(app, upload_id, name, last_activity_at=datetime.now(timezone.utc) - by)
+    """Set back when the upload was last active; it was created no later."""
+    then = datetime.now(timezone.utc) - by
+    c = registered(app, name).table.c
+    created_at = case((c.created_at > then, then), else_=c.created_at)
+    set_row(app, upload_id, name, last_activity_at=then, created_at=created_at)
 
 
 def set_row(

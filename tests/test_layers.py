@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "missing",
         "database",
         "statements",
+        "pages",
         "queries",
         "quotas",
         "quota_counts",

@@ -73,7 +73,7 @@ COLUMNS = [
     "attached_at",
 ]
 #: Of the index of lists, after the column that has owners.
-REST = ["status", "created_at", "id"]
+REST = ["status", "partial", "created_at", "id"]
 
 
 def table_of(app: Flask) -> Table:

@@ -69,7 +69,7 @@ def create_uploads() -> None:
     op.create_index(
         "ix_chunked_upload_owner",
         "chunked_upload",
-        ["blueprint", "user", "status", "created_at", "id"],
+        ["blueprint", "user", "status", "partial", "created_at", "id"],
     )
     op.create_index(
         "ix_chunked_upload_activity", "chunked_upload", ["status", "last_activity_at"]
