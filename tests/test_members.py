@@ -293,8 +293,8 @@ def test_names_outlive_a_complete_final_as_long_as_their_partial_uploads(
     a, b = ground.partial(b"a"), ground.partial(b"b")
     final = ground.made(a, b)
     ground.engine.terminate(a)
-    # A complete final needs no name of a partial upload that is gone.
-    assert ground.names() == {(final.id, b.id)}
+    # Members of a final are never fewer than it was made of, while it is there.
+    assert ground.names() == {(final.id, a.id), (final.id, b.id)}
     ground.engine.terminate(final)
     assert ground.names() == {(final.id, b.id)}
     ground.engine.terminate(b)
@@ -307,12 +307,14 @@ def test_a_waiting_final_keeps_the_name_of_a_partial_upload_that_is_gone(
     a, b = ground.partial(b"a", 2), ground.partial(b"b")
     waiting, made = ground.final(a, b), ground.made(b)
     ground.engine.terminate(b)
-    assert ground.names() == {(waiting.id, a.id), (waiting.id, b.id)}
+    kept = {(waiting.id, a.id), (waiting.id, b.id), (made.id, b.id)}
+    assert ground.names() == kept
     with pytest.raises(PartialMissing):
         ground.engine.members(waiting)
     ground.engine.terminate(waiting)
+    assert ground.names() == {(made.id, b.id)}
+    ground.engine.terminate(made)
     assert ground.names() == set()
-    assert made.is_complete
 
 
 def test_an_ordinary_upload_has_no_names_to_drop(ground: Ground) -> None:
