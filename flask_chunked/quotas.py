@@ -11,29 +11,19 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
-    Column,
     Connection,
-    MetaData,
-    String,
     Table,
-    and_,
-    case,
-    false,
     insert,
     select,
     update,
 )
-from sqlalchemy.sql import ColumnElement
 
 from .engine.records import Quota, Upload
 from .engine.states import Status
 from .exceptions import QuotaExceeded, TooManyUploads
 from .members import MemberBook
-from .quota_counts import MOST, Counts, key_of
-
-#: Of the table; one for all blueprints whose models share a database.
-TABLE = "chunked_upload_quota"
+from .quota_counts import Counts, key_of
+from .quota_rows import Change, QuotaRows, quota_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +46,7 @@ class NotCounted(Exception):
     """An owner's uploads are not counted yet; the transaction is to be rolled back."""
 
 
-def quota_table(metadata: MetaData, schema: str | None) -> Table:
-    """The table of quotas beside the uploads' own."""
-    name = TABLE if schema is None else f"{schema}.{TABLE}"
-    known = metadata.tables.get(name)
-    if known is not None:
-        return known
-    return Table(
-        TABLE,
-        metadata,
-        Column("blueprint", String(255), primary_key=True),
-        Column("owner", String(255), primary_key=True),
-        Column("uploads", BigInteger, nullable=False),
-        Column("size", BigInteger, nullable=False),
-        Column("stored", BigInteger),
-        schema=schema,
-    )
-
-
-class QuotaBook:
+class QuotaBook(QuotaRows):
     """What each owner has: unfinished uploads, their bytes, and the bytes of files.
 
     Every method runs in the caller's transaction, with what it counts. Only ``open``
@@ -101,9 +73,8 @@ class QuotaBook:
         deferred: int | None,
         counts_stored: bool,
     ) -> None:
-        self.table = quota_table(uploads.metadata, uploads.schema)
-        self.counts_stored = counts_stored
-        self._blueprint = blueprint
+        table = quota_table(uploads.metadata, uploads.schema)
+        super().__init__(table, blueprint, counts_stored=counts_stored)
         self._counts = Counts(uploads, owner, blueprint, members, deferred)
 
     # -- what an owner asks for ------------------------------------------------------
@@ -128,7 +99,7 @@ class QuotaBook:
         while not self._change(
             connection,
             owner,
-            _Change(1 - freed[0], quota.reserve - freed[1], freed[1]),
+            Change(1 - freed[0], quota.reserve - freed[1], freed[1]),
             *self._room(quota, freed),
         ):
             if not self.require_room(connection, owner, quota, freed):
@@ -139,7 +110,7 @@ class QuotaBook:
         """A new final upload counts nothing itself; its members count as stored."""
         self._lock(connection, *self._counts.owners(connection, members))
         for owner, uploads, size in self._counts.counted_members(connection, members):
-            self._change(connection, owner, _Change(-uploads, -size, size))
+            self._change(connection, owner, Change(-uploads, -size, size))
 
     def require_room(
         self,
@@ -179,7 +150,7 @@ class QuotaBook:
         """
         more = length - (upload.reserved or 0)
         is_stored = upload.partial and self._is_named(connection, upload)
-        change = _Change(stored=more) if is_stored else _Change(size=more)
+        change = Change(stored=more) if is_stored else Change(size=more)
         if quota is None or more <= 0:
             self._change(connection, upload.user, change)
             return
@@ -203,18 +174,18 @@ class QuotaBook:
             if upload.partial or (reserved is None and not self.counts_stored):
                 return False
             count = 0 if reserved is None else -1
-            change = _Change(count, -(reserved or 0), upload.offset)
+            change = Change(count, -(reserved or 0), upload.offset)
             self._change(connection, upload.user, change)
             return reserved is not None
         if upload.completed_at is not None and not upload.partial:
             if upload.storage_key is not None:
                 self.unstore(connection, upload)
             return reserved is not None
-        given_back: _Change | None = None
+        given_back: Change | None = None
         if reserved is not None:
-            given_back = _Change(-1, -reserved)
+            given_back = Change(-1, -reserved)
             if upload.partial and self._is_named(connection, upload):
-                given_back = _Change(stored=-reserved)
+                given_back = Change(stored=-reserved)
         owners: list[Any] = []
         if upload.concat is not None and not upload.partial:
             owners = self._counts.owners_of_members(connection, upload.id)
@@ -229,7 +200,7 @@ class QuotaBook:
     def unstore(self, connection: Connection, upload: Upload) -> None:
         """The file of a finished upload is gone."""
         if self.counts_stored:
-            change = _Change(stored=-upload.offset)
+            change = Change(stored=-upload.offset)
             self._change(connection, upload.user, change)
 
     # -- counting anew -----------------------------------------------------------------
@@ -306,69 +277,10 @@ class QuotaBook:
             return None
         return Drift(row.owner, uploads, size, more)
 
-    def _hold(self, connection: Connection, owner: object) -> bool:
-        """Lock the owner's row, so that nothing is created or given back."""
-        q = self.table.c
-        locked = connection.execute(
-            update(self.table).where(self._row_of(owner)).values(uploads=q.uploads)
-        )
-        return locked.rowcount == 1
-
-    def _lock(self, connection: Connection, *owners: object) -> None:
-        """Lock the owners' rows, in one order for all transactions.
-
-        Who is named by a final upload changes under this lock only. So it is asked
-        with a statement of its own, after this one.
-        """
-        q = self.table.c
-        keys = sorted({key_of(owner) for owner in owners})
-        connection.execute(
-            select(q.owner)
-            .where(q.blueprint == self._blueprint, q.owner.in_(keys))
-            .order_by(q.owner)
-            .with_for_update()
-        ).all()
-
     def _is_named(self, connection: Connection, partial: Upload) -> bool:
         """Does a final upload name this partial one, and stays that so?"""
         self._lock(connection, partial.user)
         return self._counts.is_named(connection, partial.id)
-
-    def _change(
-        self,
-        connection: Connection,
-        owner: object,
-        change: _Change,
-        *conditions: ColumnElement[bool],
-    ) -> bool:
-        q = self.table.c
-        stored: Any = _plus(q.stored, change.stored) if self.counts_stored else None
-        statement = (
-            update(self.table)
-            .where(self._row_of(owner), *conditions)
-            .values(
-                uploads=_plus(q.uploads, change.uploads),
-                size=_plus(q.size, change.size),
-                stored=stored,
-            )
-        )
-        return connection.execute(statement).rowcount == 1
-
-    def _room(
-        self, quota: Quota, freed: tuple[int, int] = (0, 0)
-    ) -> Iterator[ColumnElement[bool]]:
-        """Conditions on the owner's row as it is before the change."""
-        q = self.table.c
-        if self.counts_stored:
-            yield q.stored.is_not(None)
-        if quota.max_uploads is not None:
-            yield q.uploads < min(MOST, quota.max_uploads + freed[0])
-        if quota.max_bytes is not None:
-            yield q.size <= min(MOST, quota.max_bytes - quota.reserve + freed[1])
-        if quota.max_stored is not None:
-            # What is freed moves from one sum to the other.
-            room = min(MOST, quota.max_stored - quota.reserve)
-            yield case((q.size > room, false()), else_=q.stored <= room - q.size)
 
     def _free(
         self, connection: Connection, owner: object, members: Sequence[UUID]
@@ -384,27 +296,5 @@ class QuotaBook:
             if key_of(other) == key_of(owner):
                 mine = (uploads, size)
             else:
-                self._change(connection, other, _Change(-uploads, -size, size))
+                self._change(connection, other, Change(-uploads, -size, size))
         return mine
-
-    def _row_of(self, owner: object) -> ColumnElement[bool]:
-        q = self.table.c
-        return and_(q.blueprint == self._blueprint, q.owner == key_of(owner))
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """What is added to an owner's sums; negative numbers are given back."""
-
-    uploads: int = 0
-    size: int = 0
-    stored: int = 0
-
-
-def _plus(column: Any, more: int) -> Any:
-    """The sum, between nothing and the most that a column holds."""
-    if more >= 0:
-        more = min(MOST, more)
-        return case((column > MOST - more, MOST), else_=column + more)
-    # Never below zero, should rows have been changed by hand.
-    return case((column < -more, 0), else_=column + more)

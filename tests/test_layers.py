@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "queries",
         "quotas",
         "quota_counts",
+        "quota_rows",
         "creations",
         "parts",
         "repository",
