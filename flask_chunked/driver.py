@@ -25,7 +25,7 @@ Statement = Select[Any] | UpdateBase
 #: What SQLite says while another connection has its lock.
 _BUSY = "database is locked"
 #: Seconds of the first pause until it is asked again, and of the longest one.
-FIRST_PAUSE, LONGEST_PAUSE = 0.00005, 0.005
+FIRST_PAUSE, LONGEST_PAUSE = 0.00005, 0.0005
 #: Connections that are kept open while nobody needs them.
 IDLE = 8
 
