@@ -49,6 +49,8 @@ class RangeDraw(Picks):
         size = size or total
         body = self._bytes(size, first=True, last=size == total)
         start = 20 if self._is(0.02) else 0
+        if size and self._is(0.02):
+            total = self._huge()
         headers = {**self._who(), "Content-Range": self._chunk(start, size, total)}
         if self._is(0.02):
             body += b"x"
@@ -61,7 +63,9 @@ class RangeDraw(Picks):
         upload = self._upload(self._takes_chunks)
         offset = 0 if upload is None else upload.offset
         total = 5000 if upload is None else upload.length
-        total = offset + rng.choice(SIZES) if total is None else total
+        if total is None:
+            total = offset + rng.choice(SIZES)
+            total = self._huge() if self._is(0.1) else total
         size = max(1, self._part_of(total - offset)) if total else 0
         start = offset
         body = self._bytes(size, first=not start, last=start + size == total)

@@ -40,8 +40,7 @@ class TusDraw(Picks):
             [
                 ("Upload-Length", "-1"),
                 ("Upload-Length", "9" * 19),
-                ("Upload-Length", str(2**53)),
-                ("Upload-Length", str(2**53 - 1)),
+                ("Upload-Length", str(self._huge())),
                 ("Upload-Defer-Length", "2"),
                 ("Upload-Defer-Length", "1"),
                 ("Upload-Concat", "final"),
@@ -49,8 +48,6 @@ class TusDraw(Picks):
                 ("Tus-Resumable", "0.2.2"),
             ]
         )
-        if value == str(2**53 - 1) and self._model.most < 2**53 - 1:
-            return
         headers[name] = value
 
     def _creation_with_body(
@@ -93,6 +90,8 @@ class TusDraw(Picks):
             size = rng.choice(SIZES)
             declared = offset + size if self._is(0.7) else self._size()
             declared = None if self._is(0.5) else declared
+            if self._is(0.03):
+                declared = self._huge()
         else:
             size = self._part_of(length - offset)
         if declared is not None:

@@ -19,7 +19,7 @@ from tests.gate.server import Server
 from tests.places import STORAGE
 
 #: Rows, bytes and quotas are compared after so many steps.
-EVERY = 20
+EVERY = 40
 #: Steps of the report, where it is not known which upload is meant.
 SHOWN = 12
 
@@ -167,7 +167,7 @@ def run(seed: int, tmp: Path, steps: int) -> None:
     """
     tmp.mkdir()
     # Each look is a request for each upload there.
-    every = EVERY * 5 if os.environ.get(STORAGE) == "s3" else EVERY
+    every = EVERY * 3 if os.environ.get(STORAGE) == "s3" else EVERY
     try:
         _run(seed, tmp / "first", steps, every)
     except Difference as error:

@@ -282,9 +282,9 @@ class Model:
 
     def require_length(self, length: int | None) -> None:
         """Refuse a length that is too large, for the application or at all."""
+        self.require_limit(length)
         if length is not None and length > self.most:
             raise Refused("too_large", status=413)
-        self.require_limit(length)
 
     def create(self, upload: Upload) -> Upload:
         """A new upload gets its row."""

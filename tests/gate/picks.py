@@ -35,6 +35,13 @@ class Picks:
             return self._rng.choice(sorted(BAD_LENGTHS))
         return self._rng.choice(SIZES)
 
+    def _huge(self) -> int:
+        """A length at the limit of all lengths, or above it."""
+        over = [2**53, 2**63 - 1]
+        if self._model.most < 2**53 - 1:
+            return self._rng.choice(over)
+        return self._rng.choice([2**53 - 1, *over])
+
     def _bytes(self, size: int, *, first: bool, last: bool) -> bytes:
         """Content that hooks let pass, mostly.
 

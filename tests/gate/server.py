@@ -177,7 +177,8 @@ class Server:
 
     def set_limits(self, rules: Rules) -> None:
         """From here on the hooks give these."""
-        self.limits = _limits(rules)
+        with self._listening():
+            self.limits = _limits(rules)
 
     def set_clock(self, now: datetime) -> None:
         """Let the time stand still there."""
