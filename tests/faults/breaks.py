@@ -226,7 +226,7 @@ BREAKS = (
         "quotas",
         "tests/test_quotas.py",
         Change(
-            "quotas.py",
+            "quota_rows.py",
             ".where(self._row_of(owner), *conditions)",
             ".where(self._row_of(owner))",
         ),
