@@ -13,6 +13,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     or_,
     select,
@@ -88,8 +89,12 @@ class Statements:
             .values(storage_key=None, storage_state=None)
             .where(c.storage_key.is_not(None))
         )
-        self.note_verification = self._set("verify_started_at").where(
-            its_fence, c.status == Status.COMPLETING.value
+        # To be at work is activity, so that no upload expires under its verification.
+        started_at = self._new("verify_started_at")
+        self.note_verification = (
+            self._set("verify_started_at")
+            .values(last_activity_at=func.coalesce(started_at, c.last_activity_at))
+            .where(its_fence, c.status == Status.COMPLETING.value)
         )
         self.touch_members = (
             update(table)
