@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from sqlalchemy import inspect
 
 from flask_chunked import (
     ChunkedUploadBlueprint,
@@ -198,6 +199,14 @@ class Site:
         blueprint = self.here.blueprint
         assert isinstance(blueprint, Recorder)
         self.blueprint = blueprint
+        with self.app.app_context(), self.here.database.transaction() as connection:
+            there = inspect(connection).get_table_names()
+        #: Other apps of the same metadata may have more.
+        self.tables = [
+            table
+            for table in self.here.db.metadata.sorted_tables
+            if table.name in there
+        ]
         self._receivers = [self._listen(name) for name in SIGNALS]
 
     def _listen(self, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -85,24 +86,20 @@ def by_command(app: Flask, query: str) -> list[Any]:
     return [one["id"] for one in json.loads(result.stdout)]
 
 
+#: What is asked for; what is shown of the uploads in the test.
+SHOWN = {
+    "status=pending": {"begun", "waiting"},
+    "status=complete": {"file", "final"},
+    "status=all": {"begun", "waiting", "file", "final"},
+    "status=pending&partial=1": {"half"},
+    "status=complete&partial=1": {"whole"},
+    "status=all&partial=1": {"half", "whole"},
+}
+
+
 @pytest.mark.parametrize("shown", [listed, by_python, by_command])
-@pytest.mark.parametrize(
-    ("query", "names"),
-    [
-        ("status=pending", {"begun", "waiting"}),
-        ("status=complete", {"file", "final"}),
-        ("status=all", {"begun", "waiting", "file", "final"}),
-        ("status=pending&partial=1", {"half"}),
-        ("status=complete&partial=1", {"whole"}),
-        ("status=all&partial=1", {"half", "whole"}),
-    ],
-)
 def test_lists_show_partials_or_files_and_never_both(
-    app: Flask,
-    tus: Tus,
-    shown: Callable[[Flask, str], list[Any]],
-    query: str,
-    names: set[str],
+    app: Flask, tus: Tus, shown: Callable[[Flask, str], list[Any]]
 ) -> None:
     whole, half = tus.partial(b"abc"), tus.partial(b"a", 3)
     urls = {
@@ -113,8 +110,10 @@ def test_lists_show_partials_or_files_and_never_both(
         "final": tus.final(whole).headers["Location"],
         "waiting": tus.final(whole, half).headers["Location"],
     }
-    found = shown(app, query)
-    assert sorted(found) == sorted(str(id_of(urls[name])) for name in names)
+    names = {str(id_of(url)): name for name, url in urls.items()}
+    for query, right in SHOWN.items():
+        found = [names[upload_id] for upload_id in shown(app, query)]
+        assert sorted(found) == sorted(right), query
 
 
 @pytest.mark.parametrize("length", [3, 5])
@@ -147,19 +146,21 @@ def test_a_partial_tells_a_bare_head_where_it_stands(tus: Tus) -> None:
 # -- what hands files out ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operation", ["open", "path", "move"])
-@pytest.mark.parametrize("as_instance", [False, True])
 def test_an_application_cannot_take_a_partial_for_a_file(
-    app: Flask, tus: Tus, tmp_path: Path, operation: str, as_instance: bool
+    app: Flask, tus: Tus, tmp_path: Path
 ) -> None:
     upload_id = id_of(tus.partial(b"abc"))
     here = registered(app)
+    operations = (
+        here.blueprint.open,
+        here.blueprint.path,
+        lambda upload: here.blueprint.move(upload, tmp_path / "taken"),
+    )
     with app.app_context():
-        (upload,) = rows(app)
-        what = here.db.session.get(here.model, upload_id) if as_instance else upload
-        more = [tmp_path / "taken"] if operation == "move" else []
-        with pytest.raises(PartialUpload):
-            getattr(here.blueprint, operation)(what, *more)
+        uploads_as_given = [*rows(app), here.db.session.get(here.model, upload_id)]
+        for upload, operation in product(uploads_as_given, operations):
+            with pytest.raises(PartialUpload):
+                operation(upload)
     assert not (tmp_path / "taken").exists()
     assert tus.final(str(upload_id)).status_code == 201
 

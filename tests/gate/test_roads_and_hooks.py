@@ -43,7 +43,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 #: Policies and sizes of the fast tier; the slow one takes every road with each.
 FAST = {
-    "all": (0, 20, 4096),
+    "all": (0, 4096),
     "all but authorize": (20,),
     "verify": (20,),
     "deliver": (20,),

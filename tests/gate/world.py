@@ -49,9 +49,8 @@ def clear(site: Site) -> None:
     for row in rows(site.app):
         if row.blob is not None:
             site.here.storage.delete(row.blob)
-    tables = site.here.db.metadata.sorted_tables
     with site.app.app_context(), site.here.database.transaction() as connection:
-        for table in reversed(tables):
+        for table in site.tables:
             connection.execute(table.delete())
     site.blueprint.refusal = None
     site.blueprint.asked.clear()
