@@ -286,7 +286,7 @@ def test_a_length_that_a_rival_declared_is_never_passed(
     def beside(step: Any) -> bool:
         monkeypatch.setattr(repository, "advance", advance)
         seen = repository.get(step.upload_id)
-        assert repository.declare_length(seen, 2, None)
+        assert seen is not None and repository.declare_length(seen, 2, None)
         return advance(step)
 
     monkeypatch.setattr(repository, "advance", beside)
