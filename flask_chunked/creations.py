@@ -146,6 +146,6 @@ class Creations(Queries):
         return self._quotas
 
     def _begin_to_count(self, owner: object) -> None:
-        # Somebody else may have begun a moment ago.
+        # Another request may have begun a moment ago.
         with suppress(IntegrityError), self._database.transaction() as connection:
             self._counted.open(connection, owner)

@@ -32,7 +32,7 @@ TABLE = "chunked_upload_quota"
 
 
 def quota_table(metadata: MetaData, schema: str | None) -> Table:
-    """The table of quotas beside the uploads' own."""
+    """The table of quotas, next to that of the uploads."""
     name = TABLE if schema is None else f"{schema}.{TABLE}"
     known = metadata.tables.get(name)
     if known is not None:

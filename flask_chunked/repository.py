@@ -210,9 +210,12 @@ class SQLRepository(Creations):
             **_columns_of(ending, at),
         )
 
-    def begin_termination(self, upload_id: UUID) -> Upload | None:
-        """To terminating: nobody appends, completes or sees it any more."""
-        gone = self._end(upload_id, Event.TERMINATE)
+    def begin_termination(
+        self, upload_id: UUID, *, spare_complete: bool = False
+    ) -> Upload | None:
+        """To terminating: no request appends, completes or sees it any more."""
+        spared = Status.COMPLETE if spare_complete else Status.TERMINATING
+        gone = self._end(upload_id, Event.TERMINATE, spared=spared.value)
         if gone is not None:
             return gone
         return self._update(upload_id, self._statements.terminate_again, {})
@@ -309,7 +312,7 @@ class SQLRepository(Creations):
     def _end(
         self, upload_id: UUID, happening: Event, **values: object
     ) -> Upload | None:
-        """A transition behind which an upload counts no more for its owner."""
+        """A transition after which an upload counts no more for its owner."""
         try:
             if self._parts is None and self._quotas is None:
                 ends = self._statements.ends[happening]

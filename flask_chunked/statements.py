@@ -12,6 +12,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -31,8 +32,8 @@ _ENDING = ("digest", "completed_at", "event_id", "delivered_at")
 
 class Statements:
     """Parameters: ``upload_id``, ``its_fence``, ``its_offset``, ``idle_since``,
-    ``created_before``, ``stale``, ``verify_stale`` in conditions; ``new_`` and a
-    column's name for its new value.
+    ``created_before``, ``stale``, ``verify_stale``, ``spared`` in conditions;
+    ``new_`` and a column's name for its new value.
     """
 
     def __init__(self, table: Table, members: MemberBook) -> None:
@@ -96,13 +97,19 @@ class Statements:
             .values(last_activity_at=func.coalesce(started_at, c.last_activity_at))
             .where(its_fence, c.status == Status.COMPLETING.value)
         )
+        named_at = self._new("last_activity_at")
         self.touch_members = (
             update(table)
             .where(
                 c.partial,
                 c.status.in_((*UNFINISHED, Status.COMPLETE.value)),
             )
-            .values(last_activity_at=self._new("last_activity_at"))
+            # The lock may have been waited for, while bytes of a member came.
+            .values(
+                last_activity_at=case(
+                    (c.last_activity_at > named_at, c.last_activity_at), else_=named_at
+                )
+            )
         )
         self.mark_delivered = self._set("delivered_at")
         self.claim_delivery = self._claim_delivery()
@@ -183,7 +190,9 @@ class Statements:
                 columns=(*_ENDING, "last_activity_at"),
             ),
             Event.TERMINATE: self._move(
-                Event.TERMINATE, c.status != Status.TERMINATING.value
+                Event.TERMINATE,
+                c.status != Status.TERMINATING.value,
+                c.status != bindparam("spared", type_=c.status.type),
             ),
             Event.EXPIRE: self._move(Event.EXPIRE, old, may_expire),
         }

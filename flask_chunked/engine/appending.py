@@ -222,12 +222,15 @@ class Appending:
 
     # -- the end -----------------------------------------------------------------
 
-    def terminate(self, upload: Upload) -> None:
+    def terminate(self, upload: Upload, *, spare_complete: bool = False) -> None:
         """Remove bytes and row, in an order that a crash cannot spoil.
 
-        :raises UnknownUpload: somebody else removed it.
+        :param spare_complete: not if it is complete by then.
+        :raises UnknownUpload: another request removed it, or it is spared.
         """
-        gone = self.repository.begin_termination(upload.id)
+        gone = self.repository.begin_termination(
+            upload.id, spare_complete=spare_complete
+        )
         if gone is None:
             raise UnknownUpload()
         self._receiving.interrupt(upload.id)

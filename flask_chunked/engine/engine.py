@@ -178,8 +178,9 @@ class Engine(Appending):
         row = self.repository.get(upload.id)
         if row is None or row.is_complete or (unless_started and row.offset):
             return
+        # Another request may complete it, or remove it, at the same time.
         with suppress(UnknownUpload):
-            self.terminate(row)
+            self.terminate(row, spare_complete=True)
 
     # -- completion ----------------------------------------------------------------
 

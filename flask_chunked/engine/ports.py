@@ -120,8 +120,13 @@ class Repository(Protocol):
     def finish(self, seen: Upload, ending: Ending, at: datetime) -> Upload | None:
         """Uploading -> complete, if fence and offset are as seen and all is there."""
 
-    def begin_termination(self, upload_id: UUID) -> Upload | None:
-        """Any state -> terminating, fence bumped."""
+    def begin_termination(
+        self, upload_id: UUID, *, spare_complete: bool = False
+    ) -> Upload | None:
+        """Any state -> terminating, fence bumped.
+
+        :param spare_complete: not one that is complete by then.
+        """
 
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
         """Unfinished, or a partial upload, and too old -> expired."""

@@ -288,9 +288,15 @@ class MemoryRepository:
                 row = self.rows[upload_id] = ending.apply(row, at)
             return row
 
-    def begin_termination(self, upload_id: UUID) -> Upload | None:
+    def begin_termination(
+        self, upload_id: UUID, *, spare_complete: bool = False
+    ) -> Upload | None:
         self._enter("begin_termination")
-        return self._move(upload_id, Event.TERMINATE)
+        return self._move(
+            upload_id,
+            Event.TERMINATE,
+            lambda row: not (spare_complete and row.is_complete),
+        )
 
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
         self._enter("begin_expiry")

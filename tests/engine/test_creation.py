@@ -55,3 +55,17 @@ def test_what_only_waits_to_expire_makes_room(bench: Bench, ask: str) -> None:
     assert set(bench.repository.rows) == ({made.id} if made else set())
     assert list(bench.storage.stored()) == []
     assert bench.policy.seen("expired") == [3]
+
+
+def test_an_upload_that_a_rival_completes_is_not_abandoned(bench: Bench) -> None:
+    upload = bench.filled()
+
+    def rival(name: str) -> None:
+        if name == "begin_termination":
+            bench.repository.before = lambda name: None
+            bench.engine.complete(upload, None)
+
+    bench.repository.before = rival
+    bench.engine.abandon(upload)
+    assert bench.row(upload).is_complete
+    assert bench.stored(upload) == b"0123456789"
