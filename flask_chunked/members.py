@@ -120,6 +120,12 @@ class MemberBook:
             .join(named, named.c.final_id == c.id)
             .where(c.status == Status.UPLOADING.value)
         )
+        #: The finals that are not complete yet, of which it is a member.
+        self.unfinished = (
+            select(*c)
+            .join(named, named.c.final_id == c.id)
+            .where(is_unfinished(c.status))
+        )
 
     def add(
         self, connection: Connection, final_id: UUID, members: Sequence[UUID]

@@ -100,7 +100,9 @@ class Queries:
         if not upload.partial:
             moments = [row.last_activity_at for row in self.members(upload.id) if row]
             return max(moments, default=None)
-        finals = self.waiting_finals(upload.id)
+        values = {"upload_id": upload.id}
+        found = self._database.run(self._members.unfinished, values).rows
+        finals = [self._rows.to_upload(row) for row in found]
         members = (row for final in finals for row in self.members(final.id))
         moments = [row.last_activity_at for row in (*finals, *members) if row]
         return max(moments, default=None)

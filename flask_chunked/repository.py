@@ -227,6 +227,7 @@ class SQLRepository(Creations):
             Event.EXPIRE,
             idle_since=cutoff.idle_since,
             created_before=cutoff.created_before,
+            verify_stale=cutoff.verify_stale,
         )
 
     def remove(self, upload: Upload) -> None:

@@ -194,7 +194,7 @@ class Statements:
                 c.status != Status.TERMINATING.value,
                 c.status != bindparam("spared", type_=c.status.type),
             ),
-            Event.EXPIRE: self._move(Event.EXPIRE, old, may_expire),
+            Event.EXPIRE: self._move(Event.EXPIRE, old, may_expire, is_idle),
         }
 
     def returning(self, statement: Update) -> Any:

@@ -21,7 +21,13 @@ from ..config import Settings
 from ..engine.engine import Engine
 from ..engine.gate import Action, require
 from ..engine.records import Upload
-from ..exceptions import ChunkedUploadError, MethodNotAllowed, UnsupportedEncoding
+from ..exceptions import (
+    ChunkedUploadError,
+    FinalUpload,
+    MethodNotAllowed,
+    PartialUpload,
+    UnsupportedEncoding,
+)
 from ..queries import Page
 
 
@@ -239,7 +245,12 @@ class Call:
     def find_other(self, upload_id: UUID | None, action: Action) -> Upload:
         """The same for an upload that the request names elsewhere."""
         found = self.host.find(upload_id)
-        require(found, action, self.spoken)
+        try:
+            require(found, action, self.spoken)
+        except (PartialUpload, FinalUpload):
+            # Permission comes first: without it a client learns nothing of the kind.
+            self.host.authorize(action, found)
+            raise
         return found
 
 

@@ -8,13 +8,14 @@ from datetime import datetime, timezone
 
 from flask import Response, jsonify
 
-from ..engine.gate import Action
+from ..engine.gate import Action, Kind, kind_of
 from ..engine.hashing import resume
 from ..engine.records import Expected, Upload
 from ..exceptions import (
     ChecksumRequired,
     ChunkedUploadError,
     ChunkMissing,
+    FinalUpload,
     InvalidFields,
     MalformedHeader,
     MethodNotAllowed,
@@ -258,6 +259,9 @@ class ContentRangeDialect(Dialect):
     ) -> Response:
         call.host.authorize(Action.COMPLETE, upload)
         call.host.engine.require_live(upload)
+        is_final = kind_of(upload) is Kind.FINAL
+        if is_final and not fields.get(call.host.settings.checksum):
+            raise FinalUpload()
         expected = self._expected(call, fields)
         call.host.release_session()
         done = call.host.engine.complete(upload, expected).upload

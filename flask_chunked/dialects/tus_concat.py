@@ -135,13 +135,18 @@ def resume_if_idle(call: Call, final: Upload) -> Upload:
     members = _members(call, final)
     if members is None:
         return engine.repository.get(final.id) or final
+    may_go_on = is_idle and members.are_complete
+    is_told = final.length is None and members.length is not None
+    if not (may_go_on or is_told):
+        return final
+    if not call.host.is_authorized(Action.COMPLETE, final):
+        return final
+    # Stored as soon as it can be computed, whichever request makes the upload. Limits
+    # of the client that asks are no reason to remove it.
+    final = engine.note_length(final, members)
+    if not may_go_on:
+        return final
     with _removed_if_refused(call, final):
-        # Stored as soon as it can be computed, whichever request makes the upload.
-        final = engine.note_length(final, members)
-        if not is_idle or not members.are_complete:
-            return final
-        if not call.host.is_authorized(Action.COMPLETE, final):
-            return final
         return _assemble(call, final, members)
 
 

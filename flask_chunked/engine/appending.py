@@ -318,8 +318,13 @@ class Appending:
         ports = (self.repository, self.storage, self._gate, self.clock)
         intake = kind(upload, *ports, finishing=finishing, ending=ending, claim=claim)
         try:
-            with intake:
-                yield intake
+            try:
+                with intake:
+                    yield intake
+            finally:
+                # Before anything that becomes of the upload is announced.
+                if intake.committed > upload.offset:
+                    self._announce_progress(intake)
         except ChunkedUploadError as error:
             # Completion may have begun with what arrived, and ends here.
             release(self.repository, intake.upload)
@@ -328,9 +333,6 @@ class Appending:
             elif isinstance(error, Superseded | StorageError | BodyInterrupted):
                 self._explain(intake, error)
             raise
-        finally:
-            if intake.committed > upload.offset:
-                self._announce_progress(intake)
 
     def _announce_progress(self, intake: Intake) -> None:
         if not self._gate.is_heard("chunk_received", intake.claimed):

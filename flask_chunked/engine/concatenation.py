@@ -33,6 +33,22 @@ class Members:
         lengths = [upload.length for upload in self.uploads]
         return None if None in lengths else sum(n for n in lengths if n is not None)
 
+    @property
+    def known(self) -> int:
+        """Bytes that the final upload has at least."""
+        return sum(
+            upload.offset if upload.length is None else upload.length
+            for upload in self.uploads
+        )
+
+    @property
+    def reserved(self) -> int:
+        """Bytes that the members count in limits, each once, while none names them."""
+        return sum(
+            upload.length or upload.reserved or 0
+            for upload in {upload.id: upload for upload in self.uploads}.values()
+        )
+
     def from_offset(self, offset: int) -> list[tuple[Blob, int]]:
         """What is left behind the offset: blobs, and the byte to begin at in each.
 

@@ -92,6 +92,8 @@ class Creator:
     def _prepare(self, new: NewUpload) -> tuple[Upload, Quota | None]:
         self._gate.require_length(new.length)
         quota = self._gate.quota(new.length)
+        if quota is not None and new.length is None:
+            quota = replace(quota, reserve=max(quota.reserve, new.least))
         draft = self._draft(new, quota)
         self._gate.validate(draft)
         if new.length == 0:

@@ -5,13 +5,14 @@ Talks to ports only. What a client reads about it is a dialect's affair.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from ..exceptions import ChunkedUploadError, UnknownUpload
+from ..exceptions import ChunkedUploadError, FinalUpload, UnknownUpload
 from ..storage.base import Buffer, Storage
 from .appending import Appending
 from .completion import Completer
@@ -25,6 +26,8 @@ from .ports import Policy, Reader, Repository
 from .records import Completion, Cutoff, Expected, NewUpload, Upload
 from .states import Status
 from .tails import cut_tail
+
+logger = logging.getLogger("flask_chunked")
 
 
 class Engine(Appending):
@@ -194,6 +197,9 @@ class Engine(Appending):
         :raises CompletionInProgress: another request is verifying it.
         """
         require(upload, Action.COMPLETE)
+        if expected is None and kind_of(upload) is Kind.FINAL:
+            # Only a checksum is compared with one that is complete.
+            raise FinalUpload()
         return self._completer.complete(upload, expected)
 
     def wait_for_completion(self, upload: Upload) -> Completion:
@@ -225,11 +231,14 @@ class Engine(Appending):
         From here on it counts its whole length and its members count no more.
 
         :raises: as :meth:`create`.
+        :raises TooLarge: what is known of the members is too much already.
         :raises PartialMissing: a member was removed meanwhile.
         :raises TooManyFinals: too many final uploads wait for a member already.
         """
         ids = tuple(upload.id for upload in members.uploads)
-        return self.create(replace(new, length=members.length, members=ids))
+        self._gate.require_length(members.known)
+        final = replace(new, length=members.length, members=ids, least=members.reserved)
+        return self.create(final)
 
     def members(self, final: Upload) -> Members:
         """The partial uploads of a final one.
@@ -278,13 +287,21 @@ class Engine(Appending):
         return completion
 
     def _drop_members(self, final: Upload) -> None:
-        """Remove the members that no other final upload waits for."""
-        rows = self.repository.members(final.id)
-        for member in {row.id: row for row in rows if row is not None}.values():
-            if not self.repository.waiting_finals(member.id):
-                # Another request may remove it at the same time.
-                with suppress(UnknownUpload):
-                    self.terminate(member)
+        """Remove the members that no other final upload waits for.
+
+        The final upload is complete: what cannot be removed now waits for expiry.
+        """
+        try:
+            rows = self.repository.members(final.id)
+            for member in {row.id: row for row in rows if row is not None}.values():
+                if not self.repository.waiting_finals(member.id):
+                    # Another request may remove it at the same time.
+                    with suppress(UnknownUpload):
+                        self.terminate(member)
+        except ChunkedUploadError as error:
+            logger.warning(
+                "partial uploads of %s were not removed: %s", final.id, error.code
+            )
 
     # -- the end -------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from ..exceptions import UploadExpired
 from .gate import Kind, kind_of, rules_of
 from .records import Cutoff, Upload
 from .states import Status
+from .verification import STALE
 
 
 def utcnow() -> datetime:
@@ -86,6 +87,7 @@ class Expiry:
         return Cutoff(
             idle_since=None if self._idle is None else now - self._idle,
             created_before=None if self._lifetime is None else now - self._lifetime,
+            verify_stale=now - STALE,
         )
 
 

@@ -79,10 +79,12 @@ class Cutoff:
 
     :param idle_since: those without activity since then.
     :param created_before: those that are as old as this, however active.
+    :param verify_stale: those that were verified since then are spared.
     """
 
     idle_since: datetime | None
     created_before: datetime | None
+    verify_stale: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class NewUpload:
     :param hash_name: digest of the whole file to take while it comes, or ``None``.
     :param fields: values for the application's own columns.
     :param members: ids of the partial uploads that a final one is made of, in order.
+    :param least: bytes that it counts at least while its length is not known: its
+        members count no more, and may become as long as they had reserved.
     """
 
     user: object
@@ -106,6 +110,7 @@ class NewUpload:
     hash_name: str | None = None
     fields: Mapping[str, object] = field(default_factory=dict)
     members: tuple[UUID, ...] = ()
+    least: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ def renewed(
         yield
     finally:
         done.set()
+        # What it still notes must not come after the outcome.
+        keeper.join(RENEWAL)
 
 
 @contextmanager

@@ -100,7 +100,10 @@ class PartialMissing(ChunkedUploadError):
 
     code = "partial_missing"
     default_status = 410
-    default_detail = "A partial upload of this final upload is gone"
+    default_detail = (
+        "A partial upload of this final upload is gone; upload it again and create a "
+        "new final upload"
+    )
 
 
 class NotAPartial(ChunkedUploadError):

@@ -74,9 +74,7 @@ class PartialUpload(ChunkedUploadError):
 
     code = "partial_upload"
     default_status = 403
-    default_detail = (
-        "A partial upload is appended to by tus only (Upload-Concat: partial)"
-    )
+    default_detail = "This is a partial upload; only a tus client can send its bytes"
 
 
 class CompletionInProgress(ChunkedUploadError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from flask.testing import FlaskClient
 
 from flask_chunked import ChunkedUploadBlueprint, ChunkedUploadError, Upload
@@ -44,7 +43,6 @@ class Picky(ChunkedUploadBlueprint):
         raise ChunkedUploadError("No")
 
 
-@pytest.mark.xfail(strict=True, reason="progress is announced after the removal")
 def test_no_signal_about_an_upload_follows_its_removal(app_factory: AppFactory) -> None:
     app = app_factory(blueprint_class=Picky)
     tus, told = Tus(app.test_client()), []

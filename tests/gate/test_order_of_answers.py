@@ -45,17 +45,15 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 CHUNKS = [probe for probe in CHUNK_PROBES if "upload_id" not in probe.name]
 COMPLETIONS = [probe for probe in COMPLETION_PROBES if probe.row == "right"]
 PATCHES = [probe for probe in TUS_PROBES if probe.row in ("bytes", "no bytes")]
-#: Today ``authorize`` is not asked where the kind decides.
-KIND_FIRST = pytest.mark.xfail(strict=True, reason="the kind is looked at first")
 #: Kind and state; whether ``authorize`` agrees; who asks; what is answered.
 ORDER = [
     (PARTIAL, "late", False, STRANGER, NOT_FOUND),
-    pytest.param(PARTIAL, "late", False, OWNER, FORBIDDEN, marks=KIND_FIRST),
+    (PARTIAL, "late", False, OWNER, FORBIDDEN),
     (PARTIAL, "late", True, OWNER, PARTIALS),
     (PARTIAL, "gone", True, OWNER, PARTIALS),
     (PARTIAL, "done", True, OWNER, PARTIALS),
     (FINAL, "late", False, STRANGER, NOT_FOUND),
-    pytest.param(FINAL, "late", False, OWNER, FORBIDDEN, marks=KIND_FIRST),
+    (FINAL, "late", False, OWNER, FORBIDDEN),
     (FINAL, "late", True, OWNER, FINALS),
     (FINAL, "gone", True, OWNER, FINALS),
     (FINAL, "waiting", True, OWNER, FINALS),
