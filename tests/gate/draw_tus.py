@@ -89,7 +89,10 @@ class TusDraw(Picks):
         if length is None:
             size = rng.choice(SIZES)
             declared = offset + size if self._is(0.7) else self._size()
-            declared = None if self._is(0.5) else declared
+            declared = None if self._is(0.4) else declared
+            if offset and self._is(0.35):
+                # As clients end whose stream is a multiple of their chunks.
+                size, declared = 0, offset
             if self._is(0.03):
                 declared = self._huge()
         else:
