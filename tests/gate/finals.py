@@ -18,6 +18,13 @@ def sum_of(members: list[Upload]) -> int | None:
     return sum(known) if len(known) == len(members) else None
 
 
+def least_of(members: list[Upload]) -> int:
+    """Bytes that a final upload has at least."""
+    return sum(
+        len(one.content) if one.length is None else one.length for one in members
+    )
+
+
 def learn_length(model: Model, final: Upload) -> None:
     """Store the length of a waiting final upload, if its members tell it.
 
@@ -72,4 +79,6 @@ def look(model: Model, final: Upload) -> None:
     """HEAD of a final upload that waits."""
     if not final.may_be_made:
         raise Refused("partial_missing")
-    learn_length(model, final)
+    is_told = final.length is None and sum_of(final.members) is not None
+    if is_told and model.is_authorized("complete", final):
+        learn_length(model, final)

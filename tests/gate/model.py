@@ -214,13 +214,19 @@ class Model:
         size = sum(one.size for one in counted)
         return Sums(len(counted), size, sum(one.size for one in mine))
 
-    def require_reserve(self, length: int | None) -> int:
-        """Bytes to be reserved for an upload of this length."""
+    def require_reserve(
+        self, length: int | None, members: Sequence[Upload] = ()
+    ) -> int:
+        """Bytes to be reserved for an upload of this length.
+
+        :param members: of a final upload, which may become as long as they reserved.
+        """
         if length is not None:
             return length
         if self.rules.max_bytes is None and self.rules.limits_bytes:
             raise Refused("length_undeclared")
-        return self.rules.max_bytes or 0
+        kept = sum(one.size for one in dict.fromkeys(members))
+        return max(self.rules.max_bytes or 0, kept)
 
     def take_room(
         self, owner: str | None, length: int | None, naming: Sequence[Upload] = ()
@@ -232,7 +238,7 @@ class Model:
         self.require_length(length)
         if not self.rules.counts:
             return
-        reserve = self.require_reserve(length)
+        reserve = self.require_reserve(length, naming)
         try:
             self._require_room(owner, reserve, naming)
         except Refused:
@@ -290,7 +296,7 @@ class Model:
         """A new upload gets its row."""
         self.require_length(upload.length)
         if self.rules.counts:
-            upload.reserve = self.require_reserve(upload.length)
+            upload.reserve = self.require_reserve(upload.length, upload.members)
         self._validate(upload, upload.length)
         if upload.length == 0:
             self.inspect(upload, b"", 0)

@@ -74,7 +74,7 @@ def _put_first(call: Call) -> Answer:
 
 def _put_next(call: Call) -> Answer:
     upload = call.find()
-    _require_kind(upload)
+    _require_kind(call, upload, "append")
     chunk = _range(call)
     return _shown(call, _receive(call, upload, chunk), form_style=False)
 
@@ -82,7 +82,7 @@ def _put_next(call: Call) -> Answer:
 def _post_chunk(call: Call, upload: Upload | None) -> Answer:
     """As jQuery-File-Upload and django-chunked-upload's clients send it."""
     if upload is not None:
-        _require_kind(upload)
+        _require_kind(call, upload, "append")
     chunk = _range(call)
     request, named = call.request, call.request.fields.get("upload_id")
     if upload is None and named is not None:
@@ -91,7 +91,7 @@ def _post_chunk(call: Call, upload: Upload | None) -> Answer:
             # Before the form is read, it may be the first chunk of a new upload.
             _require_creator(call, chunk.total)
         upload = call.model.find(named, call.caller)
-        _require_kind(upload)
+        _require_kind(call, upload, "append")
     return _shown(call, _receive(call, upload, chunk), form_style=True)
 
 
@@ -153,11 +153,11 @@ def _require_position(call: Call, upload: Upload | None, chunk: Chunk) -> None:
         raise _refused_offset(upload, chunk.start)
 
 
-def _require_kind(upload: Upload) -> None:
-    if upload.kind == PARTIAL:
-        raise Refused("partial_upload")
-    if upload.kind == FINAL:
-        raise Refused("final_upload")
+def _require_kind(call: Call, upload: Upload, action: str) -> None:
+    """Permission is asked before the kind is told."""
+    if upload.kind in (PARTIAL, FINAL):
+        call.model.authorize(action, upload)
+        raise Refused("partial_upload" if upload.kind == PARTIAL else "final_upload")
 
 
 def _refused_offset(upload: Upload | None, start: int) -> Refused:
@@ -270,9 +270,13 @@ def _post_upload(call: Call) -> Answer:
 def _complete(call: Call, upload: Upload, *, form_style: bool) -> Answer:
     model = call.model
     if upload.kind != FINAL or upload.status != COMPLETE:
-        _require_kind(upload)
+        _require_kind(call, upload, "complete")
     model.authorize("complete", upload)
     model.require_live(upload)
+    if upload.kind == FINAL and not (
+        model.rules.checksums and call.request.fields.get("md5")
+    ):
+        raise Refused("final_upload")
     model.complete(upload, _md5(call))
     return _completed(call, upload, form_style=form_style)
 

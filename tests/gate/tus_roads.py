@@ -153,6 +153,7 @@ def _create_final(call: Call, urls: list[str], metadata: Metadata) -> Answer:
     upload.members = [model.find(upload_id, call.caller) for upload_id in ids]
     finals.require_members(model, upload.members)
     upload.length = finals.sum_of(upload.members)
+    model.require_length(finals.least_of(upload.members))
     model.create(upload)
     for member in upload.members:
         member.active = model.now
@@ -223,9 +224,9 @@ def _require_digest(call: Call, checksum: tuple[str, bytes], body: bytes) -> Non
 
 def _patch(call: Call) -> Answer:
     model, upload = call.model, call.find()
+    model.authorize("append", upload)
     if upload.kind == FINAL:
         raise Refused("final_upload")
-    model.authorize("append", upload)
     if call.request.content_type != TUS_OCTETS:
         raise Refused("unsupported_media_type")
     offset, length, checksum = _parsed(call, upload)
