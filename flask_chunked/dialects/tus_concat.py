@@ -139,7 +139,7 @@ def resume_if_idle(call: Call, final: Upload) -> Upload:
     is_told = final.length is None and members.length is not None
     if not (may_go_on or is_told):
         return final
-    if not call.host.is_authorized(Action.COMPLETE, final):
+    if may_go_on and not call.host.is_authorized(Action.COMPLETE, final):
         return final
     # Stored as soon as it can be computed, whichever request makes the upload. Limits
     # of the client that asks are no reason to remove it.

@@ -80,5 +80,5 @@ def look(model: Model, final: Upload) -> None:
     if not final.may_be_made:
         raise Refused("partial_missing")
     is_told = final.length is None and sum_of(final.members) is not None
-    if is_told and model.is_authorized("complete", final):
+    if is_told:
         learn_length(model, final)

@@ -27,7 +27,7 @@ from tests.gate.stands import (
 from tests.gate.test_kinds_and_actions import send
 
 PARTIALS, FINALS, FORBIDDEN, EXPIRED = (
-    "tus only",
+    "only a tus client",
     "final upload",
     "permission",
     "expired",
