@@ -17,7 +17,7 @@ _PLACE = "s3" if os.environ.get(STORAGE) == "s3" else os.environ.get(DATABASE, "
 SEEDS = figure("GATE_SEEDS", *_SEEDS[_PLACE])
 STEPS = size("GATE_STEPS", 400, 400)
 #: Of the fast tier.
-FAST_SEEDS = 3
+FAST_SEEDS = 1
 #: Seeds of one test, so that tests can run in several processes.
 BLOCK = 5 if _PLACE == "sqlite" else 1
 
