@@ -1,5 +1,6 @@
-"""Which partial uploads a final upload is made of, and what a removal left to do.
+"""Which partial uploads a final upload is made of, and the table of removals.
 
+Removals are not written yet; their table is there so that no migration is needed later.
 Two tables, one of each for all models that share a database. Rows name uploads by id
 and refer to no table, because each model has a table of its own.
 """

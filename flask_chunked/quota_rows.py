@@ -1,6 +1,6 @@
 """The rows of owners' limits: what is added, on which conditions, and who is locked.
 
-Knows the table of quotas alone; what an upload counts is told.
+Knows the table of quotas alone; callers say what an upload counts.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class QuotaRows:
     def _lock(self, connection: Connection, *owners: object) -> None:
         """Lock the owners' rows, in one order for all transactions.
 
-        Who is named by a final upload changes under this lock only. So it is asked
-        with a statement of its own, after this one.
+        Which partial uploads are named changes only under this lock; read that in a
+        statement after this one.
         """
         q = self.table.c
         keys = sorted({key_of(owner) for owner in owners})

@@ -217,7 +217,8 @@ class QuotaBook(QuotaRows):
                 )
             )
             if self.counts_stored:
-                # A file that goes meanwhile is given back by who sees this row only.
+                # A request that removes a file now does not see this row, and gives
+                # nothing back: wait for it.
                 self._counts.hold_files(connection, owner)
             self.recount(connection, owner)
 
@@ -247,7 +248,7 @@ class QuotaBook(QuotaRows):
             )
         )
         for row in rows.all():
-            # Who has no row yet gets one, well counted, with the next upload.
+            # An owner without a row gets a correct one with the next upload.
             opened = counted.get(row.owner, (0, 0))
             drift = self._drift(row, opened, stored.get(row.owner, 0))
             if drift is not None:

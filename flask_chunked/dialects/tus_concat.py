@@ -102,7 +102,7 @@ def make_waiting_finals(call: Call, partial: Upload) -> None:
     """A partial upload is complete: perhaps it was the last one of a final upload.
 
     Its own request is answered as ever. A final upload that is refused is removed; what
-    else hinders one is told to the client that asks for it.
+    else hinders one is reported to the client that asks for it.
     """
     for final in call.host.engine.finals_waiting_for(partial):
         try:

@@ -1,7 +1,7 @@
 """The one gate for policy: which kind of upload allows what, and which hooks it has.
 
 The table stands next to that of the states. Every dialect, the engine, the command line
-and the Python API ask here; nothing else decides by kind.
+and the Python API ask here what a kind allows; counting and expiry read it in SQL.
 """
 
 from __future__ import annotations
@@ -194,7 +194,8 @@ class Gate:
     def quota(self, length: int | None) -> Quota | None:
         """What holds for the caller's next upload; ``None``: nothing does.
 
-        :raises LengthUndeclared: a length must be told, where bytes are limited.
+        :raises LengthUndeclared: the length is deferred, bytes are limited, and the
+            caller has no largest file.
         """
         return self._policy.quota(length)
 

@@ -237,11 +237,12 @@ class Policy(Protocol):
     def quota(self, length: int | None) -> Quota | None:
         """What holds for the caller's next upload; ``None``: nothing does.
 
-        :raises LengthUndeclared: a length must be told, where bytes are limited.
+        :raises LengthUndeclared: the length is deferred, bytes are limited, and the
+            caller has no largest file.
         """
 
     def validate(self, upload: Upload) -> None:
-        """Before the first byte."""
+        """Before the first byte, and once more when a deferred length is declared."""
 
     def inspect(self, upload: Upload, head: bytes) -> None:
         """Once, when the first bytes are there and before they are committed."""
