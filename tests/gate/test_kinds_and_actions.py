@@ -129,13 +129,17 @@ def visit(stand: Stand, kind: str, state: str, user: str) -> Iterator[str]:
         if wrong:
             subject, before = begin(stand, kind, state)
     # Looked at once for all, and one by one only if something is wrong.
-    for probe in [*others, *(refused if before != stand.snapshot() else ())]:
-        if before != stand.snapshot():
+    suspects = refused if before != stand.snapshot() else ()
+    is_spent = bool(suspects)
+    for probe in [*others, *suspects]:
+        if is_spent:
             subject, before = begin(stand, kind, state)
         answer = send(stand, probe, subject, user)
+        after = stand.snapshot()
+        is_spent = before != after
         if probe in others:
             yield from judge(probe, texts[probe], answer)
-        if not may_change(texts[probe], before, stand.snapshot()):
+        if not may_change(texts[probe], before, after):
             yield f"{probe.row}, {probe.name}: changed by {answer.status_code}"
 
 

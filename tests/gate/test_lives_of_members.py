@@ -47,7 +47,8 @@ class Times:
 @pytest.fixture
 def times(app_factory: AppFactory) -> Callable[..., Times]:
     def make(**config: object) -> Times:
-        return Times(app_factory(CHUNKED_UPLOAD_EXPIRATION_DELTA=HOUR, **config))
+        config = {"CHUNKED_UPLOAD_EXPIRATION_DELTA": HOUR, **config}
+        return Times(app_factory(CHUNKED_UPLOAD_DURABLE=False, **config))
 
     return make
 

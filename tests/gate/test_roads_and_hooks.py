@@ -47,7 +47,6 @@ FAST = {
     "all but authorize": (20,),
     "verify": (20,),
     "deliver": (20,),
-    "none": (20,),
 }
 
 #: The site for a policy and a road, cleared after its use.

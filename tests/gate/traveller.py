@@ -166,8 +166,11 @@ class Traveller:
         if refused.kind == FINAL and upload.kind != FINAL:
             # A waiting final upload goes; the member that came in is complete.
             self._remove_finals(upload, all_of_them=what == "authorize complete")
-        elif refused.request.creates or upload.kind == FINAL:
-            upload.is_gone = what != "authorize read" or refused.request.creates
+        elif refused.request.creates:
+            upload.is_gone = True
+        elif upload.kind == FINAL:
+            upload.is_gone = not what.startswith("authorize")
+            self._restore(upload)
         elif what in ("validate", "inspect"):
             upload.is_gone = True
         elif what in ("verify", "authorize complete"):
@@ -257,5 +260,8 @@ def _status_of(request: Request, refused: tuple[str, str | None]) -> int:
     what, kind = refused
     if kind == FINAL and request.upload.kind != FINAL:
         # The member has its bytes, whatever becomes of its final upload.
+        return request.expect
+    if (what, request.method) == ("authorize complete", "HEAD") and kind == FINAL:
+        # It only reads then.
         return request.expect
     return 403 if what.startswith("authorize") else REFUSED
