@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from tests.gate.draw_ranges import RangeDraw
-from tests.gate.draw_tus import TusDraw
 from tests.gate.model import Model
 from tests.gate.picks import TUS
 from tests.gate.requests import PREFIX, URLENCODED, USER, Request
 from tests.gate.rules import draw_limits
+from tests.gate.scenes import Scenes
 from tests.gate.uploads import COMPLETE
 
 
@@ -40,11 +39,12 @@ class Step:
         return f"[+{self.wait}] {self.what}"
 
 
-class Draw(TusDraw, RangeDraw):
+class Draw(Scenes):
     """Draws what comes next."""
 
     def __init__(self, model: Model, rng: random.Random) -> None:
         super().__init__(model, rng)
+        self.acts = []
         self._moves: Sequence[tuple[int, Callable[[], Request]]] = (
             (14, self._tus_create),
             (20, self._tus_patch),
@@ -58,25 +58,32 @@ class Draw(TusDraw, RangeDraw):
             (6, self._whole),
             (10, self._complete),
             (1, self._odd),
-            (9, self._final),
+            (8, self._final),
+            (1, self._crowd),
+            (1, self._vigil),
         )
 
     def step(self) -> Step:
         """The next one."""
         rng = self._rng
-        hours = rng.choice([1, 5, 11, 23, 26])
+        idle = self._model.rules.idle
         wait = rng.choices(
             [
                 timedelta(0),
                 timedelta(milliseconds=rng.randrange(1, 5000)),
                 timedelta(seconds=61),
-                timedelta(hours=hours),
+                # What is active in between outlives two of these.
+                idle * 0.6,
+                idle * rng.choice([0.2, 1, 1.1]),
             ],
-            [25, 65, 6, 4],
+            [25, 64, 6, 3, 2],
         )[0]
         if self._is(0.05):
             return Step(wait, self._operation())
-        weights, moves = zip(*((n, move) for n, move in self._moves if n), strict=True)
+        if self.acts and self._is(0.85):
+            wait, act = self.acts.pop(0)
+            return Step(wait, act())
+        weights, moves = zip(*self._moves, strict=True)
         request = rng.choices(moves, weights)[0]()
         return Step(wait, self._spoilt(request))
 

@@ -15,7 +15,7 @@ class TusDraw(Picks):
     def _tus_create(self) -> Request:
         rng = self._rng
         headers = {**TUS, **self._who()}
-        length: int | None = self._size()
+        length: int | None = self._huge() if self._is(0.02) else self._size()
         if self._is(0.25):
             length = None
             headers["Upload-Defer-Length"] = "1"
@@ -127,6 +127,8 @@ class TusDraw(Picks):
     def _final(self) -> Request:
         rng, model = self._rng, self._model
         partials = [one for one in model.there() if one.kind == PARTIAL]
+        if self._is(0.95):
+            partials = [one for one in partials if not model.is_over(one)]
         owner = rng.choice(partials).user if partials else None
         mine = [one for one in partials if one.user == owner]
         done = [one for one in mine if one.status == COMPLETE]

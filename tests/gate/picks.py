@@ -68,8 +68,12 @@ class Picks:
     def _upload(self, wanted: Callable[[Upload], bool]) -> Upload | None:
         """One that is wanted, mostly; else any, gone ones included."""
         all_there = list(self._model.there())
-        fine = [one for one in all_there if wanted(one)]
-        chosen = fine if fine and self._is(0.85) else all_there
+        # Those whose time is over answer all alike.
+        live = [one for one in all_there if not self._model.is_over(one)]
+        fine = [one for one in live if wanted(one)]
+        chosen = fine if fine and self._is(0.85) else live
+        if self._is(0.06):
+            chosen = all_there
         if self._is(0.03) or not chosen:
             chosen = [one for one in self._model.uploads if one.id is not None]
         # Recent ones more often, so that some get somewhere.
