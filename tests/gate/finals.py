@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.gate.model import Model
+from tests.gate.model import HEAD, Model
 from tests.gate.uploads import COMPLETE, PARTIAL, Refused, Upload
 
 
@@ -45,6 +45,7 @@ def make(model: Model, final: Upload) -> None:
     content = b"".join(one.content for one in final.members)
     try:
         model.authorize("complete", final)
+        _inspect(model, final, content)
         model.append(final, content)
         model.complete(final)
     except Refused:
@@ -53,6 +54,21 @@ def make(model: Model, final: Upload) -> None:
         raise
     if not model.rules.keep_partials:
         _drop_members(model, final)
+
+
+def _inspect(model: Model, final: Upload, content: bytes) -> None:
+    """Show the first bytes; members before these are copied already."""
+    try:
+        model.inspect(final, content, len(content))
+    except Refused:
+        copied = 0
+        for member in final.members:
+            if copied + member.offset >= min(HEAD, len(content)):
+                break
+            copied += member.offset
+        if copied:
+            model.told.append(("chunk_received", final, copied))
+        raise
 
 
 def make_waiting(model: Model, partial: Upload) -> None:
