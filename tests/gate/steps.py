@@ -267,7 +267,6 @@ def looking(traveller: Traveller, known: Known, *, bare: bool = False) -> Reques
         if known.is_all_there and not bare:
             traveller.table.complete(known, answers=False)
     if known.kind == FINAL and not bare:
-        traveller.table.look_by_request(known)
         traveller.table.assemble(known, answers=False)
     return Request("HEAD", known.url, known, {} if bare else TUS)
 

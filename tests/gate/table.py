@@ -80,12 +80,6 @@ class Table:
             self._hook("validate", upload)
             self._inspect_if_due(upload)
 
-    def look_by_request(self, final: Known) -> None:
-        """A HEAD of it may note its length, if its caller may complete it."""
-        if final.length is None and _sum(final) is not None:
-            self.act("complete", final)
-        self.look(final)
-
     def look(self, final: Known) -> None:
         """The members' lengths are added where a request is about the final upload."""
         if final.length is None and _sum(final) is not None:
