@@ -249,6 +249,17 @@ class ContentRangeDialect(Dialect):
             raise ChecksumRequired(name)
         return Expected(name, provided)
 
+    def _compared(self, call: Call, fields: Mapping[str, str]) -> Expected:
+        """What a complete final upload is compared with; nothing else may be asked.
+
+        :raises FinalUpload: there is no checksum.
+        """
+        name = call.host.settings.checksum
+        provided = fields.get(name)
+        if not provided:
+            raise FinalUpload()
+        return Expected(name, provided)
+
     def _complete(
         self,
         call: Call,
@@ -260,9 +271,8 @@ class ContentRangeDialect(Dialect):
         call.host.authorize(Action.COMPLETE, upload)
         call.host.engine.require_live(upload)
         is_final = kind_of(upload) is Kind.FINAL
-        if is_final and not fields.get(call.host.settings.checksum):
-            raise FinalUpload()
-        expected = self._expected(call, fields)
+        demanded = self._compared if is_final else self._expected
+        expected = demanded(call, fields)
         call.host.release_session()
         done = call.host.engine.complete(upload, expected).upload
         return self._completed(call, done, form_style=form_style)

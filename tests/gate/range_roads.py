@@ -273,10 +273,12 @@ def _complete(call: Call, upload: Upload, *, form_style: bool) -> Answer:
         _require_kind(call, upload, "complete")
     model.authorize("complete", upload)
     model.require_live(upload)
-    if upload.kind == FINAL and not (
-        model.rules.checksums and call.request.fields.get("md5")
-    ):
-        raise Refused("final_upload")
+    if upload.kind == FINAL:
+        provided = call.request.fields.get("md5")
+        if not provided:
+            raise Refused("final_upload")
+        model.complete(upload, provided.lower())
+        return _completed(call, upload, form_style=form_style)
     model.complete(upload, _md5(call))
     return _completed(call, upload, form_style=form_style)
 
