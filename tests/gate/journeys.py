@@ -35,7 +35,7 @@ from tests.gate.traveller import Traveller
 class Road:
     """One way from nothing to a complete upload.
 
-    :param needs: hooks without which it leads nowhere.
+    :param needs: hooks without which it leads nowhere; ``checksum``: one is wanted.
     :param moves_clock: its app is of no use to others.
     """
 
@@ -354,7 +354,11 @@ FINALS = (
         patch(name="b"),
         final("a", "b"),
     ),
-    _road("a final compared by POST", *_BOTH, final("a", "b"), post(name="final 0")),
+    Road(
+        "a final compared by POST",
+        (*_BOTH, final("a", "b"), post(name="final 0")),
+        needs=frozenset({"checksum"}),
+    ),
 )
 
 
