@@ -60,12 +60,6 @@ SAYS: Mapping[str, str] = {
 
 def adopt(model: Model, server: Server) -> None:
     """The model's new uploads get the ids that the server told its listeners."""
-    doubtful = model.doubtful
-    if doubtful is not None and not server.told:
-        doubtful.gone = True
-        model.told.remove(("created", doubtful, None))
-        # Nothing was there that it could be about.
-        model.asked = [one for one in model.asked if one[:2] != ("authorize", doubtful)]
     mine = [event[1] for event in model.told if event[0] == "created"]
     theirs = [event[1] for event in server.told if event[0] == "created"]
     for upload, upload_id in zip(mine, theirs, strict=False):

@@ -108,14 +108,20 @@ class Draw(Scenes):
             return replace(request, headers=headers)
         raw = request.form is None and request.body and not request.chunked
         if raw and headers.get("Content-Type") != URLENCODED and self._is(0.05):
-            # The client goes away before the end.
-            kept = self._rng.choice([0, 1, len(request.body) // 2])
-            left = request.body[:kept]
-            return replace(request, body=left, cut=len(request.body) - kept)
+            return self._cut(request)
         if request.payload and self._is(0.015):
             headers["Content-Encoding"] = "gzip"
             return replace(request, headers=headers)
         return request
+
+    def _cut(self, request: Request) -> Request:
+        """The client goes away before the end."""
+        size = len(request.body)
+        kept = self._rng.choice([0, 1, size // 2])
+        if request.method == "POST" and "Tus-Resumable" in request.headers:
+            # Of a creation without a byte nothing is there, or an upload without one.
+            kept = max(kept, 1)
+        return replace(request, body=request.body[:kept], cut=size - kept)
 
     def _odd(self) -> Request:
         """A method that its target has not."""

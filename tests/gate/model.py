@@ -31,7 +31,6 @@ class Model:
     :ivar asked: hooks, in order: name, upload or ``None``, arguments.
     :ivar told: signals, in order: name, upload, offset or ``None``.
     :ivar loose: uploads whose last activity may or may not be this moment.
-    :ivar doubtful: an upload of which a creation without a byte may leave nothing.
     :ivar denied: actions that this request denies to itself.
     """
 
@@ -49,7 +48,6 @@ class Model:
         self.asked: list[tuple[object, ...]] = []
         self.told: list[tuple[object, ...]] = []
         self.loose: set[Upload] = set()
-        self.doubtful: Upload | None = None
 
     # -- which uploads ---------------------------------------------------------------
 

@@ -87,8 +87,7 @@ def _create(call: Call) -> Answer:
         _require_digest(call, checksum, body)
     call.model.create(upload)
     if call.request.cut and with_body:
-        # It stays, for those who can tell its address; without a byte it need not.
-        call.model.doubtful = None if body else upload
+        # It stays, for those who can tell its address.
         _take_cut(call, upload, body)
     try:
         if over:
