@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from flask.testing import FlaskClient
 
 from flask_chunked import ChunkedUploadBlueprint, ChunkedUploadError, Upload
@@ -54,3 +55,22 @@ def test_no_signal_about_an_upload_follows_its_removal(app_factory: AppFactory) 
     with connected(app, note):
         assert tus.final(part, part).status_code == 422
     assert [name for name, _ in told][-1] == "terminated", told
+
+
+class Dropping(ChunkedUploadBlueprint):
+    """Drops partial uploads when their final uploads are made."""
+
+    keep_partials = False
+
+
+@pytest.mark.xfail(strict=True, reason="only a final that is made drops its members")
+def test_partial_goes_with_the_last_final_that_waited_for_it(
+    app_factory: AppFactory,
+) -> None:
+    tus = Tus(app_factory(blueprint_class=Dropping).test_client())
+    part, other = tus.partial(b"abc"), tus.partial(b"d", 2)
+    waiting = tus.final(part, other).headers["Location"]
+    assert tus.final(part).status_code == 201
+    assert tus.head(part).status_code == 200
+    assert tus.delete(waiting).status_code == 204
+    assert tus.head(part).status_code == 404
