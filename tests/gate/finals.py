@@ -52,8 +52,7 @@ def make(model: Model, final: Upload) -> None:
         if not final.gone:
             model.remove(final)
         raise
-    if not model.rules.keep_partials:
-        _drop_members(model, final)
+    model.drop_members(final)
 
 
 def _inspect(model: Model, final: Upload, content: bytes) -> None:
@@ -83,12 +82,6 @@ def make_waiting(model: Model, partial: Upload) -> None:
             make(model, final)
         except Refused:
             continue
-
-
-def _drop_members(model: Model, final: Upload) -> None:
-    for member in dict.fromkeys(final.members):
-        if not member.gone and not model.waiting_for(member):
-            model.remove(member)
 
 
 def look(model: Model, final: Upload) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from tests.gate import rules as policy
-from tests.gate.rules import Rules
+from tests.gate.rules import DROPS_LATE, Rules
 from tests.gate.uploads import COMPLETE, EXPIRED, FINAL, PARTIAL, Refused, Sums, Upload
 
 #: The largest length of all, in bytes.
@@ -174,8 +174,11 @@ class Model:
         """Give one up."""
         if upload.status != EXPIRED:
             self.tell("expired", upload)
+        waited = upload.waits
         upload.status = EXPIRED
         upload.gone = not keep_record
+        if waited and DROPS_LATE:
+            self.drop_members(upload)
 
     def delete_expired(self, *, keep_records: bool) -> list[Upload]:
         """The command: what it removes."""
@@ -307,8 +310,23 @@ class Model:
 
     def remove(self, upload: Upload) -> None:
         """Bytes and row go."""
+        waited = upload.waits
         upload.gone = True
         self.tell("terminated", upload)
+        if waited and DROPS_LATE:
+            self.drop_members(upload)
+
+    def drop_members(self, final: Upload) -> None:
+        """The final upload waits no more: partial uploads that are used up go."""
+        if self.rules.keep_partials:
+            return
+        for member in dict.fromkeys(final.members):
+            is_used = any(
+                member in one.members and one.completed is not None
+                for one in self.uploads
+            )
+            if is_used and not member.gone and not self.waiting_for(member):
+                self.remove(member)
 
     def append(self, upload: Upload, body: bytes) -> None:
         """Bytes at the offset, in one commit."""

@@ -10,6 +10,9 @@ import random
 from dataclasses import dataclass
 from datetime import timedelta
 
+#: Does a final upload that is removed while it waits let go of partial uploads that
+#: another one is made of (``keep_partials = False``)? One that is made does.
+DROPS_LATE = False
 #: Hooks that the application may override.
 HOOKS = ("authorize", "validate", "inspect", "verify", "deliver", "on_completion")
 #: Owners of uploads; ``None`` is an anonymous caller.
