@@ -124,7 +124,8 @@ def draw_rules(draw: random.Random) -> Rules:
         hooks=frozenset(hook for hook in HOOKS if draw.random() < amount),
         **draw_limits(draw, moving=moving),
         moving=moving,
-        keep_partials=draw.random() < 0.6,
+        # Without DROPS_LATE it depends on the order of finals which partial stays.
+        keep_partials=draw.random() < 0.6 or not DROPS_LATE,
         allow_anonymous=draw.random() < 0.8,
         checksums=draw.random() < 0.8,
         titled=draw.random() < 0.2,
