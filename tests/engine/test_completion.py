@@ -648,3 +648,18 @@ def test_storage_that_fails_once_at_the_last_byte_is_no_take_over(
         append_last(bench, upload, CONTENT)
     assert bench.row(upload).status is Status.COMPLETING
     assert bench.engine.complete(bench.row(upload), md5()).first
+
+
+def test_a_verification_that_failed_just_then_is_tried_again(bench: Bench) -> None:
+    upload = bench.filled()
+    stale = bench.clock() - timedelta(seconds=60)
+    other = bench.repository.begin_completion(upload.id, bench.clock(), stale)
+    assert other is not None
+
+    def refused(name: str) -> None:
+        if name == "get":
+            bench.repository.before = lambda name: None
+            bench.repository.refuse_completion(other.id, other.fence)
+
+    bench.repository.before = refused
+    assert bench.engine.complete(upload, None).first

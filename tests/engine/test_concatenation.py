@@ -16,9 +16,11 @@ from flask_chunked.exceptions import (
     BytesMissing,
     ChunkedUploadError,
     DatabaseUnavailable,
+    FinalUpload,
     NotAPartial,
     OffsetMismatch,
     PartialMissing,
+    StorageError,
     Superseded,
     UnknownUpload,
     UploadExpired,
@@ -514,3 +516,22 @@ def test_a_member_that_another_request_removes_first_hinders_nothing(
     tidy.repository.before = rival
     assert assemble(tidy, final).is_complete
     assert set(tidy.repository.rows) == {final.id}
+
+
+def test_a_member_that_cannot_be_removed_does_not_hide_its_final(
+    tidy: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = tidy.partial(b"abc")
+    final = tidy.final(a)
+
+    def fail(blob: object) -> None:
+        raise StorageError()
+
+    monkeypatch.setattr(tidy.storage, "delete", fail)
+    assert assemble(tidy, final).is_complete
+
+
+def test_a_complete_final_is_completed_again_by_a_checksum_only(bench: Bench) -> None:
+    made = assemble(bench, bench.final(bench.partial(b"abc")))
+    with pytest.raises(FinalUpload):
+        bench.engine.complete(made, None)
