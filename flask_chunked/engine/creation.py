@@ -67,7 +67,7 @@ class Creator:
         ends = finishing and size == draft.length
         if ends and (quota is not None or not self._completer.may_finish_first(draft)):
             return self._create(draft, new, quota)
-        if not size or not reader.is_short or not self._fills_first(draft):
+        if not size or not reader.is_short or not self._may_fill(draft):
             return self._create(draft, new, quota)
         block = reader.read()
         if reader.ended:
@@ -86,7 +86,7 @@ class Creator:
         """See :attr:`Engine.fills_first`."""
         return self._storage.finishes_first and not self._gate.asks_inspect
 
-    def _fills_first(self, draft: Upload) -> bool:
+    def _may_fill(self, draft: Upload) -> bool:
         return self._storage.finishes_first and not self._gate.inspects(draft)
 
     def _prepare(self, new: NewUpload) -> tuple[Upload, Quota | None]:

@@ -128,7 +128,9 @@ def kind_of(upload: HasKind) -> Kind:
     return Kind.ORDINARY if upload.concat is None else Kind.FINAL
 
 
-_ORDINARY, _PARTIAL, _FINAL = RULES.values()
+# Looked up once: every request asks several times.
+_ORDINARY, _PARTIAL = RULES[Kind.ORDINARY], RULES[Kind.PARTIAL]
+_FINAL = RULES[Kind.FINAL]
 
 
 def rules_of(upload: HasKind) -> Rules:
