@@ -25,10 +25,10 @@ from .exceptions import (
     PartialMissing,
     TooManyFinals,
 )
-from .members import MemberBook
 from .queries import Queries
 from .quotas import NotCounted, QuotaBook
 from .rows import RowMapper
+from .statements import Statements
 
 
 class Creations(Queries):
@@ -42,10 +42,10 @@ class Creations(Queries):
         database: Database,
         rows: RowMapper,
         blueprint: str,
-        members: MemberBook,
+        statements: Statements,
         quotas: QuotaBook | None,
     ) -> None:
-        super().__init__(database, rows, blueprint, members)
+        super().__init__(database, rows, blueprint, statements)
         self._quotas = quotas
 
     def create(

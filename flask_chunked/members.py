@@ -112,6 +112,7 @@ class MemberBook:
             .order_by(m.position)
         )
         c = uploads.c
+        named_by, final = self.table.alias("named_by"), uploads.alias("its_final")
         #: The finals that wait for a partial upload.
         finals = select(m.final_id).where(m.partial_id == upload_id).distinct()
         named = finals.subquery()
@@ -126,6 +127,25 @@ class MemberBook:
             select(*c)
             .join(named, named.c.final_id == c.id)
             .where(is_unfinished(c.status))
+        )
+        of_it = named_by.c.final_id == final.c.id
+        #: A partial upload that a complete final is made of, and no other waits for.
+        self.used_up = select(c.id).where(
+            c.id == upload_id,
+            exists(
+                select(named_by.c.final_id)
+                .select_from(named_by.outerjoin(final, of_it))
+                .where(
+                    named_by.c.partial_id == c.id,
+                    # Only a final that was complete leaves names when it goes.
+                    or_(final.c.id.is_(None), final.c.completed_at.is_not(None)),
+                )
+            ),
+            ~exists(
+                select(named_by.c.final_id)
+                .select_from(named_by.join(final, of_it))
+                .where(named_by.c.partial_id == c.id, is_unfinished(final.c.status))
+            ),
         )
 
     def add(

@@ -27,7 +27,6 @@ from sqlalchemy.sql import ColumnElement
 from .database import Database
 from .engine.records import Cutoff, Upload
 from .engine.states import UNFINISHED, Status
-from .members import MemberBook
 from .pages import Pages
 from .rows import RowMapper
 from .statements import Statements, values_of
@@ -62,14 +61,18 @@ class Queries:
     """
 
     def __init__(
-        self, database: Database, rows: RowMapper, blueprint: str, members: MemberBook
+        self,
+        database: Database,
+        rows: RowMapper,
+        blueprint: str,
+        statements: Statements,
     ) -> None:
         self._database = database
         self._blueprint = blueprint
         self._rows = rows
         self._table = rows.table
-        self._members = members
-        self._statements = Statements(rows.table, members)
+        self._statements = statements
+        self._members = statements.members
         self._pages = Pages(rows.table)
         self._owner = rows.table.c[rows.user_column]
         #: Which limits in time there are -> the condition.
@@ -94,6 +97,11 @@ class Queries:
         values = {"upload_id": upload_id}
         rows = self._database.run(self._members.waiting, values).rows
         return [self._rows.to_upload(row) for row in rows]
+
+    def is_used_up(self, upload_id: UUID) -> bool:
+        """Is a complete final made of this partial upload, and no other waits?"""
+        values = {"upload_id": upload_id}
+        return bool(self._database.run(self._members.used_up, values).rows)
 
     def group_activity(self, upload: Upload) -> datetime | None:
         """Last activity in the waiting concatenation that the upload belongs to."""

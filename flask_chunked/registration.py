@@ -20,7 +20,7 @@ from .exceptions import (
     UnknownUpload,
 )
 from .field_loader import FieldLoader
-from .members import MemberBook, removal_table
+from .members import removal_table
 from .model_checks import require_model
 from .models import add_owner_index, default_model
 from .parts import PartBook
@@ -28,6 +28,7 @@ from .policy_hooks import RegisteredPolicy
 from .quotas import QuotaBook
 from .repository import Books, SQLRepository
 from .sessions import SessionGuard
+from .statements import Statements
 from .storage.base import Storage, StorageSettings
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Registration:
         self._owner_type = _python_type(self.user_column)
         self.fields = FieldLoader(self.schema, model, self.user_field, name)
         add_owner_index(self.table, self.user_column)
-        self.members = MemberBook(self.table)
+        statements = Statements.of(self.table)
+        self.members = statements.members
         self.removals = removal_table(self.table.metadata, self.table.schema)
         bind_key = getattr(model, "__bind_key__", None)
         self.database = Database(
@@ -84,7 +86,7 @@ class Registration:
             model,
             name,
             self.user_field,
-            Books(self.members, self.quotas, self.parts),
+            Books(statements, self.quotas, self.parts),
         )
         self.repository.name_fields(self.fields.keys)
         #: Is the owner unknown -> the statement that finds an upload of theirs.

@@ -15,10 +15,10 @@ from .database import Database
 from .engine.records import Cutoff, Ending, Quota, Step, Upload
 from .engine.states import Event, Status, target
 from .exceptions import CommitUnanswered
-from .members import MemberBook
 from .parts import PartBook
 from .quotas import Drift, QuotaBook
 from .rows import RowMapper
+from .statements import Statements
 from .storage.base import Part
 
 Result = TypeVar("Result")
@@ -28,12 +28,12 @@ Result = TypeVar("Result")
 class Books:
     """The tables next to that of the uploads.
 
-    :param members: which partial uploads a final one is made of.
+    :param statements: on the uploads' table.
     :param quotas: what owners have, if anything limits it.
     :param parts: what the storage keeps apart, if it does.
     """
 
-    members: MemberBook
+    statements: Statements
     quotas: QuotaBook | None
     parts: PartBook | None
 
@@ -55,7 +55,7 @@ class SQLRepository(Creations):
         books: Books,
     ) -> None:
         rows = RowMapper(model, user_field)
-        super().__init__(database, rows, blueprint, books.members, books.quotas)
+        super().__init__(database, rows, blueprint, books.statements, books.quotas)
         self._parts = books.parts
 
     def name_fields(self, keys: Mapping[str, str]) -> None:

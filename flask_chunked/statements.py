@@ -1,4 +1,4 @@
-"""The engine's statements on one table, built once.
+"""The engine's statements on one table, built once for all blueprints on it.
 
 Building an expression costs more than running it, and every chunk needs several.
 """
@@ -26,6 +26,8 @@ from sqlalchemy.sql.dml import Update
 from .engine.states import UNFINISHED, Event, Status, sources, target
 from .members import MemberBook
 
+#: The attribute of a table that keeps them; Alembic writes ``Table.info`` down.
+_KEPT = "_chunked_upload_statements"
 #: Columns that a complete upload has more than others.
 _ENDING = ("digest", "completed_at", "event_id", "delivered_at")
 
@@ -34,10 +36,22 @@ class Statements:
     """Parameters: ``upload_id``, ``its_fence``, ``its_offset``, ``idle_since``,
     ``created_before``, ``stale``, ``verify_stale``, ``spared`` in conditions;
     ``new_`` and a column's name for its new value.
+
+    :ivar members: which partial uploads the table's final ones are made of.
     """
 
-    def __init__(self, table: Table, members: MemberBook) -> None:
+    @classmethod
+    def of(cls, table: Table) -> Statements:
+        """Those of a table, which keeps them."""
+        known: Statements | None = getattr(table, _KEPT, None)
+        if known is None:
+            known = cls(table)
+            setattr(table, _KEPT, known)
+        return known
+
+    def __init__(self, table: Table) -> None:
         c = table.c
+        self.members = MemberBook(table)
         self._table = table
         self._returning: dict[int, Any] = {}
         self._id = c.id == bindparam("upload_id", type_=c.id.type)
@@ -116,7 +130,7 @@ class Statements:
         #: A claim after bytes were written, where no other request came.
         self.claim_as_seen = self._move(Event.APPEND, its_offset, its_fence)
         #: One UPDATE for each row of the engine's transition table.
-        self.transitions = self._transitions(its_fence, its_offset, members)
+        self.transitions = self._transitions(its_fence, its_offset)
         #: A termination that another process began, and did not finish.
         self.terminate_again = self._move(
             Event.TERMINATE, c.status == Status.TERMINATING.value
@@ -150,14 +164,14 @@ class Statements:
         self,
         its_fence: ColumnElement[bool],
         its_offset: ColumnElement[bool],
-        members: MemberBook,
     ) -> dict[Event, Update]:
         c = self._table.c
         moment = c.last_activity_at.type
         # A limit that there is not is NULL, and nothing is as old as that.
         idle_since = bindparam("idle_since", type_=moment)
+        is_alone = ~self.members.is_kept_alive(idle_since)
         old = or_(
-            and_(c.last_activity_at <= idle_since, ~members.is_kept_alive(idle_since)),
+            and_(c.last_activity_at <= idle_since, is_alone),
             c.created_at <= bindparam("created_before", type_=moment),
         )
         may_expire = or_(c.status != Status.COMPLETE.value, c.partial)

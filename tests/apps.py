@@ -19,6 +19,8 @@ from tests.places import STORAGE, places, stored_objects
 #: Of the apps that name no other: its model and tables are built once, and that is more
 #: than half of what an app costs.
 _DB = SQLAlchemy()
+#: Names of tables, and whether there is a log -> a new file of SQLite with them.
+_NEW_FILES: dict[tuple[object, ...], bytes] = {}
 
 
 def make_app(
@@ -48,8 +50,28 @@ def make_app(
     db.init_app(app)
     blueprint = blueprint_class("uploads", __name__, model=model)
     app.register_blueprint(blueprint, url_prefix=url_prefix)
-    create_tables(app)
+    _create_tables(app)
     return app
+
+
+def _create_tables(app: Flask) -> None:
+    """``create_tables``; where an app had the same tables, a copy of its new file."""
+    here = registered(app)
+    uri = str(app.config["SQLALCHEMY_DATABASE_URI"])
+    file = Path(uri.removeprefix("sqlite:///"))
+    if here.db is not _DB or not uri.startswith("sqlite:///") or file.exists():
+        create_tables(app)
+        return
+    tables = ((t.key, *sorted(str(one.name) for one in t.indexes)) for t in here.tables)
+    kind = (*tables, here.settings.sqlite_wal)
+    if kind in _NEW_FILES:
+        file.write_bytes(_NEW_FILES[kind])
+        with app.app_context():
+            here.database.engine()
+        return
+    create_tables(app)
+    dispose(app)
+    _NEW_FILES[kind] = file.read_bytes()
 
 
 def dispose(app: Flask) -> None:

@@ -5,6 +5,7 @@ What else can happen to an upload is :class:`~flask_chunked.engine.engine.Engine
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +29,7 @@ from ..exceptions import (
 from ..storage.base import Stage, Storage
 from .completion import Completer
 from .expiry import Expiry
-from .gate import Action, Gate, require
+from .gate import Action, Gate, Kind, kind_of, require
 from .hashing import FileDigest, resume
 from .holding import HeldChunk
 from .intake import Intake
@@ -39,6 +40,7 @@ from .repeats import is_repeat, may_repeat
 from .states import Status
 from .verification import release
 
+logger = logging.getLogger("flask_chunked")
 #: Claims an upload; only if it has a certain fence, where one is given.
 Claim = Callable[[int | None], Upload]
 AnyIntake = TypeVar("AnyIntake", bound=Intake)
@@ -234,8 +236,39 @@ class Appending:
         if gone is None:
             raise UnknownUpload()
         self._receiving.interrupt(upload.id)
+        members = self._droppable(gone)
         self._remove(gone)
         self._gate.announce("terminated", gone)
+        self._drop(members)
+
+    def _droppable(self, upload: Upload) -> list[Upload]:
+        """The members that go where this final upload waits for them no more.
+
+        They are read before its row goes, which takes their names with it.
+        """
+        if self._gate.keeps_partials or kind_of(upload) is not Kind.FINAL:
+            return []
+        try:
+            rows = self.repository.members(upload.id)
+        except ChunkedUploadError as error:
+            logger.warning("members of %s are not removed: %s", upload.id, error.code)
+            return []
+        return list({row.id: row for row in rows if row is not None}.values())
+
+    def _drop(self, members: list[Upload]) -> None:
+        """Remove those that a complete final is made of and no other waits for.
+
+        One that cannot be removed now is removed when it expires.
+        """
+        for member in members:
+            try:
+                # Another request may remove it at the same time.
+                if self.repository.is_used_up(member.id):
+                    self.terminate(member)
+            except UnknownUpload:
+                continue
+            except ChunkedUploadError as error:
+                logger.warning("%s is not removed: %s", member.id, error.code)
 
     def _remove(self, upload: Upload, *, keep_record: bool = False) -> None:
         self._delete_bytes(upload)

@@ -280,28 +280,9 @@ class Engine(Appending):
 
     def _dropping(self, completion: Completion) -> Completion:
         """Remove the members of a final upload that is complete, if that is wanted."""
-        final = completion.upload
-        is_wanted = completion.first and not self._gate.keeps_partials
-        if is_wanted and kind_of(final) is Kind.FINAL:
-            self._drop_members(final)
+        if completion.first:
+            self._drop(self._droppable(completion.upload))
         return completion
-
-    def _drop_members(self, final: Upload) -> None:
-        """Remove the members that no other final upload waits for.
-
-        The final upload is complete: what cannot be removed now waits for expiry.
-        """
-        try:
-            rows = self.repository.members(final.id)
-            for member in {row.id: row for row in rows if row is not None}.values():
-                if not self.repository.waiting_finals(member.id):
-                    # Another request may remove it at the same time.
-                    with suppress(UnknownUpload):
-                        self.terminate(member)
-        except ChunkedUploadError as error:
-            logger.warning(
-                "partial uploads of %s were not removed: %s", final.id, error.code
-            )
 
     # -- the end -------------------------------------------------------------------
 
@@ -313,9 +294,11 @@ class Engine(Appending):
         gone = self.repository.begin_expiry(upload.id, cutoff) if fresh else upload
         if gone is None:
             return None
+        members = self._droppable(gone)
         self._remove(gone, keep_record=keep_record)
         if fresh:
             self._gate.announce("expired", gone)
+        self._drop(members)
         return gone
 
     def expirable(self, *, expired_too: bool) -> Iterator[tuple[Upload, Cutoff]]:

@@ -87,6 +87,9 @@ class Repository(Protocol):
     def waiting_finals(self, upload_id: UUID) -> Sequence[Upload]:
         """Open final uploads that this partial upload is a member of."""
 
+    def is_used_up(self, upload_id: UUID) -> bool:
+        """Is a complete final made of this partial upload, and no other waits?"""
+
     def group_activity(self, upload: Upload) -> datetime | None:
         """Last activity in the waiting concatenation that the upload belongs to."""
 

@@ -24,6 +24,7 @@ REPOSITORY = [
     "declare_length",
     "members",
     "waiting_finals",
+    "is_used_up",
     "begin_completion",
     "note_verification",
     "refuse_completion",

@@ -20,7 +20,7 @@ from flask_chunked.engine.records import (
     Step,
     Upload,
 )
-from flask_chunked.engine.states import Event, Status, sources, target
+from flask_chunked.engine.states import UNFINISHED, Event, Status, sources, target
 from flask_chunked.exceptions import (
     BodyInterrupted,
     DatabaseUnavailable,
@@ -206,6 +206,16 @@ class MemoryRepository:
             if upload_id in ids
         ]
         return [row for row in finals if row and row.status is Status.UPLOADING]
+
+    def is_used_up(self, upload_id: UUID) -> bool:
+        self._enter("is_used_up")
+        finals = [
+            self.rows.get(final_id)
+            for final_id, ids in self.named.items()
+            if upload_id in ids
+        ]
+        waits = any(row and row.status in UNFINISHED for row in finals)
+        return not waits and any(row is None or row.completed_at for row in finals)
 
     def group_activity(self, upload: Upload) -> datetime | None:
         self._enter("group_activity")

@@ -509,7 +509,7 @@ def test_a_member_that_another_request_removes_first_hinders_nothing(
     final = tidy.final(a, b)
 
     def rival(name: str) -> None:
-        if name == "waiting_finals":
+        if name == "is_used_up":
             tidy.repository.before = lambda _: None
             tidy.engine.terminate(a)
 

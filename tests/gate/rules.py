@@ -12,7 +12,7 @@ from datetime import timedelta
 
 #: Does a final upload that is removed while it waits let go of partial uploads that
 #: another one is made of (``keep_partials = False``)? One that is made does.
-DROPS_LATE = False
+DROPS_LATE = True
 #: Hooks that the application may override.
 HOOKS = ("authorize", "validate", "inspect", "verify", "deliver", "on_completion")
 #: Owners of uploads; ``None`` is an anonymous caller.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from flask.testing import FlaskClient
 
 from flask_chunked import ChunkedUploadBlueprint, ChunkedUploadError, Upload
@@ -63,7 +62,6 @@ class Dropping(ChunkedUploadBlueprint):
     keep_partials = False
 
 
-@pytest.mark.xfail(strict=True, reason="only a final that is made drops its members")
 def test_partial_goes_with_the_last_final_that_waited_for_it(
     app_factory: AppFactory,
 ) -> None:
