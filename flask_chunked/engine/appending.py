@@ -262,10 +262,11 @@ class Appending:
         """
         for member in members:
             try:
-                # Another request may remove it at the same time.
                 if self.repository.is_used_up(member.id):
+                    self.require_live(member)
                     self.terminate(member)
-            except UnknownUpload:
+            except (UnknownUpload, UploadExpired):
+                # Another request removed it, or its time is over, which is said so.
                 continue
             except ChunkedUploadError as error:
                 logger.warning("%s is not removed: %s", member.id, error.code)

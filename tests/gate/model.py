@@ -325,7 +325,8 @@ class Model:
                 member in one.members and one.completed is not None
                 for one in self.uploads
             )
-            if is_used and not member.gone and not self.waiting_for(member):
+            is_gone = member.gone or self.is_over(member)
+            if is_used and not is_gone and not self.waiting_for(member):
                 self.remove(member)
 
     def append(self, upload: Upload, body: bytes) -> None:
