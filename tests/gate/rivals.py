@@ -1,7 +1,9 @@
 """Other requests at an exact point of a request, or all at once.
 
 A rival runs in a thread of its own, because it may have to wait for what the request
-has locked. So a request that waits for its rival waits a moment only.
+has locked. So a request that waits for its rival waits a moment only. What happens in
+the request's own thread waits in vain for what the request has locked:
+:func:`give_up_at_once` spares it that.
 """
 
 from __future__ import annotations
@@ -11,6 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
+
+from flask_chunked.storage.local import LocalStorage
+from flask_chunked.storage.local_lock import Patience
+from tests.apps import registered
 
 #: Seconds that a request gives its rival, which may be waiting for this very request.
 MOMENT = 1.0
@@ -93,6 +100,13 @@ def after(
         return result
 
     patch.setattr(target, method, called)
+
+
+def give_up_at_once(patch: pytest.MonkeyPatch, app: Flask) -> None:
+    """Let no request wait for the lock of a file: for tests with one thread."""
+    storage = registered(app).storage
+    if isinstance(storage, LocalStorage):
+        patch.setattr(storage, "_patience", Patience(0.0))
 
 
 def together(*acts: Callable[[], object]) -> list[Any]:

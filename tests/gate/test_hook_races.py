@@ -27,7 +27,7 @@ from tests.dialects.tus import Tus
 from tests.exchange import finish
 from tests.figures import figure
 
-from .rivals import Rival, after, before, together
+from .rivals import Rival, after, before, give_up_at_once, together
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = figure("GATE_HOOK_ROUNDS", 3, 200)
@@ -240,6 +240,7 @@ def test_length_that_is_declared_at_a_step_of_a_writer_shows_its_bytes_once(
     tus = client(looked)
     url = deferred(tus, b"abc")
     rival = bound(client(looked).patch, url, 3, Upload_Length="3")
+    give_up_at_once(monkeypatch, looked)
     before(monkeypatch, registered(looked).repository, step, rival)
     # Whatever it wrote, it came too late.
     assert tus.patch(url, 3, b"def").status_code in (409, 413)

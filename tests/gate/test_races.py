@@ -22,7 +22,7 @@ from tests.dialects.tus import Tus
 from tests.exchange import id_of
 from tests.figures import figure, run_seed
 
-from .rivals import after, before, together
+from .rivals import after, before, give_up_at_once, together
 from .sums import Watch
 
 NewApp = Callable[..., Flask]
@@ -235,6 +235,7 @@ def test_final_upload_that_is_deleted_at_a_step_of_its_making(
     a, b = tus.partial(b"abc"), tus.partial(b"d", 2)
     url = tus.final(a, b).headers["Location"]
     repository = registered(app).repository
+    give_up_at_once(monkeypatch, app)
     codes = []
 
     def watch() -> None:
