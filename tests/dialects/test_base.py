@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_chunked.engine.records import Upload
-from tests.apps import rows, stored_files
+from tests.apps import dispose, make_app, rows, stored_files
 from tests.dialects.tus import BASE, BYTES, CHUNKED, TUS, Tus, checksum
 from tests.dialects.wire import OCTETS, md5, part
 
@@ -141,8 +141,29 @@ ROADS: dict[str, Road] = {
 }
 
 
-@pytest.fixture
-def uploads(client: FlaskClient) -> Uploads:
+@dataclass(frozen=True)
+class Site:
+    """An app that all cases of a table share.
+
+    :ivar kept: uploads for requests that are refused.
+    """
+
+    app: Flask
+    client: FlaskClient
+    directory: Path
+    kept: Uploads
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("site")
+    app = make_app(directory)
+    client = app.test_client()
+    yield Site(app, client, directory, begun(client))
+    dispose(app)
+
+
+def begun(client: FlaskClient) -> Uploads:
     """One upload without bytes, one whose bytes are all there and not complete."""
     full = client.put(BASE, data=PACKED, headers=RANGE, content_type=OCTETS).get_json()
     return Uploads(Tus(client).create(SIZE), str(full["url"]).split("localhost")[1])
@@ -153,27 +174,22 @@ def send(client: FlaskClient, road: dict[str, Any], coding: str) -> TestResponse
     return client.open(**{**road, "headers": headers})
 
 
-def everything(app: Flask, tmp_path: Path) -> tuple[list[Upload], list[object]]:
+def everything(site: Site) -> tuple[list[Upload], list[object]]:
     """Each row with each of its columns, each stored file with its bytes."""
-    files = stored_files(tmp_path)
+    files = stored_files(site.directory)
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    found = sorted(rows(app), key=lambda upload: upload.id)
+    found = sorted(rows(site.app), key=lambda upload: upload.id)
     return found, [*map(str, files), *digests]
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZip", "br", "identity, deflate", "x"])
 @pytest.mark.parametrize("name", ROADS)
 def test_a_packed_body_is_refused_and_changes_nothing(
-    app: Flask,
-    client: FlaskClient,
-    uploads: Uploads,
-    tmp_path: Path,
-    name: str,
-    coding: str,
+    site: Site, name: str, coding: str
 ) -> None:
-    before = everything(app, tmp_path)
-    road = ROADS[name](uploads)
-    answer = send(client, road, coding)
+    before = everything(site)
+    road = ROADS[name](site.kept)
+    answer = send(site.client, road, coding)
     assert answer.status_code == 415
     assert answer.headers["Accept-Encoding"] == "identity"
     if "Tus-Resumable" in road["headers"]:
@@ -181,15 +197,13 @@ def test_a_packed_body_is_refused_and_changes_nothing(
         assert answer.headers["Tus-Resumable"] == "1.0.0"
     else:
         assert answer.get_json() == {"detail": DETAIL}
-    assert everything(app, tmp_path) == before
+    assert everything(site) == before
 
 
 @pytest.mark.parametrize("coding", ["identity", "Identity", "", " identity , identity"])
 @pytest.mark.parametrize("name", ROADS)
-def test_a_body_as_it_is_is_taken(
-    client: FlaskClient, uploads: Uploads, name: str, coding: str
-) -> None:
-    answer = send(client, ROADS[name](uploads), coding)
+def test_a_body_as_it_is_is_taken(site: Site, name: str, coding: str) -> None:
+    answer = send(site.client, ROADS[name](begun(site.client)), coding)
     assert answer.status_code in (200, 201, 204), answer.data
 
 
@@ -223,7 +237,8 @@ FIRST: dict[str, tuple[dict[str, Any], int]] = {
 
 @pytest.mark.parametrize("name", FIRST)
 def test_version_and_method_are_looked_at_before_the_coding(
-    client: FlaskClient, uploads: Uploads, name: str
+    site: Site, name: str
 ) -> None:
     road, status = FIRST[name]
-    assert send(client, {**road, "path": uploads.empty}, "gzip").status_code == status
+    path = site.kept.empty
+    assert send(site.client, {**road, "path": path}, "gzip").status_code == status
