@@ -61,6 +61,7 @@ class Child:
         os.close(theirs)
         os.set_blocking(self._fd, False)
         self._rest = b""
+        self._is_closed = False
         self.status: int | None = None
         self.heard_at = time.monotonic()
 
@@ -73,6 +74,7 @@ class Child:
             except BlockingIOError:
                 break
             if not block:
+                self._is_closed = True
                 break
             data += block
         *lines, self._rest = data.split(b"\n")
@@ -104,7 +106,9 @@ class Child:
         found: list[Message] = []
         while self.status is None:
             found += self.messages()
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            # Who has closed the pipe ends; it stays readable, so that we would spin.
+            how = 0 if self._is_closed else os.WNOHANG
+            pid, status = os.waitpid(self.pid, how)
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
             elif time.monotonic() > deadline:

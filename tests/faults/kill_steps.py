@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import logging
 import random
+import shutil
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from .invariants import Known, broken, broken_at_rest
 from .operations import Operation
 from .steps import Steps
 
+#: The database file of a ground.
+SQLITE = "app.db"
 #: Steps that must have been taken since the bytes were written when the second one is.
 ORDER = (
     ({"write file", "copy", "cut"}, "sync file", "row advance"),
@@ -42,20 +46,62 @@ ORDER = (
 )
 
 
-class Rehearsal:
-    """One operation, on grounds of its own, taken to each of its steps."""
+class Grounds:
+    """Grounds that nothing has happened on.
 
-    def __init__(self, name: str, directory: Path, database: str | None) -> None:
+    Only children do something on a ground, so that its app serves again and again.
+
+    :param database: URL; ``None``: SQLite.
+    """
+
+    def __init__(self, directory: Path, database: str | None) -> None:
+        self._directory = directory
+        self._database = database
+        self._kept: list[tuple[Mapping[str, Any], Ground, bytes]] = []
+        self._count = 0
+
+    def new(self, config: Mapping[str, Any]) -> Ground:
+        """An empty ground; what children did on the last one is gone."""
+        if self._database is not None:
+            return self._made(config, **on_database(self._schema(self._database)))
+        for known, ground, database in self._kept:
+            if known == config:
+                shutil.rmtree(ground.directory)
+                ground.directory.mkdir()
+                (ground.directory / SQLITE).write_bytes(database)
+                return ground
+        ground = self._made(config)
+        database = (ground.directory / SQLITE).read_bytes()
+        self._kept.append((config, ground, database))
+        return ground
+
+    def _made(self, config: Mapping[str, Any], **database: Any) -> Ground:
+        self._count += 1
+        directory = self._directory / str(self._count)
+        directory.mkdir(parents=True)
+        return Ground(directory, **database, **config)
+
+    def _schema(self, database: str) -> str:
+        """A ground's own corner of the database; a database for each takes longer."""
+        name = f"ground-{self._count}"
+        run_sql(make_url(database), f'CREATE SCHEMA "{name}"')
+        options = f"-csearch_path={name} -csynchronous_commit=off"
+        url = make_url(database).update_query_dict({"options": options})
+        return as_setting(url)
+
+
+class Rehearsal:
+    """One operation, on new ground each time, taken to each of its steps."""
+
+    def __init__(self, name: str, grounds: Grounds) -> None:
         self.operation: Operation = ALL[name]
         self.problems: list[str] = []
         self._name = name
-        self._directory = directory
-        self._database = database
-        self._count = 0
+        self._grounds = grounds
 
     def steps(self) -> list[str]:
         """The steps of a run that nothing disturbs, in order."""
-        ground = self._ground()
+        ground = self._grounds.new(self.operation.config)
         messages = in_child(lambda report: self._play(ground, None, report))
         names = [str(values[0]) for kind, *values in messages if kind == "step"]
         taken = {name.partition(":")[0] for name in names}
@@ -68,7 +114,7 @@ class Rehearsal:
 
     def kill_at(self, index: int, step: str) -> None:
         """Kill at a step; then look, repeat, look, finish, look."""
-        ground = self._ground()
+        ground = self._grounds.new(self.operation.config)
         child = Child(lambda report: self._play(ground, index, report))
         messages = child.join()
         if child.status != -signal.SIGKILL:
@@ -154,26 +200,6 @@ class Rehearsal:
                 elif step == commit and moment == "before" and unsynced is not None:
                     self._say(f"no {sync} between {unsynced} and {commit}")
 
-    def _ground(self) -> Ground:
-        self._count += 1
-        slug = self._name.replace(" ", "-")
-        directory = self._directory / f"{slug}-{self._count}"
-        directory.mkdir(parents=True)
-        database = on_database(self._schema(f"{slug}-{self._count}"))
-        return Ground(directory, **database, **self.operation.config)
-
-    def _schema(self, name: str) -> str | None:
-        """A ground's own corner of the database; a database for each takes longer."""
-        if self._database is None:
-            return None
-        run_sql(make_url(self._database), f'CREATE SCHEMA "{name}"')
-        url = make_url(self._database)
-        return as_setting(
-            url.update_query_dict(
-                {"options": f"-csearch_path={name} -csynchronous_commit=off"}
-            )
-        )
-
     def _say(self, problem: str) -> None:
         self.problems.append(f"{self._name}: {problem}")
 
@@ -195,8 +221,9 @@ def main() -> int:
     rng = random.Random(options.seed)
     problems: list[str] = []
     kills, began = 0, time.monotonic()
+    grounds = Grounds(options.directory, options.database)
     for name in chosen:
-        rehearsal = Rehearsal(name, options.directory, options.database)
+        rehearsal = Rehearsal(name, grounds)
         steps = list(enumerate(rehearsal.steps()))
         wanted = steps
         if options.sample is not None:
