@@ -17,10 +17,10 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import Select, select
 
 from . import cli
-from .config import Settings
+from .config.settings import Settings
 from .dialects.base import Dialect
-from .dialects.content_range import ContentRangeDialect
-from .dialects.tus import TusDialect
+from .dialects.content_range.dialect import ContentRangeDialect
+from .dialects.tus.dialect import TusDialect
 from .engine.gate import require_file
 from .engine.records import Upload
 from .exceptions import BytesMissing, UnknownUpload

@@ -15,7 +15,7 @@ from flask import Flask, current_app
 from sqlalchemy import and_
 from sqlalchemy.sql import ColumnElement
 
-from .engine.completion import DELIVERY_LEASE
+from .engine.complete import DELIVERY_LEASE
 from .engine.records import Upload
 from .engine.states import Status
 from .exceptions import UnknownUpload

@@ -11,24 +11,24 @@ from uuid import UUID
 from flask import Flask
 from sqlalchemy import BigInteger, Select, Table, bindparam, false, inspect, or_
 
-from .config import Settings
-from .database import Database
+from .config.settings import Settings
+from .database.members import removal_table
+from .database.parts import PartBook
+from .database.quotas import QuotaBook
+from .database.repository import Books, SQLRepository
+from .database.session_guard import SessionGuard
+from .database.statements import Statements
+from .database.transactions import Database
 from .engine.engine import Engine
 from .engine.records import Upload
 from .exceptions import (
     ConfigurationError,
     UnknownUpload,
 )
-from .field_loader import FieldLoader
-from .members import removal_table
-from .model_checks import require_model
 from .models import add_owner_index, default_model
-from .parts import PartBook
+from .models.checks import require_model
+from .models.fields import FieldLoader
 from .policy_hooks import RegisteredPolicy
-from .quotas import QuotaBook
-from .repository import Books, SQLRepository
-from .sessions import SessionGuard
-from .statements import Statements
 from .storage.base import Storage, StorageSettings
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from .dialects.base import Call, Dialect, Target
 from .exceptions import ChunkedUploadError, UnsupportedEncoding
 from .protocol.upload_id import parse_upload_id
 from .registration import Registration
-from .request_host import RequestHost
+from .request.context import RequestHost
 
 #: Methods that a POST may stand for in every dialect (``X-HTTP-Method-Override``).
 OVERRIDABLE = frozenset({"PUT", "PATCH", "DELETE"})

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import event
 
-from flask_chunked.database import Database
-from flask_chunked.driver import Driver, Outcome, Prepared
+from flask_chunked.database.sqlite import Driver, Outcome, Prepared
+from flask_chunked.database.transactions import Database
 
 #: Told a statement's text and how to execute it.
 Around = Callable[[str, Callable[[], Outcome]], Outcome]

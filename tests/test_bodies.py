@@ -17,18 +17,13 @@ from typing import Any
 import pytest
 from flask import Flask, Response, request
 
-from flask_chunked.bodies import (
-    BLOCK_SIZE,
-    DRAIN_BYTES,
-    BodyReader,
-    open_body,
-)
 from flask_chunked.dialects.base import Call, Target
 from flask_chunked.exceptions import (
     BodyInterrupted,
     BodyTimeout,
     BodyTooSlow,
 )
+from flask_chunked.request.body import BLOCK_SIZE, DRAIN_BYTES, BodyReader, open_body
 
 CONTENT = bytes(range(256)) * 40
 
@@ -85,7 +80,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch, step: float) -> Callable[[], float]
         now[0] += step
         return now[0]
 
-    monkeypatch.setattr("flask_chunked.bodies.time.monotonic", tick)
+    monkeypatch.setattr("flask_chunked.request.body.time.monotonic", tick)
     return lambda: now[0]
 
 
@@ -274,7 +269,7 @@ def test_read_into_does_not_take_a_failure_for_the_end(
 def test_a_block_is_handed_over_in_time_however_slowly_it_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flask_chunked.bodies.FILL_SECONDS", -1)
+    monkeypatch.setattr("flask_chunked.request.body.FILL_SECONDS", -1)
     reader = BodyReader(Told(b"0", b"1", b"2"), 3, 1)
     assert [bytes(reader.read()) for _ in range(3)] == [b"0", b"1", b"2"]
 
@@ -518,7 +513,7 @@ def test_connection_without_a_body_is_left_alone() -> None:
 def test_a_server_that_buffers_bodies_is_warned_about_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_chunked.bodies._warned", set())
+    monkeypatch.setattr("flask_chunked.request.body._warned", set())
     environ = {"SERVER_SOFTWARE": "waitress", "wsgi.input": io.BytesIO(b"abc")}
     for length in (3, BLOCK_SIZE, BLOCK_SIZE + 1, 2**30):
         open_body({**environ, "CONTENT_LENGTH": str(length)}, 5)
@@ -530,7 +525,7 @@ def test_a_server_that_buffers_bodies_is_warned_about_once(
 def test_other_servers_are_not_warned_about(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_chunked.bodies._warned", set())
+    monkeypatch.setattr("flask_chunked.request.body._warned", set())
     for server in ("gunicorn/27.0", "Werkzeug/3.1", "cheroot/10", ""):
         environ = {"SERVER_SOFTWARE": server, "wsgi.input": io.BytesIO(b"abc")}
         open_body({**environ, "CONTENT_LENGTH": str(2**30)}, 5)

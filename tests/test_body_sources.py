@@ -17,20 +17,16 @@ import pytest
 from gunicorn.http.body import Body, LengthReader  # type: ignore[import-untyped]
 from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 
-from flask_chunked import bodies, body_sources
-from flask_chunked.bodies import (
-    BLOCK_SIZE,
-    BodyReader,
-    body_length,
-    open_body,
-)
-from flask_chunked.body_sources import SMALLEST_READ
 from flask_chunked.exceptions import (
     BodyInterrupted,
     BodyTimeout,
     LengthRequired,
     MalformedHeader,
 )
+from flask_chunked.request import body as bodies
+from flask_chunked.request import servers as body_sources
+from flask_chunked.request.body import BLOCK_SIZE, BodyReader, body_length, open_body
+from flask_chunked.request.servers import SMALLEST_READ
 
 CONTENT = bytes(range(256)) * 40
 

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import pytest
 from flask import Flask
 
-from flask_chunked.config import PREFIX, SETTINGS, Setting, Settings
+from flask_chunked.config.settings import PREFIX, SETTINGS, Setting, Settings
 from flask_chunked.exceptions import ConfigurationError
 
 DAY = timedelta(days=1)

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
-from flask_chunked.driver import Outcome
+from flask_chunked.database.sqlite import Outcome
 from tests.apps import registered
 from tests.statements import around_single, before_each
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint
-from flask_chunked.database import CHECKPOINT_PAGES
+from flask_chunked.database.transactions import CHECKPOINT_PAGES
 from flask_chunked.exceptions import DatabaseUnavailable
 
 from .apps import registered, rows, stored_files
@@ -116,7 +116,7 @@ def locked(
     app_factory: AppFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Any]:
     """A writer that holds the database until it is closed; nobody waits for it."""
-    monkeypatch.setattr("flask_chunked.database.BUSY_TIMEOUT", 0.0)
+    monkeypatch.setattr("flask_chunked.database.transactions.BUSY_TIMEOUT", 0.0)
 
     def lock() -> Any:
         connection = sqlite3.connect(tmp_path / "app.db", isolation_level=None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flask_chunked import exceptions
-from flask_chunked.config import SETTINGS
+from flask_chunked.config.settings import SETTINGS
 from flask_chunked.engine.states import TRANSITIONS, Event, Status
 from tests.documents import (
     PAGES,

@@ -18,9 +18,10 @@ from sqlalchemy import delete, event, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, validates
 
 from flask_chunked import ChunkedUploadMixin
-from flask_chunked import database as database_module
-from flask_chunked import driver as driver_module
-from flask_chunked.driver import Outcome, Prepared
+from flask_chunked.database import sqlite as driver_module
+from flask_chunked.database import transactions as database_module
+from flask_chunked.database.rows import RowMapper
+from flask_chunked.database.sqlite import Outcome, Prepared
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
@@ -28,7 +29,6 @@ from flask_chunked.exceptions import (
     DatabaseUnavailable,
     MissingTableError,
 )
-from flask_chunked.rows import RowMapper
 
 from .apps import registered
 from .conftest import AppFactory

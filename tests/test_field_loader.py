@@ -33,11 +33,11 @@ from flask_chunked import (
     ChunkedUploadSchema,
     ConfigurationError,
 )
+from flask_chunked.database.rows import RowMapper
 from flask_chunked.engine.records import Upload
 from flask_chunked.engine.states import Status
-from flask_chunked.field_loader import FieldLoader
 from flask_chunked.models import CORE_COLUMNS
-from flask_chunked.rows import RowMapper
+from flask_chunked.models.fields import FieldLoader
 
 from .apps import rows, stored_files
 from .conftest import AppFactory

@@ -51,8 +51,8 @@ from flask_chunked import (
     ConfigurationError,
 )
 from flask_chunked.engine.states import Status
-from flask_chunked.model_checks import require_model
 from flask_chunked.models import CORE_COLUMNS, UTCDateTime
+from flask_chunked.models.checks import require_model
 
 from .apps import rows
 from .conftest import AppFactory

@@ -16,9 +16,9 @@ from sqlalchemy import ForeignKey, Select, insert, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_chunked import ChunkedUploadBlueprint, ChunkedUploadMixin
+from flask_chunked.database.queries import Page
 from flask_chunked.engine.records import Cutoff, Upload
 from flask_chunked.engine.states import Status
-from flask_chunked.queries import Page
 from flask_chunked.registration import Registration
 
 from .apps import dispose, make_app, registered

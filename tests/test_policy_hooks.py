@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint, ChunkedUploadError, Upload
-from flask_chunked.engine.intake import HEAD_SIZE
+from flask_chunked.engine.writer import HEAD_SIZE
 
 from .apps import registered, rows, stored_files
 from .conftest import AppFactory

@@ -18,9 +18,9 @@ from flask_chunked import (
     check,
     delete_expired,
 )
+from flask_chunked.database.quota_counts import MOST
 from flask_chunked.engine.records import Upload
 from flask_chunked.maintenance import delete_upload
-from flask_chunked.quota_counts import MOST
 from tests.dialects.tus import Tus, checksum
 from tests.gate.sums import Watch
 

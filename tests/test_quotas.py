@@ -24,9 +24,9 @@ from flask_chunked import (
     create_tables,
     delete_expired,
 )
-from flask_chunked.config import Settings
+from flask_chunked.config.settings import Settings
+from flask_chunked.database.quota_rows import TABLE
 from flask_chunked.exceptions import Superseded
-from flask_chunked.quota_rows import TABLE
 from tests.dialects.tus import CHUNKED, Tus, checksum
 from tests.faults.ground import Ground, append_streamed, content
 from tests.figures import figure, run_seed

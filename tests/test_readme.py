@@ -29,7 +29,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 import flask_chunked
 from flask_chunked import ChunkedUploadBlueprint, cli, create_tables, upload_completed
-from flask_chunked.config import SETTINGS
+from flask_chunked.config.settings import SETTINGS
 from flask_chunked.engine.gate import Action
 from tests.apps import dispose, rows
 from tests.conftest import NewApp

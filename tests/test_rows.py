@@ -40,8 +40,8 @@ from flask_chunked import (
     ChunkedUploadMixin,
     ChunkedUploadSchema,
 )
+from flask_chunked.database.rows import column_is_given, empty_value
 from flask_chunked.models import UTCDateTime
-from flask_chunked.rows import column_is_given, empty_value
 from tests.dialects.tus import Tus, metadata
 
 from .apps import rows

@@ -252,7 +252,7 @@ def test_uncommitted_work_is_an_error_that_names_commit(
     act: Callable[[FlaskClient, str], TestResponse],
 ) -> None:
     # Whoever waits for its own lock would be here for long.
-    monkeypatch.setattr("flask_chunked.database.BUSY_TIMEOUT", 0.0)
+    monkeypatch.setattr("flask_chunked.database.transactions.BUSY_TIMEOUT", 0.0)
     busy: list[bool] = []
 
     class Uploads(ChunkedUploadBlueprint):
@@ -278,7 +278,7 @@ def test_uncommitted_work_is_an_error_that_names_commit(
 def test_uncommitted_work_of_an_early_hook_is_an_error_too(
     app_factory: AppFactory, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, hook: str
 ) -> None:
-    monkeypatch.setattr("flask_chunked.database.BUSY_TIMEOUT", 0.0)
+    monkeypatch.setattr("flask_chunked.database.transactions.BUSY_TIMEOUT", 0.0)
 
     def work(*args: object) -> None:
         flush(site)
@@ -294,7 +294,7 @@ def test_uncommitted_work_of_an_early_hook_is_an_error_too(
 def test_uncommitted_work_of_verify_is_an_error_and_the_repeat_works(
     app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_chunked.database.BUSY_TIMEOUT", 0.0)
+    monkeypatch.setattr("flask_chunked.database.transactions.BUSY_TIMEOUT", 0.0)
     busy = [True]
 
     class Uploads(ChunkedUploadBlueprint):

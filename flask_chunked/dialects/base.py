@@ -16,8 +16,8 @@ from uuid import UUID
 
 from flask import Request, Response
 
-from ..bodies import BodyReader, body_length, open_body
-from ..config import Settings
+from ..config.settings import Settings
+from ..database.queries import Page
 from ..engine.engine import Engine
 from ..engine.gate import Action, require
 from ..engine.records import Upload
@@ -28,7 +28,7 @@ from ..exceptions import (
     PartialUpload,
     UnsupportedEncoding,
 )
-from ..queries import Page
+from ..request.body import BodyReader, body_length, open_body
 
 
 class Target(Enum):

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from flask import Response, jsonify
 
+from ..database.queries import Page
 from ..engine.gate import Action
 from ..engine.records import Upload
 from ..engine.states import Status
 from ..exceptions import InvalidQuery
-from ..queries import Page
 from .base import Call
 
 #: Rows of a page, where the caller does not say.

@@ -11,12 +11,12 @@ from ..exceptions import (
     PartialMissing,
 )
 from ..storage.base import Storage
-from .concatenation import load_members
+from .concatenate import load_members
 from .gate import Gate
-from .intake import HEAD_SIZE
 from .ports import Repository
 from .records import Upload
 from .states import Status
+from .writer import HEAD_SIZE
 
 
 class Declarer:

@@ -14,18 +14,18 @@ from uuid import UUID, uuid4
 
 from ..exceptions import ChunkedUploadError, FinalUpload, UnknownUpload
 from ..storage.base import Buffer, Storage
-from .appending import Appending
-from .completion import Completer
-from .concatenation import Members, load_members
-from .creation import Creator
+from .append import Appending
+from .complete import Completer
+from .concatenate import Members, load_members
+from .create import Creator
 from .declaration import Declarer
 from .expiry import Expiry, utcnow
 from .gate import Action, Gate, Kind, kind_of, require
-from .intake import Intake
 from .ports import Policy, Reader, Repository
 from .records import Completion, Cutoff, Expected, NewUpload, Upload
 from .states import Status
 from .tails import cut_tail
+from .writer import Intake
 
 logger = logging.getLogger("flask_chunked")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..storage.base import Storage
-from .completion import stored_digest
+from .complete import stored_digest
 from .records import Upload
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_chunked.dialects import buffers
-from flask_chunked.dialects.buffers import MOST_IDLE, give_back, take_buffer
+from flask_chunked.request import buffers
+from flask_chunked.request.buffers import MOST_IDLE, give_back, take_buffer
 
 
 @pytest.fixture(autouse=True)

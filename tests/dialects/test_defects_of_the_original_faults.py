@@ -104,7 +104,7 @@ def test_t35_no_bytes_arrive_late(client: FlaskClient, tmp_path: Path) -> None:
     url = begin(client)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "flask_chunked.storage.local_appender.sync_data", _fail_once := _Failing()
+            "flask_chunked.storage.local.writer.sync_data", _fail_once := _Failing()
         )
         answer = put(client, url, b"wrong", "bytes 5-9/10")
     assert (answer.status_code, _fail_once.calls) == (503, 1)

@@ -120,7 +120,7 @@ def test_t05_chunk_that_races_the_completion_changes_nothing(
     monkeypatch.setattr(storage, step, overtaken)
     # The file is only read by a worker that does not have its digest.
     if step == "open":
-        monkeypatch.setattr("flask_chunked.engine.completion.resume", lambda *_: None)
+        monkeypatch.setattr("flask_chunked.engine.complete.resume", lambda *_: None)
     assert state(client.post(url, data={"md5": MD5})) == (200, 2, 10)
     assert [answer.status_code for answer in answers] == [400, 400]
     assert state(client.get(url)) == (200, 2, 10)

@@ -15,11 +15,11 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
-from flask_chunked.dialects import buffers, forms, multipart
-from flask_chunked.dialects.forms import FilePart, PartLimits
-from flask_chunked.dialects.multipart import MultipartForm
-from flask_chunked.engine.beside import WORTH, Beside
-from flask_chunked.storage.local_appender import LocalStage
+from flask_chunked.engine.digest_thread import WORTH, Beside
+from flask_chunked.request import buffers, forms, multipart
+from flask_chunked.request.forms import FilePart, PartLimits
+from flask_chunked.request.multipart import MultipartForm
+from flask_chunked.storage.local.writer import LocalStage
 
 from ..conftest import AppFactory
 from ..exchange import begin, put_form, put_raw

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.formparser import MultiPartParser
 
-from flask_chunked.dialects import buffers, multipart
-from flask_chunked.dialects.buffers import Buffer
-from flask_chunked.dialects.multipart import FormTooLarge, MultipartForm
 from flask_chunked.exceptions import MalformedBody
+from flask_chunked.request import buffers, multipart
+from flask_chunked.request.buffers import Buffer
+from flask_chunked.request.multipart import FormTooLarge, MultipartForm
 
 BOUNDARY = b"x--y"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_chunked.dialects import searching
-from flask_chunked.dialects.searching import by_memmem, by_python, find
+from flask_chunked.request import boundary as searching
+from flask_chunked.request.boundary import by_memmem, by_python, find
 
 SEARCHES = [pytest.param(by_python, id="python"), pytest.param(by_memmem(), id="C")]
 

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from flask_chunked import ChunkedUploadBlueprint
-from flask_chunked.dialects.tus_concat import IDLE
+from flask_chunked.dialects.tus.concat import IDLE
 from flask_chunked.engine.records import Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import ChunkedUploadError

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
-from flask_chunked.engine.concatenation import Members
+from flask_chunked.engine.concatenate import Members
 from flask_chunked.engine.engine import Engine
 from flask_chunked.engine.records import (
     Cutoff,

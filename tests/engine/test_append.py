@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_chunked.engine import intake as intake_module
+from flask_chunked.engine import writer as intake_module
 from flask_chunked.engine.records import Step
 from flask_chunked.exceptions import (
     AlreadyComplete,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_chunked.engine.beside import WORTH, Beside
+from flask_chunked.engine.digest_thread import WORTH, Beside
 
 LONG = bytes(range(256)) * (WORTH // 256)
 

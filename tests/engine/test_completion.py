@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from flask_chunked.engine.completion import ATTEMPTS
+from flask_chunked.engine.complete import ATTEMPTS
 from flask_chunked.engine.records import Expected, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from flask_chunked.engine import intake as intake_module
-from flask_chunked.engine.concatenation import Members, members_from
+from flask_chunked.engine import writer as intake_module
+from flask_chunked.engine.concatenate import Members, members_from
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (

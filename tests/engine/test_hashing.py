@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_chunked.engine import hashing
-from flask_chunked.engine.hashing import begin, resume
+from flask_chunked.engine import digests as hashing
+from flask_chunked.engine.digests import begin, resume
 
 NAMES = ["md5", "sha1", "sha256", "sha512"]
 CONTENT = bytes(range(256)) * 40
@@ -59,7 +59,7 @@ def test_another_process_goes_on(name: str) -> None:
     assert digest is not None
     digest.update(CONTENT[:1001])
     code = (
-        "import sys; from flask_chunked.engine.hashing import resume;"
+        "import sys; from flask_chunked.engine.digests import resume;"
         f"d = resume({name!r}, bytes.fromhex({digest.dump().hex()!r}), 1001);"
         f"d.update((bytes(range(256)) * 40)[1001:]); print(d.hexdigest())"
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from flask_chunked.engine import holding as holding_module
-from flask_chunked.engine.beside import WORTH
-from flask_chunked.engine.holding import HeldChunk, ShortChunk
+from flask_chunked.engine import held_chunk as holding_module
+from flask_chunked.engine.digest_thread import WORTH
+from flask_chunked.engine.held_chunk import HeldChunk, ShortChunk
 from flask_chunked.engine.records import Expected, NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from flask_chunked.engine.receiving import Receiving
+from flask_chunked.engine.interruption import Receiving
 from flask_chunked.engine.records import Upload
 from flask_chunked.exceptions import (
     BodyInterrupted,

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from flask_chunked.engine import intake as intake_module
-from flask_chunked.engine.pipe import Pipe
+from flask_chunked.engine import writer as intake_module
 from flask_chunked.engine.records import Expected, NewUpload, Upload
+from flask_chunked.engine.splice import Pipe
 from flask_chunked.exceptions import (
     BodyInterrupted,
     BytesMissing,
@@ -27,7 +27,7 @@ from flask_chunked.exceptions import (
 )
 from flask_chunked.storage.base import StorageSettings
 from flask_chunked.storage.local import LocalStorage
-from flask_chunked.storage.local_appender import LocalAppender
+from flask_chunked.storage.local.writer import LocalAppender
 from tests.engine.fakes import Bench, ScriptedReader
 
 BLOCK = os.urandom(50_000)

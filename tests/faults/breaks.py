@@ -15,27 +15,27 @@ from .mutants import Change, Mutant, command
 #: Rows that a machine without their server skips count as surviving.
 ALL = "slow or not slow"
 
-_NO_SYNC = Change("storage/local_files.py", "        os.fdatasync(fd)", "        pass")
+_NO_SYNC = Change("storage/local/files.py", "        os.fdatasync(fd)", "        pass")
 _ANY_WRITER = (
     Change(
-        "engine/intake.py",
+        "engine/writer.py",
         "if not self._repository.holds(mine.id, mine.fence, mine.offset):",
         "if not mine.id:",
     ),
     Change(
-        "statements.py",
+        "database/statements.py",
         ".where(its_fence, its_offset, self._is_open, within)",
         ".where(self._is_open, within)",
     ),
 )
 _TOO_FAR = Change(
-    "engine/intake.py",
+    "engine/writer.py",
     "            offset=position,\n            start",
     "            offset=min(position + 1000, self.upload.length or position),\n"
     "            start",
 )
 _NO_ANSWER_FOR_AWAY = Change(
-    "database.py",
+    "database/transactions.py",
     "if lost or (isinstance(error, DBAPIError) and error.connection_invalidated):",
     "if lost is None:",
 )
@@ -44,18 +44,18 @@ _DUELS_ON_S3 = "tests/faults/test_duels.py::test_one_client_wins_each_byte_on_s3
 _S3_FAULTS = "tests/faults/test_s3_faults.py"
 #: A tail overwrites the one that the row names.
 _SAME_TAIL = Change(
-    "storage/s3_appender.py",
+    "storage/s3/writer.py",
     "self._storage.tail_name(self._key, uuid4().hex)",
     'self._storage.tail_name(self._key, "0" * 32)',
 )
 _NEVER_ABORTED = Change(
-    "storage/s3_bucket.py",
+    "storage/s3/bucket.py",
     '            self._call("abort_multipart_upload", Key=key, UploadId=upload)',
     "            return",
 )
 #: Two writers send under one number.
 _NUMBER_NOT_TAKEN = Change(
-    "storage/s3_appender.py",
+    "storage/s3/writer.py",
     "            if self._save is not None:\n                self._save",
     "            if self._save is not None and begun is not None:\n"
     "                self._save",
@@ -81,7 +81,7 @@ BREAKS = (
         "failing calls",
         _IO,
         Change(
-            "storage/local_files.py",
+            "storage/local/files.py",
             "        view = view[written:]\n        offset += written\n",
             "        break\n",
         ),
@@ -96,7 +96,7 @@ BREAKS = (
         "disk full",
         f"{_IO}::test_full_disk_refuses_and_goes_on_when_there_is_space",
         Change(
-            "storage/local_files.py", "if error.errno in _FULL:", "if error is None:"
+            "storage/local/files.py", "if error.errno in _FULL:", "if error is None:"
         ),
     ),
     _row("duels", "tests/faults/test_duels.py", *_ANY_WRITER),
@@ -112,7 +112,7 @@ BREAKS = (
         "S3: requests fail",
         f"{_S3_FAULTS}::test_any_request_may_fail_once",
         Change(
-            "storage/s3_appender.py",
+            "storage/s3/writer.py",
             "        self._sent.append(self._flights[0].land())\n"
             "        self._flights.popleft()\n",
             "        self._sent.append(self._flights.popleft().land())\n",
@@ -131,18 +131,20 @@ BREAKS = (
     _row(
         "S3: another part's ETag",
         f"{_S3_FAULTS}::test_part_that_is_not_the_one_that_was_sent_is_lost_bytes",
-        Change("storage/s3_bucket.py", '"InvalidPart"', '"NoPart"'),
+        Change("storage/s3/bucket.py", '"InvalidPart"', '"NoPart"'),
     ),
     _row(
         "S3: large files",
         "tests/servers/test_s3_large.py",
-        Change("bodies.py", "BLOCK_SIZE = 256 * 2**10", "BLOCK_SIZE = 64 * 2**20"),
+        Change(
+            "request/body.py", "BLOCK_SIZE = 256 * 2**10", "BLOCK_SIZE = 64 * 2**20"
+        ),
     ),
     _row(
         "stateful model",
         "tests/dialects/test_tus_machine.py",
         Change(
-            "dialects/tus_checksum.py",
+            "dialects/tus/checksum.py",
             "if not all(digests.matches(checksum) for checksum in expected):",
             "if not expected:",
         ),
@@ -151,7 +153,7 @@ BREAKS = (
         "fuzz",
         "tests/security/test_fuzz.py",
         Change(
-            "dialects/forms.py",
+            "request/forms.py",
             "    except (ValueError, RecursionError) as error:",
             "    except KeyError as error:",
         ),
@@ -175,7 +177,7 @@ BREAKS = (
         "lost replies to commits",
         "tests/faults/test_lost_commits.py",
         Change(
-            "repository.py",
+            "database/repository.py",
             "if row is None or _seen_in(row) != wanted:",
             "if row is not None:",
         ),
@@ -202,13 +204,13 @@ BREAKS = (
     _row(
         "crowds: fast ones",
         f"{_CROWDS}::test_many_clients_at_once_all_finish",
-        Change("database.py", "BUSY_TIMEOUT = 5.0", "BUSY_TIMEOUT = 0.0"),
+        Change("database/transactions.py", "BUSY_TIMEOUT = 5.0", "BUSY_TIMEOUT = 0.0"),
     ),
     _row(
         "crowds: silent ones",
         f"{_CROWDS}::test_slow_clients_hold_nobody_up",
         Change(
-            "bodies.py",
+            "request/body.py",
             "if not self._source.wait(self._timeout):",
             "if not self._source.wait(60):",
         ),
@@ -217,7 +219,7 @@ BREAKS = (
         "crowds: eight threads",
         f"{_CROWDS}::test_a_crowd_on_eight_threads_spoils_nothing",
         Change(
-            "bodies.py",
+            "request/body.py",
             "is_slow = self._came < self.least * self._waited",
             "is_slow = False",
         ),
@@ -226,7 +228,7 @@ BREAKS = (
         "quotas",
         "tests/test_quotas.py",
         Change(
-            "quota_rows.py",
+            "database/quota_rows.py",
             ".where(self._row_of(owner), *conditions)",
             ".where(self._row_of(owner))",
         ),
@@ -235,7 +237,7 @@ BREAKS = (
         "kill at every step of a concatenation",
         "tests/faults/test_kill_steps.py",
         Change(
-            "quotas.py",
+            "database/quotas.py",
             "        for owner in owners:\n            self.recount(",
             "        for owner in owners[1:]:\n            self.recount(",
         ),
@@ -244,7 +246,7 @@ BREAKS = (
         "races of final uploads",
         "tests/gate/test_races.py",
         Change(
-            "creations.py",
+            "database/creations.py",
             "if connection.execute(self._members.awaited_too_often(ids)).first():",
             "if not ids:",
         ),
@@ -252,13 +254,15 @@ BREAKS = (
     _row(
         "races of quotas",
         "tests/gate/test_quota_races.py",
-        Change("quotas.py", "        self._lock(connection, partial.user)\n", ""),
+        Change(
+            "database/quotas.py", "        self._lock(connection, partial.user)\n", ""
+        ),
     ),
     _row(
         "quotas at every moment",
         "tests/gate/test_quota_herd.py",
         Change(
-            "repository.py",
+            "database/repository.py",
             "if row is not None and row.is_complete:",
             "if row is not None and row.is_complete and row.attempts:",
         ),
@@ -266,7 +270,9 @@ BREAKS = (
     _row(
         "memory",
         "tests/servers/test_memory.py",
-        Change("bodies.py", "BLOCK_SIZE = 256 * 2**10", "BLOCK_SIZE = 64 * 2**20"),
+        Change(
+            "request/body.py", "BLOCK_SIZE = 256 * 2**10", "BLOCK_SIZE = 64 * 2**20"
+        ),
     ),
 )
 

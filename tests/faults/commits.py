@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import event
 
-from flask_chunked.database import Database
-from flask_chunked.driver import Outcome
+from flask_chunked.database.sqlite import Outcome
+from flask_chunked.database.transactions import Database
 from tests.statements import around_single
 
 #: Told the number of a commit; what becomes of it: "" (nothing), "after", "before".

@@ -24,9 +24,10 @@ from uuid import UUID
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_chunked import bodies, maintenance
-from flask_chunked.engine import intake
+from flask_chunked import maintenance
+from flask_chunked.engine import writer as intake
 from flask_chunked.engine.records import Upload
+from flask_chunked.request import body as bodies
 from tests.apps import dispose
 from tests.exchange import PREFIX, finish, put_form, put_raw
 

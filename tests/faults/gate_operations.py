@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete
 
 from flask_chunked import maintenance
-from flask_chunked.engine.intake import Intake
 from flask_chunked.engine.records import NewUpload
 from flask_chunked.engine.states import Status
+from flask_chunked.engine.writer import Intake
 from flask_chunked.exceptions import ChunkedUploadError, UnknownUpload
 from tests.dialects.tus import Tus
 from tests.exchange import PREFIX

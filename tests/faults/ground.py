@@ -17,9 +17,9 @@ from flask import Flask
 from sqlalchemy import update
 
 from flask_chunked import ChunkedUploadBlueprint
-from flask_chunked.engine.concatenation import members_from
+from flask_chunked.engine.concatenate import members_from
+from flask_chunked.engine.digests import FileDigest
 from flask_chunked.engine.engine import Engine
-from flask_chunked.engine.hashing import FileDigest
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.registration import Registration

@@ -22,7 +22,7 @@ from unittest import mock
 from uuid import UUID
 
 from flask_chunked import maintenance
-from flask_chunked.dialects.tus_concat import IDLE
+from flask_chunked.dialects.tus.concat import IDLE
 from flask_chunked.engine.engine import Engine
 from flask_chunked.engine.records import Upload
 from flask_chunked.engine.states import Status

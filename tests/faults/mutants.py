@@ -47,14 +47,14 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "no fsync",
-        (Change("storage/local_files.py", "        os.fdatasync(fd)", "        pass"),),
+        (Change("storage/local/files.py", "        os.fdatasync(fd)", "        pass"),),
         (POWER,),
     ),
     Mutant(
         "no compare-and-set",
         (
             Change(
-                "statements.py",
+                "database/statements.py",
                 ".where(its_fence, its_offset, self._is_open, within)",
                 ".where(self._is_open, within)",
             ),
@@ -65,7 +65,7 @@ MUTANTS = (
         "no fence",
         (
             Change(
-                "statements.py",
+                "database/statements.py",
                 "statement.values(fence=c.fence + 1)",
                 "statement.values(fence=c.fence)",
             ),
@@ -76,7 +76,7 @@ MUTANTS = (
         "commit first",
         (
             Change(
-                "engine/intake.py",
+                "engine/writer.py",
                 "        receipt = self._appender.flush()\n"
                 "        self._beside.settle()\n"
                 "        state = self.upload.storage_state"
@@ -86,7 +86,7 @@ MUTANTS = (
                 "        state = self.upload.storage_state\n",
             ),
             Change(
-                "engine/intake.py",
+                "engine/writer.py",
                 "            self._appender.settle(committed=False)\n"
                 "            raise self._superseded()\n",
                 "            self._appender.settle(committed=False)\n"
@@ -100,7 +100,7 @@ MUTANTS = (
         "end > total",
         (
             Change(
-                "dialects/content_range_chunks.py",
+                "dialects/content_range/chunks.py",
                 "if chunk.stop > chunk.length:",
                 "if chunk.stop > chunk.length + 1:",
             ),
@@ -111,7 +111,7 @@ MUTANTS = (
         "cut by a stale offset",
         (
             Change(
-                "engine/intake.py",
+                "engine/writer.py",
                 "if not self._repository.holds(mine.id, mine.fence, mine.offset):",
                 "if not mine.id:",
             ),
@@ -122,7 +122,7 @@ MUTANTS = (
         "end of file trusted",
         (
             Change(
-                "bodies.py",
+                "request/body.py",
                 "        elif not count:\n"
                 "            self._failure = BodyInterrupted\n",
                 "        elif not count:\n            self.ended = True\n",
@@ -134,7 +134,7 @@ MUTANTS = (
         "short write ignored",
         (
             Change(
-                "storage/local_files.py",
+                "storage/local/files.py",
                 "        view = view[written:]\n        offset += written\n",
                 "        break\n",
             ),
@@ -145,7 +145,7 @@ MUTANTS = (
         "hook before commit",
         (
             Change(
-                "engine/completion.py",
+                "engine/complete.py",
                 "        done = self._repository.complete(begun.id,",
                 "        if not ending.delivered:\n"
                 "            self._gate.deliver(begun)\n"
@@ -158,12 +158,12 @@ MUTANTS = (
         "cleanup by creation",
         (
             Change(
-                "statements.py",
+                "database/statements.py",
                 "and_(c.last_activity_at <= idle_since,",
                 "and_(c.created_at <= idle_since,",
             ),
             Change(
-                "queries.py",
+                "database/queries.py",
                 "idle = c.last_activity_at <= since",
                 "idle = c.created_at <= since",
             ),
@@ -185,7 +185,7 @@ MUTANTS = (
         "rename without directory fsync",
         (
             Change(
-                "storage/local.py",
+                "storage/local/storage.py",
                 "        if self.settings.durable:\n"
                 "            sync_directory(file.directory)\n",
                 "",

@@ -11,10 +11,10 @@ from uuid import uuid4
 
 from flask_chunked.engine.records import Upload
 from flask_chunked.exceptions import BytesMissing
-from flask_chunked.storage import s3_bucket
 from flask_chunked.storage.base import Part, StorageSettings
 from flask_chunked.storage.s3 import S3Storage
-from flask_chunked.storage.s3_bucket import Bucket, translated
+from flask_chunked.storage.s3 import bucket as s3_bucket
+from flask_chunked.storage.s3.bucket import Bucket, translated
 from tests.s3 import left_in
 
 from .ground import Ground

@@ -25,7 +25,7 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint, check, delete_expired
-from flask_chunked.database import BUSY_TIMEOUT
+from flask_chunked.database.transactions import BUSY_TIMEOUT
 from flask_chunked.engine.records import Upload
 from flask_chunked.exceptions import ChunkedUploadError, DatabaseUnavailable
 from tests.apps import dispose, make_app, registered

@@ -16,7 +16,7 @@ import pytest
 from flask import Flask
 
 from flask_chunked.storage.local import LocalStorage
-from flask_chunked.storage.local_lock import Patience
+from flask_chunked.storage.local.lock import Patience
 from tests.apps import registered
 
 #: Seconds that a request gives its rival, which may be waiting for this very request.

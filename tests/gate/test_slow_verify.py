@@ -14,7 +14,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint, ChunkedUploadError
-from flask_chunked.engine import completion, verification
+from flask_chunked.engine import complete as completion
+from flask_chunked.engine import verification
 from tests.apps import registered, rows, set_clock
 from tests.conftest import AppFactory
 from tests.dialects.tus import BYTES, TUS, Tus

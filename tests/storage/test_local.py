@@ -18,10 +18,13 @@ from flask_chunked.exceptions import (
     StorageBusy,
     StorageError,
 )
-from flask_chunked.storage import local, local_appender, local_files, local_lock
 from flask_chunked.storage.base import Blob, StorageSettings, StoredItem
 from flask_chunked.storage.local import LocalStorage
-from flask_chunked.storage.local_outlets import SECOND_NAME
+from flask_chunked.storage.local import files as local_files
+from flask_chunked.storage.local import lock as local_lock
+from flask_chunked.storage.local import storage as local
+from flask_chunked.storage.local import writer as local_appender
+from flask_chunked.storage.local.inventory import SECOND_NAME
 
 from .contract import CREATED, append, finish, new_blob, read, take
 

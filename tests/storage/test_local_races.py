@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from flask_chunked.exceptions import BytesMissing, StorageBusy
-from flask_chunked.storage import local_appender
 from flask_chunked.storage.base import Blob, StorageSettings
 from flask_chunked.storage.local import LocalStorage
+from flask_chunked.storage.local import writer as local_appender
 
 from .contract import append, finish, new_blob, read, take
 

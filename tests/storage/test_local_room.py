@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from flask_chunked.exceptions import ConfigurationError
-from flask_chunked.storage import local_room
 from flask_chunked.storage.base import Appender, Blob, StorageSettings
 from flask_chunked.storage.local import LocalStorage
-from flask_chunked.storage.local_room import AHEAD, LEAST
+from flask_chunked.storage.local import preallocation as local_room
+from flask_chunked.storage.local.preallocation import AHEAD, LEAST
 
 from .contract import finish, new_blob
 

@@ -22,8 +22,8 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
 import flask_chunked
-from flask_chunked.engine.intake import Intake
 from flask_chunked.engine.records import Step, Upload
+from flask_chunked.engine.writer import Intake
 from flask_chunked.exceptions import (
     DatabaseUnavailable,
     NotLocal,
@@ -31,8 +31,8 @@ from flask_chunked.exceptions import (
     Superseded,
 )
 from flask_chunked.maintenance import Finding
-from flask_chunked.storage.s3_appender import S3Appender
-from flask_chunked.storage.s3_bucket import Bucket
+from flask_chunked.storage.s3.bucket import Bucket
+from flask_chunked.storage.s3.writer import S3Appender
 from tests.aging import age_row
 from tests.apps import registered, rows, stop_clock
 from tests.conftest import AppFactory

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_chunked.engine import intake
+from flask_chunked.engine import writer as intake
 from tests.apps import registered
 from tests.conftest import AppFactory
 from tests.dialects.tus import Tus

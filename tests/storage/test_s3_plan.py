@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from flask_chunked.exceptions import ConfigurationError, StorageFull
 from flask_chunked.storage.base import Blob, StorageSettings, StoredItem
 from flask_chunked.storage.s3 import S3Storage
-from flask_chunked.storage.s3_plan import MAX_PART_SIZE, MIB, PartPlan, UploadState
+from flask_chunked.storage.s3.plan import MAX_PART_SIZE, MIB, PartPlan, UploadState
 
 from .contract import CREATED
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flask_chunked.storage.base import Part
-from flask_chunked.storage.s3_bucket import Bucket, BucketSettings
+from flask_chunked.storage.s3.bucket import Bucket, BucketSettings
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("boto3", reason="needs the extra s3")

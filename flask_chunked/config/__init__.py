@@ -1,0 +1,1 @@
+"""Keys of ``app.config``: read once, checked, explained."""

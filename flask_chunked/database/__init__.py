@@ -1,0 +1,1 @@
+"""The uploads in the application's database: tables, statements, transactions."""

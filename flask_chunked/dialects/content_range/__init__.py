@@ -1,0 +1,1 @@
+"""The Content-Range protocol of drf-chunked-upload: PUT, POST, GET and HEAD."""

@@ -1,0 +1,301 @@
+"""The Content-Range dialect: drf-chunked-upload's protocol, PUT, POST and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime, timezone
+
+from flask import Response, jsonify
+
+from ...engine.digests import resume
+from ...engine.gate import Action, Kind, kind_of
+from ...engine.records import Expected, Upload
+from ...exceptions import (
+    ChecksumRequired,
+    ChunkedUploadError,
+    ChunkMissing,
+    FinalUpload,
+    InvalidFields,
+    MalformedHeader,
+    MethodNotAllowed,
+    OffsetMismatch,
+    RangeNotSatisfiable,
+    TooLarge,
+    UnknownUpload,
+)
+from ...protocol.content_range import ContentRange, to_range_header
+from ...request.forms import (
+    FIELD_TYPES,
+    FORM_TYPES,
+    Form,
+    PartLimits,
+    Place,
+    is_multipart,
+    receive_form,
+    receive_raw,
+    staged,
+)
+from ..base import Call, Dialect, Handler, Target
+from ..downloads import send_content
+from ..listing import list_uploads
+from ..resources import empty, options, remove, show, take_over
+from .chunks import (
+    DIALECT,
+    Names,
+    create_upload,
+    named_upload,
+    receive_form_chunk,
+    receive_raw_chunk,
+    require_creator,
+    required_range,
+)
+
+#: Bytes that a form may need beside its file before it is surely too large.
+FORM_OVERHEAD = 2**20
+
+
+class ContentRangeDialect(Dialect):
+    """One chunk a request, POST completes; docs/content-range.rst is its reference."""
+
+    name = DIALECT
+
+    def __init__(self) -> None:
+        self._handlers: Mapping[Target, Mapping[str, Handler]] = {
+            Target.COLLECTION: {
+                "GET": list_uploads,
+                "HEAD": list_uploads,
+                "POST": self._post_collection,
+                "PUT": self._put_collection,
+            },
+            Target.UPLOAD: {
+                "GET": show,
+                "HEAD": self._head,
+                "PUT": self._put_upload,
+                "POST": self._post_upload,
+                "DELETE": remove,
+            },
+            Target.FILE: {"GET": send_content, "HEAD": send_content},
+        }
+
+    def speaks(self, call: Call) -> bool:
+        """Whatever no other dialect claims."""
+        return True
+
+    def handle(self, call: Call) -> Response:
+        """Answer by target and method."""
+        handlers = self._handlers.get(call.target)
+        if handlers is None:
+            raise UnknownUpload()
+        allowed = (*handlers, "OPTIONS")
+        if call.method == "OPTIONS":
+            return options(call, allowed)
+        response = self.choose(call, handlers)(call)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    def render_error(self, call: Call, error: ChunkedUploadError) -> Response:
+        """``{"detail": ...}``, with both offsets where those differ."""
+        body: dict[str, object] = {"detail": error.detail}
+        if isinstance(error, MalformedHeader):
+            body["detail"] = "Error in request headers"
+            body["reason"] = f"{error.name}: {error.reason}"
+        elif isinstance(error, OffsetMismatch):
+            body["expected_offset"] = error.expected
+            body["provided_offset"] = error.provided
+        elif isinstance(error, InvalidFields):
+            body["errors"] = error.errors
+        response = jsonify(body)
+        response.status_code = error.status
+        response.headers["Cache-Control"] = "no-store"
+        if error.retry_after is not None:
+            response.headers["Retry-After"] = str(error.retry_after)
+        if isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(error.allowed)
+        elif isinstance(error, RangeNotSatisfiable):
+            response.headers["Content-Range"] = f"bytes */{error.length}"
+        return response
+
+    def describe(self, call: Call, upload: Upload) -> Mapping[str, str]:
+        """Offset and length."""
+        headers = {"Upload-Offset": str(upload.offset)}
+        if upload.length is not None:
+            headers["Upload-Length"] = str(upload.length)
+        return headers
+
+    # -- collection ----------------------------------------------------------------
+
+    def _put_collection(self, call: Call) -> Response:
+        return self._receive_chunk(call, None, required_range(call))
+
+    def _post_collection(self, call: Call) -> Response:
+        """A whole file, or a jQuery-File-Upload / django-chunked-upload form."""
+        if "Content-Range" in call.request.headers:
+            return self._post_chunk(call, None)
+        fields_only = call.request.mimetype in ("", *FIELD_TYPES)
+        if not fields_only and "upload_id" not in call.request.args:
+            require_creator(call, 0)
+        limit = call.host.max_bytes()
+        with self._whole_body(call, limit) as form:
+            named = form.fields.get("upload_id")
+            if named is None:
+                return self._take_whole(call, form)
+            if form.part is not None:
+                raise MalformedHeader("Content-Range", "", "missing on a chunk")
+            return self._complete(
+                call,
+                named_upload(call, named, Action.COMPLETE),
+                form.fields,
+                form_style=True,
+            )
+
+    def _take_whole(self, call: Call, form: Form) -> Response:
+        host = call.host
+        part = form.part
+        if part is None or part.stage is None:
+            raise ChunkMissing()
+        expected = self._expected(call, form.fields)
+        require_creator(call, part.size)
+        upload = create_upload(call, Names.of_form(form, part), part.size)
+        with host.engine.creating(upload):
+            host.authorize(Action.COMPLETE, upload)
+            if part.size:
+                upload = host.engine.append_whole(
+                    upload, 0, part.stage, part.file_digest
+                )
+            done = host.engine.complete(upload, expected).upload
+        return self._completed(call, done, form_style=True)
+
+    def _whole_body(
+        self, call: Call, limit: int | None
+    ) -> AbstractContextManager[Form]:
+        """The form; or a raw body staged as if it were a form's file."""
+        length = call.announced_length()
+        mimetype = call.request.mimetype
+        is_form = mimetype in FORM_TYPES or (not mimetype and length == 0)
+        room = FORM_OVERHEAD if is_form else 0
+        if limit is not None and length is not None and length > limit + room:
+            raise TooLarge(limit)
+        limits = PartLimits(refuse_above=limit)
+
+        def place() -> Place:
+            return staged(call, resume(call.host.checksum_in_passing, None, 0))
+
+        if is_form:
+            return receive_form(call, limits, lambda fields, arriving: place())
+        return receive_raw(call, limits, place())
+
+    # -- one upload ----------------------------------------------------------------
+
+    def _head(self, call: Call) -> Response:
+        upload = take_over(call)
+        response = empty(200)
+        # A bare HEAD may come from a client of any dialect.
+        for dialect in call.dialects:
+            response.headers.update(dialect.describe(call, upload))
+        return response
+
+    def _put_upload(self, call: Call) -> Response:
+        upload = call.find(Action.APPEND)
+        return self._receive_chunk(call, upload, required_range(call))
+
+    def _post_upload(self, call: Call) -> Response:
+        if "Content-Range" in call.request.headers:
+            return self._post_chunk(call, call.find(Action.APPEND))
+        upload = call.find(Action.COMPLETE)
+        with receive_form(call, PartLimits(keep=0)) as form:
+            return self._complete(call, upload, form.fields)
+
+    # -- chunks --------------------------------------------------------------------
+
+    def _receive_chunk(
+        self, call: Call, upload: Upload | None, chunk: ContentRange
+    ) -> Response:
+        if is_multipart(call.request):
+            received = receive_form_chunk(call, upload, chunk, may_name=False)
+        else:
+            received = receive_raw_chunk(call, upload, chunk)
+        return self._chunk_answer(call, received, form_style=False)
+
+    def _post_chunk(self, call: Call, upload: Upload | None) -> Response:
+        """A chunk as jQuery-File-Upload and django-chunked-upload's clients send it."""
+        chunk = required_range(call)
+        if is_multipart(call.request):
+            received = receive_form_chunk(call, upload, chunk, may_name=True)
+        else:
+            named = call.request.args.get("upload_id")
+            if upload is None and named is not None:
+                upload = named_upload(call, named, Action.APPEND)
+            received = receive_raw_chunk(call, upload, chunk)
+        return self._chunk_answer(call, received, form_style=True)
+
+    def _chunk_answer(
+        self, call: Call, upload: Upload, *, form_style: bool
+    ) -> Response:
+        response = jsonify(self._body(call, upload, form_style))
+        received = to_range_header(upload.offset)
+        if received is not None:
+            response.headers["Range"] = received
+        return response
+
+    # -- completion ----------------------------------------------------------------
+
+    def _expected(self, call: Call, fields: Mapping[str, str]) -> Expected | None:
+        if not call.host.checksum_wanted:
+            return None
+        name = call.host.settings.checksum
+        provided = fields.get(name)
+        if not provided:
+            raise ChecksumRequired(name)
+        return Expected(name, provided)
+
+    def _compared(self, call: Call, fields: Mapping[str, str]) -> Expected:
+        """What a complete final upload is compared with; nothing else may be asked.
+
+        :raises FinalUpload: there is no checksum.
+        """
+        name = call.host.settings.checksum
+        provided = fields.get(name)
+        if not provided:
+            raise FinalUpload()
+        return Expected(name, provided)
+
+    def _complete(
+        self,
+        call: Call,
+        upload: Upload,
+        fields: Mapping[str, str],
+        *,
+        form_style: bool = False,
+    ) -> Response:
+        call.host.authorize(Action.COMPLETE, upload)
+        call.host.engine.require_live(upload)
+        is_final = kind_of(upload) is Kind.FINAL
+        demanded = self._compared if is_final else self._expected
+        expected = demanded(call, fields)
+        call.host.release_session()
+        done = call.host.engine.complete(upload, expected).upload
+        return self._completed(call, done, form_style=form_style)
+
+    def _completed(self, call: Call, done: Upload, *, form_style: bool) -> Response:
+        response = call.host.completion_response(done)
+        return (
+            jsonify(self._body(call, done, form_style))
+            if response is None
+            else response
+        )
+
+    # -- inside --------------------------------------------------------------------
+
+    def _body(self, call: Call, upload: Upload, form_style: bool) -> dict[str, object]:
+        body = call.host.represent(upload)
+        if form_style:
+            # What django-chunked-upload answers its clients.
+            body["upload_id"] = str(upload.id)
+            expires_at = call.host.engine.expires_at(upload)
+            body["expires"] = None if expires_at is None else _iso(expires_at)
+        return body
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")

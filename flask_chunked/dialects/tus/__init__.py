@@ -1,0 +1,1 @@
+"""tus 1.0.0: the core protocol and every extension."""

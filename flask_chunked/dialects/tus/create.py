@@ -1,0 +1,168 @@
+"""tus: POST (extensions creation, creation-with-upload, creation-defer-length)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Response
+
+from ...engine.gate import Action
+from ...engine.records import NewUpload, Upload
+from ...exceptions import ChunkBeyondLength, InvalidCreation, TooLarge
+from ...protocol.filename import display_name
+from ...protocol.tus import (
+    CONTENT_TYPE,
+    Concat,
+    Metadata,
+    parse_number,
+    require_defer_length,
+)
+from ...request.forms import declared_type
+from ..base import Call
+from .answers import created
+from .checksum import ChecksumDemand, checksum_demand, receive_checked
+from .concat import create_final
+from .patch import finish_received, receive
+
+#: What uploads of this dialect are marked with.
+DIALECT = "tus"
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """What the headers of a POST say.
+
+    :param length: in bytes; ``None``: deferred.
+    """
+
+    length: int | None
+    metadata: Metadata
+    concat: Concat | None
+    checksum: ChecksumDemand | None
+    with_body: bool
+
+
+def create(call: Call) -> Response:
+    """Make an upload, with its first bytes if they come along."""
+    call.host.require_owner()
+    call.host.authorize(Action.CREATE)
+    text = call.header("Upload-Concat")
+    concat = None if text is None else Concat.from_header(text)
+    metadata = Metadata.from_header(call.header("Upload-Metadata") or "")
+    if concat is not None and concat.is_final:
+        return create_final(call, concat, new_upload(call, metadata, None, concat))
+    creation = Creation(
+        length=_length(call),
+        metadata=metadata,
+        concat=concat,
+        checksum=checksum_demand(call),
+        with_body=call.has_mimetype(CONTENT_TYPE),
+    )
+    _check(call, creation)
+    new = new_upload(call, metadata, creation.length, concat)
+    call.host.release_session()
+    if not creation.with_body:
+        upload = call.subject = call.host.engine.create(new)
+    elif creation.checksum is None:
+        upload = _create_streamed(call, new)
+    else:
+        upload = _create_checked(call, creation, creation.checksum, new)
+    if not upload.is_complete:
+        # A client that is refused the completion never learns the URL.
+        with call.creating(upload):
+            upload = finish_received(call, upload)
+    response = created(call, upload)
+    if creation.with_body:
+        response.headers["Upload-Offset"] = str(upload.offset)
+    return response
+
+
+def new_upload(
+    call: Call, metadata: Metadata, length: int | None, concat: Concat | None
+) -> NewUpload:
+    """What is to be created, as the headers tell it.
+
+    A partial upload has no fields: its final one is the file, and has them.
+
+    :raises InvalidFields: the schema refuses a value of the metadata.
+    """
+    is_partial = concat is not None and not concat.is_final
+    fields: dict[str, object] = {}
+    if not is_partial:
+        fields.update(
+            call.host.load_fields(
+                {
+                    key: value.decode("utf-8", "replace")
+                    for key, value in metadata.values.items()
+                }
+            )
+        )
+    # Uppy sends "name" and "type" beside what tus-js-client's examples send.
+    named = fields.pop("filename", None) or metadata.text("filename", "name")
+    content_type = metadata.text("filetype", "type", "contentType")
+    return NewUpload(
+        user=call.host.require_owner(),
+        filename=display_name(None if named is None else str(named)),
+        length=length,
+        dialect=DIALECT,
+        content_type=declared_type(content_type),
+        raw_metadata=metadata.to_header() or None,
+        partial=is_partial,
+        concat=None if concat is None else concat.to_header(),
+        fields=fields,
+    )
+
+
+def _length(call: Call) -> int | None:
+    length = call.header("Upload-Length")
+    defer = call.header("Upload-Defer-Length")
+    if (length is None) == (defer is None):
+        raise InvalidCreation()
+    if defer is not None:
+        require_defer_length(defer)
+        return None
+    return parse_number("Upload-Length", length or "")
+
+
+def _check(call: Call, creation: Creation) -> None:
+    limit = call.host.max_bytes()
+    if limit is not None and creation.length is not None and creation.length > limit:
+        raise TooLarge(limit)
+    if not creation.with_body:
+        return
+    end = limit if creation.length is None else creation.length
+    announced = call.announced_length()
+    if end is not None and announced is not None and announced > end:
+        raise ChunkBeyondLength(end)
+
+
+def _create_streamed(call: Call, new: NewUpload) -> Upload:
+    """A body that goes on behind the end makes no upload."""
+    engine = call.host.engine
+    # Who has to look at the upload first finds its row.
+    finishing = not call.host.authorizes
+    size = call.announced_length()
+    upload = engine.create_with(new, call.body, size, finishing=finishing)
+    call.subject = upload
+    if upload.offset:
+        return upload
+    try:
+        return receive(call, upload, is_new=True)
+    except TooLarge:
+        call.abandon(upload)
+        raise
+
+
+def _create_checked(
+    call: Call, creation: Creation, checksum: ChecksumDemand, new: NewUpload
+) -> Upload:
+    """A body that is not right makes no upload."""
+    engine = call.host.engine
+    stop = call.host.max_bytes() if creation.length is None else creation.length
+    engine.require_room(new.user, new.length)
+    with receive_checked(call, checksum, stop) as part:
+        upload = call.subject = engine.create(new)
+        if not part.size or part.stage is None:
+            return upload
+        with call.creating(upload):
+            return engine.append_whole(upload, 0, part.stage)

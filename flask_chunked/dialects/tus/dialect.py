@@ -1,0 +1,187 @@
+"""The tus dialect: tus 1.0.0, Core and all extensions; docs/tus.rst lists the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import Response
+from werkzeug.http import http_date
+
+from ... import exceptions
+from ...engine.gate import Kind, kind_of
+from ...engine.records import Upload
+from ...exceptions import (
+    ChecksumMismatch,
+    ChunkedUploadError,
+    MethodNotAllowed,
+    RangeNotSatisfiable,
+    UnknownUpload,
+    UnsupportedVersion,
+)
+from ...protocol.tus import CHECKSUM_SIZES, VERSION
+from ..base import Call, Dialect, Handler, Target
+from ..downloads import send_content
+from ..listing import list_uploads
+from ..resources import empty, options, remove, show, take_over
+from .checksum import trailers_arrive
+from .concat import resume_if_idle
+from .create import create
+from .patch import append, finish_if_all_is_there
+
+#: In the order of the specification.
+EXTENSIONS = (
+    "creation",
+    "creation-with-upload",
+    "creation-defer-length",
+    "expiration",
+    "checksum",
+    "termination",
+    "concatenation",
+    "concatenation-unfinished",
+)
+
+#: Statuses of errors whose own status is the Content-Range dialect's.
+STATUSES: Mapping[type[ChunkedUploadError], int] = {
+    exceptions.OwnerRequired: 401,
+    exceptions.OffsetMismatch: 409,
+    exceptions.Superseded: 409,
+    # Completed between the look at it and the claim: its offset is another now.
+    exceptions.AlreadyComplete: 409,
+    exceptions.TooLarge: 413,
+    exceptions.ChunkSizeMismatch: 413,
+    exceptions.ChunkBeyondLength: 413,
+    exceptions.ChecksumMismatch: 460,
+    # tus-js-client begins a new upload on any other refusal of HEAD.
+    exceptions.CompletionInProgress: 423,
+    # Its sender is gone; whoever repeats it for him may.
+    exceptions.BodyInterrupted: 503,
+}
+
+
+class TusDialect(Dialect):
+    """Any tus 1.0.0 client, unchanged."""
+
+    name = "tus"
+
+    def __init__(self) -> None:
+        self._handlers: Mapping[Target, Mapping[str, Handler]] = {
+            Target.COLLECTION: {"POST": create, "GET": list_uploads},
+            Target.UPLOAD: {
+                "HEAD": self._head,
+                "PATCH": append,
+                "DELETE": remove,
+                "GET": show,
+            },
+            Target.FILE: {"GET": send_content, "HEAD": send_content},
+        }
+
+    def speaks(self, call: Call) -> bool:
+        """``Tus-Resumable`` is there; or a PATCH, which nobody else has."""
+        return call.header("Tus-Resumable") is not None or call.method == "PATCH"
+
+    def handle(self, call: Call) -> Response:
+        """Answer by target and method, after the version was looked at."""
+        handlers = self._handlers.get(call.target)
+        allowed = () if handlers is None else (*handlers, "OPTIONS")
+        if call.method == "OPTIONS" and allowed:
+            return options(call, allowed)
+        # GET is no method of tus; its answer is JSON for whoever asks.
+        version = call.header("Tus-Resumable")
+        if version != VERSION and call.method != "GET":
+            raise UnsupportedVersion()
+        if handlers is None:
+            raise UnknownUpload()
+        response = self.choose(call, handlers)(call)
+        response.headers["Tus-Resumable"] = VERSION
+        response.headers.setdefault("Cache-Control", "no-store")
+        self._add_expiry(call, response)
+        return response
+
+    def render_error(self, call: Call, error: ChunkedUploadError) -> Response:
+        """Plain text, the statuses of the specification."""
+        response = Response(error.detail + "\n", mimetype="text/plain")
+        status = self._status(error)
+        response.status_code = status
+        if isinstance(error, ChecksumMismatch):
+            response.status = "460 Checksum Mismatch"
+        response.headers["Tus-Resumable"] = VERSION
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if isinstance(error, UnsupportedVersion):
+            response.headers["Tus-Version"] = VERSION
+        elif isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(error.allowed)
+        elif isinstance(error, RangeNotSatisfiable):
+            response.headers["Content-Range"] = f"bytes */{error.length}"
+        if error.retry_after is not None:
+            response.headers["Retry-After"] = str(error.retry_after)
+        self._add_expiry(call, response)
+        return response
+
+    def capabilities(self, call: Call) -> Mapping[str, str]:
+        """Versions, extensions, limits (Core, OPTIONS)."""
+        extensions = list(EXTENSIONS)
+        if not call.host.may_defer_length:
+            extensions.remove("creation-defer-length")
+        if trailers_arrive(call.request.environ):
+            extensions.insert(extensions.index("checksum") + 1, "checksum-trailer")
+        headers = {
+            "Tus-Resumable": VERSION,
+            "Tus-Version": VERSION,
+            "Tus-Extension": ",".join(extensions),
+            "Tus-Checksum-Algorithm": ",".join(CHECKSUM_SIZES),
+        }
+        limit = call.host.max_bytes()
+        if limit is not None:
+            headers["Tus-Max-Size"] = str(limit)
+        return headers
+
+    def describe(self, call: Call, upload: Upload) -> Mapping[str, str]:
+        """What HEAD tells (Core; creation; expiration; concatenation)."""
+        headers = {"Tus-Resumable": VERSION}
+        # A final upload has no offset before it is made (concatenation).
+        is_final = kind_of(upload) is Kind.FINAL
+        if not is_final or upload.is_complete:
+            headers["Upload-Offset"] = str(upload.offset)
+        if upload.length is not None:
+            headers["Upload-Length"] = str(upload.length)
+        elif not is_final:
+            headers["Upload-Defer-Length"] = "1"
+        if upload.raw_metadata:
+            headers["Upload-Metadata"] = upload.raw_metadata
+        if upload.concat is not None:
+            headers["Upload-Concat"] = upload.concat
+        expires_at = call.host.engine.expires_at(upload)
+        if expires_at is not None:
+            headers["Upload-Expires"] = http_date(expires_at)
+        return headers
+
+    def _head(self, call: Call) -> Response:
+        upload = take_over(call)
+        if kind_of(upload) is Kind.FINAL:
+            upload = resume_if_idle(call, upload)
+        else:
+            upload = finish_if_all_is_there(call, upload)
+        response = empty(200)
+        response.headers.update(self.describe(call, upload))
+        return response
+
+    def _status(self, error: ChunkedUploadError) -> int:
+        status = STATUSES.get(type(error))
+        if status is not None:
+            return status
+        ours = getattr(exceptions, type(error).__name__, None) is type(error)
+        is_refusal = type(error) is ChunkedUploadError or not ours
+        if is_refusal and error.status == ChunkedUploadError.default_status:
+            # A hook of the application said no.
+            return 422
+        return error.status
+
+    def _add_expiry(self, call: Call, response: Response) -> None:
+        """Every answer about an upload that will expire tells when (expiration)."""
+        upload = call.subject
+        if upload is None or "Upload-Expires" in response.headers:
+            return
+        expires_at = call.host.engine.expires_at(upload)
+        if expires_at is not None:
+            response.headers["Upload-Expires"] = http_date(expires_at)

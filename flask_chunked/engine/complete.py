@@ -1,0 +1,321 @@
+"""From "all bytes are here" to "complete and delivered", repeatable at every step."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from ..exceptions import (
+    BytesMissing,
+    ChecksumMismatch,
+    ChunkedUploadError,
+    CompletionInProgress,
+    DatabaseUnavailable,
+    Incomplete,
+    StorageError,
+    UnknownUpload,
+    UploadExpired,
+)
+from ..storage.base import Blob, Storage
+from .digests import resume
+from .gate import Gate
+from .ports import Repository
+from .records import Completion, Ending, Expected, Upload
+from .states import Status
+from .verification import STALE, released_by_failure, renewed, wait
+
+logger = logging.getLogger("flask_chunked")
+
+#: Bytes read at once when a digest is taken from the storage.
+READ_SIZE = 2**20
+#: Completions racing each other on one upload try again so often.
+ATTEMPTS = 5
+#: A delivery that was begun and not marked done is taken over after so long.
+DELIVERY_LEASE = timedelta(seconds=60)
+
+
+class Completer:
+    """The completion of uploads; part of the engine."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        storage: Storage,
+        gate: Gate,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
+    ) -> None:
+        self._repository = repository
+        self._storage = storage
+        self._gate = gate
+        self._clock = clock
+        self._new_id = new_id
+
+    def complete(self, upload: Upload, expected: Expected | None) -> Completion:
+        """See :meth:`Engine.complete`."""
+        completed = self._complete_at_once(upload, expected)
+        if completed is not None:
+            return completed
+        digest: str | None = None
+        for _ in range(ATTEMPTS):
+            begun = self._begin(upload)
+            if begun is None:
+                done = self._require_complete(upload.id)
+                if done is None:
+                    continue
+                self._compare_stored(done, expected)
+                return Completion(done, first=False)
+            with released_by_failure(self._repository, begun):
+                if digest is None and expected is not None:
+                    digest = self._checked_digest(begun, expected)
+                finished = self._finish(begun, digest)
+            if finished is not None:
+                return finished
+        # Five racing completions with wrong digests in between: the client may repeat.
+        raise DatabaseUnavailable()
+
+    def wait_for_other(self, upload: Upload) -> Completion | None:
+        """Wait a little for the request that is verifying the upload.
+
+        :return: ``None``: nothing came of it.
+        :raises CompletionInProgress: it is still at work.
+        """
+        for _ in wait():
+            row = self._require_present(upload.id)
+            if row.is_complete:
+                return Completion(row, first=False)
+            if not self._is_being_verified(row):
+                return None
+        raise CompletionInProgress()
+
+    def _begin(self, upload: Upload) -> Upload | None:
+        now = self._clock()
+        stale = now - STALE if self._gate.verifies(upload) else None
+        return self._repository.begin_completion(upload.id, now, stale)
+
+    def _is_being_verified(self, row: Upload) -> bool:
+        started = row.verify_started_at
+        if row.status is not Status.COMPLETING or started is None:
+            return False
+        return started > self._clock() - STALE
+
+    def finish(self, begun: Upload) -> Completion:
+        """See :meth:`Engine.finish`."""
+        with released_by_failure(self._repository, begun):
+            finished = self._finish(begun, None)
+        return finished or self.complete(begun, None)
+
+    def may_finish_first(self, upload: Upload) -> bool:
+        """May the finished file be there before the row says anything of it?
+
+        Only where nobody has to be asked between the two.
+        """
+        return (
+            self._storage.finishes_first
+            and not self._gate.verifies(upload)
+            # What counts as stored is counted in a transaction of its own.
+            and not self._gate.counts_stored
+            # What waits for a partial upload is told by the longer way.
+            and not upload.partial
+        )
+
+    def ending(self, upload: Upload, digest: str | None = None) -> Ending:
+        """What the upload's row gets when it is complete."""
+        # A partial upload is material for a final one: no event, nothing to deliver.
+        event_id = None if upload.partial else self._new_id()
+        delivered = event_id is not None and not self._gate.delivers(upload)
+        return Ending(event_id, delivered, digest)
+
+    def announce(self, done: Upload) -> None:
+        """Tell that an upload is complete, and deliver it where somebody waits."""
+        self._gate.announce("completed", done)
+        if done.event_id is not None and done.delivered_at is None:
+            self.deliver(done)
+
+    def _complete_at_once(
+        self, seen: Upload, expected: Expected | None
+    ) -> Completion | None:
+        """Finish the file and say so with one compare-and-set; ``None``: the long way.
+
+        Whoever looks in between sees all bytes and an upload that can be completed.
+        """
+        if not 0 < seen.offset == seen.length or not self.may_finish_first(seen):
+            return None
+        if seen.status is not Status.UPLOADING:
+            return None
+        digest: str | None = None
+        if expected is not None:
+            digest = self._digest_in_passing(seen, expected.name)
+            if digest is None:
+                return None
+            if not same_digest(digest, expected.hexdigest):
+                raise ChecksumMismatch()
+            digest = stored_form(expected.name, digest)
+        try:
+            self._finalize(seen)
+        except BytesMissing:
+            return None
+        ending = self.ending(seen, digest)
+        done = self._repository.finish(seen, ending, self._clock())
+        if done is None:
+            return None
+        self.announce(done)
+        return Completion(done, first=True)
+
+    def deliver(self, upload: Upload, lease: timedelta = DELIVERY_LEASE) -> bool:
+        """See :meth:`Engine.deliver`."""
+        now = self._clock()
+        claimed = self._repository.claim_delivery(upload.id, now, now - lease)
+        if claimed is None:
+            return False
+        try:
+            self._gate.deliver(claimed)
+        # Whatever the application raises, its event stays pending and the client,
+        # whose file is complete, is not told a failure.
+        except Exception:
+            logger.exception("deliver failed for upload %s; still pending", upload.id)
+            return False
+        self._repository.mark_delivered(upload.id, self._clock())
+        return True
+
+    def _finish(self, begun: Upload, digest: str | None) -> Completion | None:
+        """Steps after the digest; ``None`` where another completion interfered."""
+        try:
+            self._finalize(begun)
+        except BytesMissing:
+            # Terminated under our hands? Then that is the answer.
+            self._require_present(begun.id)
+            raise
+        self._verify(begun)
+        ending = self.ending(begun, digest)
+        done = self._repository.complete(begun.id, ending, self._clock())
+        if done is not None:
+            self.announce(done)
+            return Completion(done, first=True)
+        row = self._require_present(begun.id)
+        if self._is_being_verified(row):
+            raise CompletionInProgress()
+        return Completion(row, first=False) if row.is_complete else None
+
+    def _finalize(self, begun: Upload) -> None:
+        blob = begun.blob
+        if blob is None:  # pragma: no cover - only a complete upload loses its key
+            raise BytesMissing()
+        if self._storage.keeps_parts:
+            blob = replace(blob, parts=tuple(self._repository.parts(begun.id)))
+        self._storage.finalize(blob)
+
+    def _verify(self, begun: Upload) -> None:
+        if not self._gate.verifies(begun):
+            return
+        try:
+            with renewed(self._repository, begun, self._clock):
+                self._gate.verify(begun)
+        except ChunkedUploadError:
+            self._repository.refuse_completion(begun.id, begun.fence)
+            raise
+
+    def _checked_digest(self, begun: Upload, expected: Expected) -> str:
+        digest = self._digest_in_passing(begun, expected.name)
+        if digest is None:
+            try:
+                if not self._storage.reads_unfinished:
+                    # Once more after the digest, which may be wrong, it is idempotent.
+                    self._finalize(begun)
+                digest = self._digest(begun, expected.name)
+            except BytesMissing:
+                self._require_present(begun.id)
+                raise
+        if not same_digest(digest, expected.hexdigest):
+            self._repository.refuse_completion(begun.id, begun.fence)
+            raise ChecksumMismatch()
+        return stored_form(expected.name, digest)
+
+    def _digest_in_passing(self, begun: Upload, name: str) -> str | None:
+        """What was taken while the bytes came; ``None``: not all of them were seen."""
+        if begun.hash_name != name or begun.hash_state is None:
+            return None
+        digest = resume(name, begun.hash_state, begun.offset)
+        return None if digest is None else digest.hexdigest()
+
+    def _compare_stored(self, done: Upload, expected: Expected | None) -> None:
+        if expected is None:
+            return
+        name, _, digest = (done.digest or "").partition(":")
+        if name != expected.name:
+            if done.blob is None:
+                # The application moved the file away; nothing is left to compare.
+                return
+            digest = self._digest(done, expected.name)
+        if not same_digest(digest, expected.hexdigest):
+            raise ChecksumMismatch()
+
+    def _digest(self, upload: Upload, name: str) -> str:
+        if upload.blob is None:  # pragma: no cover - callers looked
+            raise BytesMissing()
+        return stored_digest(self._storage, upload.blob, name)
+
+    def _require_complete(self, upload_id: UUID) -> Upload | None:
+        """The upload that cannot be completed, because another request did it.
+
+        :return: ``None``: that request failed since, and made way.
+        """
+        row = self._require_present(upload_id)
+        if self._is_being_verified(row):
+            raise CompletionInProgress()
+        if row.is_complete:
+            return row
+        if row.offset != row.length:
+            raise Incomplete(row.offset, row.length)
+        return None
+
+    def _require_present(self, upload_id: UUID) -> Upload:
+        row = self._repository.get(upload_id)
+        if row is None or row.status is Status.TERMINATING:
+            raise UnknownUpload()
+        if row.status is Status.EXPIRED:
+            raise UploadExpired()
+        return row
+
+
+def stored_digest(storage: Storage, blob: Blob, name: str, start: int = 0) -> str:
+    """Hex digest of the stored bytes from ``start`` up to the blob's size.
+
+    :raises BytesMissing: they are not there.
+    :raises StorageError: they cannot be read.
+    """
+    hasher = hashlib.new(name)
+    buffer = memoryview(bytearray(READ_SIZE))
+    left = blob.size - start
+    try:
+        with storage.open(blob) as reader:
+            reader.seek(start)
+            readinto: Callable[[memoryview], int | None] = reader.readinto  # type: ignore[attr-defined]
+            while count := readinto(buffer[:left]):
+                hasher.update(buffer[:count])
+                left -= count
+    except OSError as error:
+        # What storages open reads, and fails, as any file does.
+        if isinstance(error.__cause__, BytesMissing):
+            # They went while they were read; whoever removed the upload knows why.
+            raise BytesMissing() from error
+        raise StorageError() from error
+    return hasher.hexdigest()
+
+
+def stored_form(name: str, hexdigest: str) -> str:
+    """How a row keeps the digest of the whole file: ``name:hex``, lower case."""
+    return f"{name}:{hexdigest}"
+
+
+def same_digest(actual: str, provided: str) -> bool:
+    """Compare hex digests in constant time, whatever the case."""
+    return hmac.compare_digest(
+        actual.lower().encode("ascii"),
+        provided.strip().lower().encode("utf-8", "replace"),
+    )

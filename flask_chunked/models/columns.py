@@ -1,0 +1,95 @@
+"""Whose the attributes of an uploads' model are: the library's or the application's.
+
+Knows mapped classes; nothing of schemas and requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from inspect import getattr_static
+from typing import Any
+
+from sqlalchemy import Column, inspect
+from sqlalchemy.orm import (
+    ColumnProperty,
+    CompositeProperty,
+    RelationshipProperty,
+    SynonymProperty,
+)
+
+from .mixin import CORE_COLUMNS
+
+#: What a client may give an upload in the library's own columns.
+FILENAME = "filename"
+
+
+class Ownership:
+    """Who sets which attribute of a model.
+
+    :param user_field: the model's attribute that holds the owner.
+    """
+
+    def __init__(self, model: type[Any], user_field: str) -> None:
+        self._model = model
+        self._mapper = inspect(model)
+        table = model.__table__
+        #: Attributes that name columns of the table, the library's included.
+        self.columns: dict[str, Column[Any]] = {
+            attribute.key: attribute.columns[0]
+            for attribute in self._mapper.column_attrs
+            if any(attribute.columns[0] is column for column in table.c)
+        }
+        self._core_names = CORE_COLUMNS | {user_field}
+        core = {c.name for key, c in self.columns.items() if key in self._core_names}
+        self._core_columns = core | CORE_COLUMNS
+        #: Attributes that name columns of the application's own.
+        self.own: dict[str, Column[Any]] = {
+            name: column
+            for name, column in self.columns.items()
+            if name not in self._core_names and column.name not in self._core_columns
+        }
+
+    def is_core(self, name: str) -> bool:
+        """Does setting the attribute change a column of the library?
+
+        Relationships, synonyms, composites and further names of a column count.
+        """
+        if name in self._core_names:
+            return True
+        attribute = self._mapper.attrs.get(name)
+        if isinstance(attribute, SynonymProperty):
+            return self.is_core(attribute.name)
+        columns: Iterable[object] = ()
+        if isinstance(attribute, RelationshipProperty):
+            # One to many: the other table's key changes, by the upload's id.
+            columns = attribute.local_columns
+        elif isinstance(attribute, CompositeProperty):
+            columns = [part.columns[0] for part in attribute.props]
+        elif isinstance(attribute, ColumnProperty):
+            columns = attribute.columns
+        return any(
+            column.table is self._model.__table__ and column.name in self._core_columns
+            for column in columns
+            if isinstance(column, Column)
+        )
+
+    def describe(self, name: str) -> str | None:
+        """What an attribute is; ``None``: the model has none of this name."""
+        attribute = self._mapper.attrs.get(name)
+        if isinstance(attribute, SynonymProperty):
+            return f"a synonym of {attribute.name!r}"
+        if isinstance(attribute, ColumnProperty):
+            column = attribute.columns[0]
+            is_plain = isinstance(column, Column)
+            return f"column {column.name!r}" if is_plain else "an SQL expression"
+        if isinstance(attribute, RelationshipProperty):
+            return "a relationship"
+        if isinstance(attribute, CompositeProperty):
+            return "a composite"
+        kind = self._mapper.all_orm_descriptors.get(name)
+        if kind is not None:
+            extension: Any = kind.extension_type
+            return f"a {extension.value.lower().replace('_', ' ')}"
+        # Static: a property of the class must not be called.
+        is_property = isinstance(getattr_static(self._model, name, None), property)
+        return "a property" if is_property else None

@@ -1,0 +1,1 @@
+"""One request as the dialects see it: body, caller, URLs, JSON."""

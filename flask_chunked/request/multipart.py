@@ -1,0 +1,224 @@
+"""multipart/form-data with one large part: Werkzeug's decoder, and a way around it.
+
+The decoder understands headers, fields and every odd line break; but it copies what it
+hands out, several times. So the bytes of a file go past it as long as nothing in them
+looks like a boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.sansio.multipart import (
+    Data,
+    Epilogue,
+    Field,
+    File,
+    MultipartDecoder,
+    NeedData,
+)
+
+from ..exceptions import MalformedBody
+from .boundary import find
+from .buffers import Buffer, give_back, take_buffer
+
+#: Bytes of a file read and scanned at once.
+BUFFER_SIZE = 2**20
+#: Bytes read at once for the decoder: headers and fields, and as little of a file as
+#: can be, since the decoder copies it.
+PIECE_SIZE = 8 * 2**10
+#: Bytes that headers and fields may take before a part's end is seen.
+MEMORY_SIZE = 4 * 2**20
+
+ReadInto = Callable[[memoryview], int]
+NewFile = Callable[[str, str, str | None], "Part"]
+
+
+class Part(Protocol):
+    """Where a file's bytes go.
+
+    :ivar is_at_work: may a block that was given still be looked at?
+    """
+
+    @property
+    def is_at_work(self) -> bool: ...
+
+    def make_room(self) -> None:
+        """Wait until the block before the last one is not needed any more."""
+
+    def write(self, block: memoryview) -> int:
+        """Take the next bytes."""
+
+
+class FormTooLarge(Exception):
+    """Too many parts, or too much text."""
+
+
+class MultipartForm:
+    """Parses one form.
+
+    :param read_into: fills some of a view, waiting for the client; 0 is the end.
+    :param fields: gets what the text fields say; the first one of a name.
+    :param new_file: called with name, filename and Content-Type of each file.
+    :param max_parts: fields and files together.
+    :param max_text: bytes of all fields together.
+    """
+
+    def __init__(
+        self,
+        read_into: ReadInto,
+        boundary: bytes,
+        *,
+        fields: dict[str, str],
+        new_file: NewFile,
+        max_parts: int,
+        max_text: int,
+    ) -> None:
+        self._fields = fields
+        self._read_into = read_into
+        self._marker = b"--" + boundary
+        self._new_file = new_file
+        self._max_text = max_text
+        self._text = 0
+        self._decoder = MultipartDecoder(
+            boundary, max_form_memory_size=MEMORY_SIZE, max_parts=max_parts
+        )
+        self._piece = memoryview(bytearray(PIECE_SIZE))
+        self._buffers: list[Buffer] = []
+        self._part: Part | None = None
+
+    def parse(self) -> None:
+        """Read the body to its end.
+
+        :raises MalformedBody: it is no form.
+        :raises FormTooLarge: it is too much of one.
+        """
+        try:
+            while not self._has_ended():
+                self._feed()
+        except RequestEntityTooLarge as error:
+            raise FormTooLarge from error
+        except (ValueError, LookupError, AttributeError) as error:
+            # The decoder's ways to say no; the last one of a part without a body.
+            raise MalformedBody("Malformed multipart/form-data body") from error
+        finally:
+            self._give_buffers_back()
+        # What comes behind the end means nothing; it only has to be read.
+        while self._read_into(self._piece):
+            pass
+
+    def _feed(self) -> None:
+        count = self._read_into(self._piece)
+        self._decode(bytes(self._piece[:count]), is_last=not count)
+
+    def _decode(self, data: bytes, *, is_last: bool) -> None:
+        """Give the decoder bytes; more of them where it would misread these.
+
+        Between a boundary and what tells whether it is the last one, it takes the line
+        break before it for data.
+        """
+        data = bytes(self._decoder.buffer) + data
+        del self._decoder.buffer[:]
+        tail = -len(self._marker) - 1
+        while not is_last and data.find(self._marker, tail) >= 0:
+            if len(data) > MEMORY_SIZE // 2:
+                # Somebody cuts a body so on purpose.
+                break
+            count = self._read_into(self._piece)
+            data += self._piece[:count]
+            is_last = not count
+        self._decoder.receive_data(data)
+        if is_last:
+            self._decoder.receive_data(None)
+
+    def _has_ended(self) -> bool:
+        """Work off what the decoder has; ``False``: it needs more."""
+        while True:
+            event = self._decoder.next_event()
+            if isinstance(event, Epilogue):
+                return True
+            if isinstance(event, NeedData):
+                return False
+            if isinstance(event, Field):
+                self._take_field(event)
+            elif isinstance(event, File):
+                self._take_file(event)
+
+    def _take_field(self, field: Field) -> None:
+        pieces: list[bytes] = []
+        more = True
+        while more:
+            data = self._next_data()
+            self._text += len(data.data)
+            if self._text > self._max_text:
+                raise FormTooLarge
+            pieces.append(data.data)
+            more = data.more_data
+        text = b"".join(pieces).decode("utf-8", "replace")
+        self._fields.setdefault(field.name, text)
+
+    def _take_file(self, file: File) -> None:
+        part = self._part = self._new_file(
+            file.name, file.filename, file.headers.get("content-type")
+        )
+        while True:
+            data = self._next_data()
+            if data.data:
+                part.write(memoryview(data.data))
+            if not data.more_data:
+                return
+            self._pass_by(part)
+
+    def _next_data(self) -> Data:
+        event = self._decoder.next_event()
+        while not isinstance(event, Data):
+            self._feed()
+            event = self._decoder.next_event()
+        return event
+
+    def _pass_by(self, part: Part) -> None:
+        """Write the file's bytes up to what may be its boundary; that is decoded."""
+        kept = bytes(self._decoder.buffer)
+        del self._decoder.buffer[:]
+        while True:
+            part.make_room()
+            buffer = self._next_buffer(part)
+            view = memoryview(buffer)
+            view[: len(kept)] = kept
+            count = self._read_into(view[len(kept) : len(kept) + BUFFER_SIZE])
+            end = len(kept) + count
+            found = find(buffer, self._marker, end)
+            if found >= 0 or not count:
+                # Its line break belongs to the boundary.
+                begin = max(0, found - 2) if found >= 0 else end
+                rest = bytes(view[begin:end])
+                _write(part, view[:begin])
+                self._decode(rest, is_last=not count)
+                return
+            # The beginning of a boundary may be all that has come of it.
+            begin = max(0, end - len(self._marker) - 1)
+            _write(part, view[:begin])
+            kept = bytes(view[begin:end])
+
+    def _next_buffer(self, part: Part) -> Buffer:
+        """The same again; two in turn where the part is still at work on one."""
+        buffers = self._buffers
+        if not buffers or (len(buffers) == 1 and part.is_at_work):
+            # Before a block there is room for what was held back of the one before.
+            buffers.append(take_buffer(BUFFER_SIZE + len(self._marker) + 2))
+        elif part.is_at_work:
+            buffers.reverse()
+        return buffers[-1]
+
+    def _give_buffers_back(self) -> None:
+        for buffer in self._buffers:
+            if self._part is None or not self._part.is_at_work:
+                give_back(buffer)
+        self._buffers.clear()
+
+
+def _write(part: Part, block: memoryview) -> None:
+    if block:
+        part.write(block)

@@ -1,0 +1,5 @@
+"""Uploads as files of a local disk."""
+
+from .storage import LocalStorage
+
+__all__ = ["LocalStorage"]

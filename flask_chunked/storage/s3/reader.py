@@ -1,0 +1,99 @@
+"""Reading an object of a bucket as a file: seekable, and never all of it at once."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ...exceptions import StorageError
+from .bucket import Bucket, translated
+from .spool import BLOCK
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+#: A stream that breaks off is asked for again so often.
+ATTEMPTS = 3
+
+
+class ObjectReader(io.RawIOBase):
+    """An object's first bytes.
+
+    :param size: how many; more than that is not read.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, size: int) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._size = size
+        self._position = 0
+        self._stream: Any = None
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next byte comes from."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move; the next read asks for the bytes from there."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
+        position = base[whence] + offset
+        if position < 0:
+            raise ValueError("negative seek position")
+        if position != self._position:
+            self._drop()
+        self._position = position
+        return position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill as much of the buffer as comes at once.
+
+        :raises OSError: the bytes cannot be read.
+        """
+        view = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
+        if not view:
+            return 0
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                block = self._read(len(view))
+                break
+            except StorageError as error:
+                self._drop()
+                if attempt == ATTEMPTS:
+                    raise OSError(f"cannot read object {self._key}") from error
+        view[: len(block)] = block
+        self._position += len(block)
+        return len(block)
+
+    def _read(self, count: int) -> bytes:
+        if self._stream is None:
+            self._stream = self._bucket.get(self._key, self._position, self._size)
+        with translated():
+            block: bytes = self._stream.read(count)
+        if not block:
+            raise StorageError()
+        return block
+
+    def _drop(self) -> None:
+        if self._stream is not None:
+            with suppress(OSError):
+                self._stream.close()
+            self._stream = None
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._drop()
+        super().close()
+
+
+def open_object(bucket: Bucket, key: str, size: int) -> BinaryIO:
+    """A buffered reader of an object's first ``size`` bytes."""
+    return io.BufferedReader(ObjectReader(bucket, key, size), BLOCK)
