@@ -6,15 +6,12 @@ The only place that wires dialects, engine, storage and database to an app.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
 from flask import Blueprint, Flask, Response, current_app, has_request_context, request
 from flask.blueprints import BlueprintSetupState
-from flask.typing import ResponseReturnValue
-from sqlalchemy import Select, select
 
 from . import cli
 from .config.settings import Settings
@@ -22,12 +19,11 @@ from .dialects.base import Dialect
 from .dialects.content_range.dialect import ContentRangeDialect
 from .dialects.tus.dialect import TusDialect
 from .engine.gate import require_file
-from .engine.records import Upload
 from .exceptions import BytesMissing, UnknownUpload
-from .registration import Registration, registrations, resolve_model
+from .policy import UploadPolicy
+from .registration import Registration, registrations
 from .routes import add_rules, answer_failure, dispatch
-from .schemas import ChunkedUploadSchema
-from .storage.base import Blob, Storage
+from .storage.base import Blob
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -48,7 +44,7 @@ OVERRIDES = {
 }
 
 
-class ChunkedUploadBlueprint(Blueprint):
+class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
     """Receives large files in pieces.
 
     Subclass it for a policy of your own: class attributes are the options, methods the
@@ -59,47 +55,6 @@ class ChunkedUploadBlueprint(Blueprint):
     :param model: the uploads' model; default: the class's ``model``, else a table
         ``chunked_upload`` made on ``db``.
     """
-
-    #: The uploads' model, a subclass of ``ChunkedUploadMixin`` and ``db.Model``.
-    model: type[Any] | None = None
-    #: The marshmallow schema of the JSON answers and of the form's own fields.
-    schema_class: type[ChunkedUploadSchema] = ChunkedUploadSchema
-    #: Name of the file part in a form.
-    field_name: str = "file"
-    #: The model's attribute that holds the owner.
-    user_field_name: str = "user"
-    #: Is the digest of the whole file demanded, and compared, at completion?
-    do_checksum_check: bool = True
-    #: The most parts that a form may have, the file's included.
-    max_form_parts: int = 10
-    #: Does ``Location`` carry scheme and host? Behind a proxy, see ``ProxyFix`` then.
-    absolute_location: bool = False
-    #: The largest file in bytes; ``None``: ``CHUNKED_UPLOAD_MAX_BYTES``.
-    max_bytes: int | str | None = None
-    #: Unfinished uploads of one owner; ``None``: ``..._MAX_OPEN_UPLOADS``.
-    max_open_uploads: int | str | None = None
-    #: Bytes of these in all; ``None``: ``..._MAX_TOTAL_BYTES``.
-    max_total_bytes: int | str | None = None
-    #: Bytes of these and of finished files in all; ``None``: ``..._MAX_STORED_BYTES``.
-    max_stored_bytes: int | str | None = None
-    #: Keep partial uploads (tus concatenation) once their final upload is complete;
-    #: ``None``: ``..._KEEP_PARTIALS``.
-    keep_partials: bool | None = None
-    #: Storage class, factory or dotted path; ``None``: ``..._STORAGE_CLASS``.
-    storage_class: type[Storage] | Callable[..., Storage] | str | None = None
-    #: Keyword arguments of the storage class.
-    storage_options: Mapping[str, object] | None = None
-    #: ``strftime`` pattern of the directory; ``None``: ``..._PATH``. A subclass may
-    #: also write ``path = "videos/%Y"``; the method :meth:`path` stays what it is.
-    upload_path: str | None = None
-    #: Name of the checksum; ``None``: ``..._CHECKSUM``.
-    checksum: str | None = None
-    #: Life of an idle unfinished upload; ``None``: ``..._EXPIRATION_DELTA``.
-    expiration_delta: timedelta | None = None
-    #: Serve the content of finished uploads; ``None``: ``..._DOWNLOADS``.
-    downloads: bool | None = None
-    #: Uploads without an owner; ``None``: ``..._ALLOW_ANONYMOUS``.
-    allow_anonymous: bool | None = None
 
     #: The dialects, in the order in which they are asked; the last speaks by default.
     dialects: ClassVar[tuple[type[Dialect], ...]] = (TusDialect, ContentRangeDialect)
@@ -116,10 +71,11 @@ class ChunkedUploadBlueprint(Blueprint):
         blueprint_options.setdefault("static_folder", Path(__file__).parent / "static")
         blueprint_options.setdefault("static_url_path", "/static")
         super().__init__(name, import_name, **blueprint_options)
-        self.db = db
+        if db is not None:
+            self.db = db
         if model is not None:
             self.model = model
-        self._speakers: Sequence[Dialect] = [dialect() for dialect in self.dialects]
+        self._dialects: Sequence[Dialect] = [dialect() for dialect in self.dialects]
         self.record(self._register_in)
         # Flask has logged and announced the error before it asks here for an answer.
         self.register_error_handler(500, self._answer_failure)
@@ -130,100 +86,6 @@ class ChunkedUploadBlueprint(Blueprint):
         if isinstance(cls.__dict__.get("path"), str):
             cls.upload_path = cls.__dict__["path"]
             del cls.path
-
-    # -- policy: override these ------------------------------------------------------
-
-    def get_user_id(self) -> object:
-        """Who is asking; ``None``: nobody that we know.
-
-        The default is Flask-Login's ``current_user``.
-
-        :raises RuntimeError: nothing tells who asks, and anonymous uploads are off.
-        """
-        if hasattr(current_app, "login_manager"):
-            from flask_login import current_user  # type: ignore[import-untyped]
-
-            return current_user.get_id() if current_user.is_authenticated else None
-        if self.registration.settings.allow_anonymous:
-            return None
-        raise RuntimeError(
-            f"Blueprint {self.name!r} cannot know whose uploads it receives. Set up "
-            "Flask-Login, override get_user_id(), or set "
-            "CHUNKED_UPLOAD_ALLOW_ANONYMOUS = True (then whoever knows an upload's URL "
-            "may use it)."
-        )
-
-    def get_max_bytes(self) -> int | None:
-        """The largest file for this caller in bytes; ``None``: no limit."""
-        return self.registration.settings.max_bytes
-
-    def get_max_open_uploads(self) -> int | None:
-        """How many unfinished uploads this caller may have; ``None``: no limit."""
-        return self.registration.settings.max_open_uploads
-
-    def get_max_total_bytes(self) -> int | None:
-        """How many bytes these may have in all, as declared; ``None``: no limit."""
-        return self.registration.settings.max_total_bytes
-
-    def get_max_stored_bytes(self) -> int | None:
-        """How many bytes unfinished uploads and finished files of this caller may have
-        in all; ``None``: no limit.
-        """
-        return self.registration.settings.max_stored_bytes
-
-    def get_query(self) -> Select[Any]:
-        """The uploads that this blueprint serves; narrow it, never widen it.
-
-        The owner's restriction is added to it.
-        """
-        here = self.registration
-        return select(here.model).where(here.model.blueprint == here.name)
-
-    def authorize(self, action: str, upload: Upload | None) -> bool:
-        """May the caller do it? Called for every request, also for the owner's own.
-
-        :param action: create, append, complete, read, list, download, terminate
-            (unfinished) or delete (finished).
-        :param upload: a snapshot; ``None`` for create and list.
-        """
-        return True
-
-    def validate(self, upload: Upload) -> None:
-        """Refuse an upload by what is declared, before its first byte.
-
-        ``upload.length`` is ``None`` where the client defers it; the hook is asked once
-        more when it is declared. Partial uploads are not asked about: their final is.
-        """
-
-    def inspect(self, upload: Upload, head: bytes) -> None:
-        """Refuse an upload by its first bytes (4096, or all of a smaller file).
-
-        Called once; a refusal removes the upload.
-        """
-
-    def verify(self, upload: Any) -> None:
-        """Refuse an upload by its content; all bytes are there, nobody was told.
-
-        :param upload: the model's instance in ``db.session``.
-        """
-
-    def deliver(self, upload: Any) -> None:
-        """Do with the finished upload what the application wants: queue it, move it.
-
-        Called at least once, in the completing request or later by ``flask
-        chunked-uploads deliver``, so it must be idempotent and need no request. If it
-        raises, that is logged and it is called again later.
-
-        :param upload: the model's instance in ``db.session``.
-        """
-
-    def on_completion(self, upload: Any) -> ResponseReturnValue | None:
-        """Shape the answer to the client; it may be asked again for a repeat.
-
-        :param upload: the model's instance in ``db.session``.
-        :return: anything that a view may return; ``None``: the upload's JSON.
-        """
-        return None
 
     # -- what an application does with a finished file ---------------------------------
 
@@ -275,24 +137,14 @@ class ChunkedUploadBlueprint(Blueprint):
         known = registrations(current_app)
         if has_request_context() and request.blueprint in known:
             here = known[request.blueprint]
-            if here.blueprint is self:
+            if here.policy is self:
                 return here
         for here in known.values():
-            if here.blueprint is self:
+            if here.policy is self:
                 return here
         raise RuntimeError(
             f"Blueprint {self.name!r} is not registered in the current app"
         )
-
-    @property
-    def speakers(self) -> Sequence[Dialect]:
-        """The dialects, in the order in which they are asked."""
-        return self._speakers
-
-    def overrides(self, hook: str) -> bool:
-        """Did the application give this hook a body? One without costs nothing."""
-        theirs = getattr(type(self), hook) is not getattr(ChunkedUploadBlueprint, hook)
-        return theirs or hook in vars(self)
 
     def _registration_of(self, upload: Any) -> Registration:
         here = registrations(current_app).get(upload.blueprint)
@@ -302,18 +154,17 @@ class ChunkedUploadBlueprint(Blueprint):
         app = cast(Flask, state.app)
         name = f"{state.name_prefix}.{state.name}".lstrip(".")
         settings = self._settings(app)
-        db, model = resolve_model(app, self, settings)
-        here = Registration(app, self, name, settings, db, model)
+        here = Registration(app, self, name, settings)
         registrations(app)[name] = here
 
         def view(rest: str = "", **view_args: Any) -> Response:
-            return dispatch(here, rest, view_args)
+            return dispatch(here, self._dialects, rest, view_args)
 
         add_rules(state, name, view)
         cli.add_commands(app)
 
     def _answer_failure(self, error: Exception) -> Response:
-        return answer_failure(self.registration)
+        return answer_failure(self.registration, self._dialects)
 
     def _settings(self, app: Flask) -> Settings:
         overrides = {key: self._option(name) for key, name in OVERRIDES.items()}

@@ -28,13 +28,13 @@ from .exceptions import (
 from .models import add_owner_index, default_model
 from .models.checks import require_model
 from .models.fields import FieldLoader
-from .policy_hooks import RegisteredPolicy
+from .policy import UploadPolicy
+from .policy_hooks import PolicyHooks
 from .storage.base import Storage, StorageSettings
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
-    from .blueprint import ChunkedUploadBlueprint
 
 logger = logging.getLogger("flask_chunked")
 
@@ -42,29 +42,22 @@ EXTENSION = "chunked_uploads"
 
 
 class Registration:
-    """A blueprint registered in an app under a name.
+    """A policy registered in an app under a name.
 
     :param name: the full endpoint prefix, which is also stored with each upload.
     """
 
     def __init__(
-        self,
-        app: Flask,
-        blueprint: ChunkedUploadBlueprint,
-        name: str,
-        settings: Settings,
-        db: SQLAlchemy,
-        model: type[Any],
+        self, app: Flask, policy: UploadPolicy, name: str, settings: Settings
     ) -> None:
         self.app = app
-        self.blueprint = blueprint
+        self.policy = policy
         self.name = name
         self.settings = settings
-        self.db = db
-        self.model = model
+        self.db, self.model = db, model = _resolve_model(app, policy, name, settings)
         self.sessions = SessionGuard.of(db)
-        self.schema = blueprint.schema_class()
-        self.user_field = blueprint.user_field_name
+        self.schema = policy.schema_class()
+        self.user_field = policy.user_field_name
         require_model(model, self.user_field, app.config, name)
         self.user_column = _user_column(model, self.user_field)
         self._owner_type = _python_type(self.user_column)
@@ -89,13 +82,16 @@ class Registration:
             Books(statements, self.quotas, self.parts),
         )
         self.repository.name_fields(self.fields.keys)
+        self.hooks = PolicyHooks(
+            policy, settings, self.sessions, self.quotas, app, self.instance
+        )
         #: Is the owner unknown -> the statement that finds an upload of theirs.
         self._finders: dict[bool, Select[Any]] = {}
         self.engine = Engine(
             blueprint=name,
             repository=self.repository,
             storage=self.storage,
-            policy=RegisteredPolicy(self),
+            policy=self.hooks,
             expiration=settings.expiration_delta,
             lifetime=settings.max_lifetime,
         )
@@ -118,7 +114,7 @@ class Registration:
         settings = self.settings
         limits = (settings.max_open_uploads, settings.max_total_bytes)
         hooks = ("get_max_open_uploads", "get_max_total_bytes")
-        overrides = self.blueprint.overrides
+        overrides = self.policy.overrides
         counts_stored = settings.max_stored_bytes is not None or overrides(
             "get_max_stored_bytes"
         )
@@ -143,7 +139,7 @@ class Registration:
             complete_ext=self.settings.complete_ext,
         )
         factory = self.settings.load_storage_class()
-        storage = factory(settings, **dict(self.blueprint.storage_options or {}))
+        storage = factory(settings, **dict(self.policy.storage_options or {}))
         self._warn_if_public(storage.identity)
         return storage
 
@@ -188,13 +184,13 @@ class Registration:
 
     def find(self, owner: object, upload_id: UUID) -> Upload | None:
         """The upload, where the application's query lets its owner see it."""
-        if self.blueprint.overrides("get_query"):
-            query = self.visible(self.blueprint.get_query(), owner, listing=False)
+        if self.policy.overrides("get_query"):
+            query = self.visible(self.policy.get_query(), owner, listing=False)
             return self.repository.find(query, upload_id)
         statement = self._finders.get(owner is None)
         if statement is None:
             known: Any = None if owner is None else bindparam("owner")
-            query = self.visible(self.blueprint.get_query(), known, listing=False)
+            query = self.visible(self.policy.get_query(), known, listing=False)
             statement = self.repository.one_of(query)
             self._finders[owner is None] = statement
         return self.repository.find_by(statement, upload_id=upload_id, owner=owner)
@@ -212,26 +208,26 @@ class Registration:
         return query.where(mine)
 
 
-def resolve_model(
-    app: Flask, blueprint: ChunkedUploadBlueprint, settings: Settings
+def _resolve_model(
+    app: Flask, policy: UploadPolicy, name: str, settings: Settings
 ) -> tuple[SQLAlchemy, type[Any]]:
-    """The ``db`` and the model of a blueprint in an app.
+    """The ``db`` and the model of a policy in an app.
 
     :raises ConfigurationError: there is no ``db``, or no model where one must be named.
     """
-    model = blueprint.model
-    db = blueprint.db or getattr(model, "__fsa__", None)
+    model = policy.model
+    db = policy.db or getattr(model, "__fsa__", None)
     db = db or app.extensions.get("sqlalchemy")
     if db is None:
         raise ConfigurationError(
-            f"Blueprint {blueprint.name!r} needs a database: call db.init_app(app) of "
+            f"Blueprint {name!r} needs a database: call db.init_app(app) of "
             "Flask-SQLAlchemy before register_blueprint(), or pass db= to the blueprint"
         )
     if model is not None:
         return db, model
     if settings.abstract_model:
         raise ConfigurationError(
-            f"CHUNKED_UPLOAD_ABSTRACT_MODEL is set, so blueprint {blueprint.name!r} "
+            f"CHUNKED_UPLOAD_ABSTRACT_MODEL is set, so blueprint {name!r} "
             "must name a model (model = ... or model=...)"
         )
     return db, default_model(db)

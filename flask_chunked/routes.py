@@ -5,18 +5,19 @@ One catch-all rule with every method: no redirect, no HTML, no automatic OPTIONS
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from flask import Request, Response, request
+from flask import Request, Response
+from flask import request as flask_request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
 from .cors import add_cors_headers
-from .dialects.base import Call, Dialect, Target
+from .dialects.base import Dialect
 from .exceptions import ChunkedUploadError, UnsupportedEncoding
 from .protocol.upload_id import parse_upload_id
 from .registration import Registration
-from .request.context import RequestHost
+from .request.context import Target, UploadRequest
 
 #: Methods that a POST may stand for in every dialect (``X-HTTP-Method-Override``).
 OVERRIDABLE = frozenset({"PUT", "PATCH", "DELETE"})
@@ -74,64 +75,68 @@ def add_rules(
 
 
 def dispatch(
-    registration: Registration, rest: str, view_args: Mapping[str, object]
+    registration: Registration,
+    dialects: Sequence[Dialect],
+    rest: str,
+    view_args: Mapping[str, object],
 ) -> Response:
-    """Answer one request: method override, dialect, answer or rendered error."""
-    call = _call(registration, rest, view_args)
-    speaker = _speaker(call)
-    call.spoken = speaker.name
+    """Answer one request: method override, dialect, answer or rendered error.
+
+    :param dialects: in the order in which they are asked.
+    :param rest: the path below the prefix.
+    """
+    request = _upload_request(registration, dialects, rest, view_args)
+    dialect = _dialect_of(request, dialects)
+    request.dialect = dialect.name
     try:
-        response = speaker.handle(call)
+        response = dialect.handle(request)
     except ChunkedUploadError as error:
-        response = speaker.render_error(call, error)
+        response = dialect.render_error(request, error)
         if isinstance(error, UnsupportedEncoding):
             # RFC 9110, section 15.5.16.
             response.headers["Accept-Encoding"] = "identity"
-    if call.method == "HEAD" and call.request.method != "HEAD":
+    if request.method == "HEAD" and request.http.method != "HEAD":
         _remove_content(response)
-    call.drain()
-    add_cors_headers(call.request, response, registration.settings.cors_origins)
-    call.hang_up_after(response)
+    request.drain()
+    add_cors_headers(request.http, response, registration.settings.cors_origins)
+    request.close_connection_after(response)
     return response
 
 
-def answer_failure(registration: Registration) -> Response:
-    """The answer to an error that nobody expected, in the client's dialect.
+def answer_failure(registration: Registration, dialects: Sequence[Dialect]) -> Response:
+    """The answer to an unexpected error, in the client's dialect.
 
-    What went wrong is in the application's log and in nothing that a client gets.
+    Its cause is in the application's log; no client sees it.
     """
-    call = _call(registration, "", {})
+    request = _upload_request(registration, dialects, "", {})
     error = ChunkedUploadError("Internal Server Error", status=500)
-    response = _speaker(call).render_error(call, error)
-    add_cors_headers(request, response, registration.settings.cors_origins)
+    response = _dialect_of(request, dialects).render_error(request, error)
+    add_cors_headers(request.http, response, registration.settings.cors_origins)
     return response
 
 
-def _call(
-    registration: Registration, rest: str, view_args: Mapping[str, object]
-) -> Call:
+def _upload_request(
+    registration: Registration,
+    dialects: Sequence[Dialect],
+    rest: str,
+    view_args: Mapping[str, object],
+) -> UploadRequest:
     target, upload_id_text = _target(rest)
-    # The object itself: behind Flask's proxy each use of it would look for it again.
-    current: Request = request._get_current_object()  # type: ignore[attr-defined]
-    return Call(
-        request=current,
-        method=_method(current),
-        target=target,
-        upload_id=parse_upload_id(upload_id_text),
-        host=RequestHost(registration, view_args),
-        dialects=registration.blueprint.speakers,
-    )
+    # The object itself: Flask's proxy looks it up at each use.
+    http: Request = flask_request._get_current_object()  # type: ignore[attr-defined]
+    path = (target, parse_upload_id(upload_id_text))
+    return UploadRequest(registration, http, _method(http), path, view_args, dialects)
 
 
-def _method(request: Request) -> str:
-    override = request.environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", "").strip().upper()
-    if request.method != "POST" or not override:
+def _method(http: Request) -> str:
+    override = http.environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", "").strip().upper()
+    if http.method != "POST" or not override:
         # A GET stays one: checks of the application and proxies go by the real method.
-        return request.method
-    if override in OVERRIDABLE or "Tus-Resumable" in request.headers:
+        return http.method
+    if override in OVERRIDABLE or "Tus-Resumable" in http.headers:
         # tus 1.0.0, Core: the override is the method; what is none is refused later.
         return str(override)
-    return request.method
+    return http.method
 
 
 def _remove_content(response: Response) -> None:
@@ -143,11 +148,11 @@ def _remove_content(response: Response) -> None:
     response.set_data(b"")
 
 
-def _speaker(call: Call) -> Dialect:
-    for dialect in call.dialects:
-        if dialect.speaks(call):
+def _dialect_of(request: UploadRequest, dialects: Sequence[Dialect]) -> Dialect:
+    for dialect in dialects:
+        if dialect.matches(request):
             return dialect
-    raise RuntimeError("no dialect speaks; the last one must take every request")
+    raise RuntimeError("no dialect matches; the last one must take every request")
 
 
 def _target(rest: str) -> tuple[Target, str]:

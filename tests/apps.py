@@ -88,6 +88,13 @@ def registered(app: Flask, name: str = "uploads") -> Registration:
     return registrations(app)[name]
 
 
+def blueprint_of(app: Flask, name: str = "uploads") -> ChunkedUploadBlueprint:
+    """The blueprint that is registered under this name."""
+    blueprint = app.blueprints[name]
+    assert isinstance(blueprint, ChunkedUploadBlueprint)
+    return blueprint
+
+
 def rows(app: Flask, name: str = "uploads") -> list[Upload]:
     """All rows of the blueprint's uploads."""
     with app.app_context():

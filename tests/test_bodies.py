@@ -12,18 +12,19 @@ import os
 import select
 import socket
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask import Flask, Response, request
 
-from flask_chunked.dialects.base import Call, Target
 from flask_chunked.exceptions import (
     BodyInterrupted,
     BodyTimeout,
     BodyTooSlow,
 )
 from flask_chunked.request.body import BLOCK_SIZE, DRAIN_BYTES, BodyReader, open_body
+from flask_chunked.request.context import Target, UploadRequest
 
 CONTENT = bytes(range(256)) * 40
 
@@ -473,6 +474,13 @@ def test_drain_leaves_streams_alone_that_could_keep_it_waiting() -> None:
     assert stream.tell() == 0
 
 
+def request_of(method: str) -> UploadRequest:
+    """Of an app that is not there."""
+    app: Any = SimpleNamespace(engine=None, settings=None, policy=None)
+    path = (Target.COLLECTION, None)
+    return UploadRequest(app, request, method, path, {}, [])
+
+
 @pytest.mark.parametrize(
     ("script", "ends"),
     [((b"0123456789",), []), ((b"012", b""), ["hang up"])],
@@ -489,10 +497,10 @@ def test_connection_of_a_spoilt_body_is_closed_after_the_answer(
             reader.read()
     app = Flask("tests")
     with app.test_request_context("/"):
-        host: Any = None
-        call = Call(request, "PUT", Target.COLLECTION, None, host, [], _body=reader)
+        upload_request = request_of("PUT")
+        upload_request._body = reader
         response = Response()
-        call.hang_up_after(response)
+        upload_request.close_connection_after(response)
     assert source.ends == []
     response.close()
     assert source.ends == ends
@@ -500,10 +508,8 @@ def test_connection_of_a_spoilt_body_is_closed_after_the_answer(
 
 def test_connection_without_a_body_is_left_alone() -> None:
     with Flask("tests").test_request_context("/"):
-        host: Any = None
-        call = Call(request, "GET", Target.COLLECTION, None, host, [])
         response = Response()
-        call.hang_up_after(response)
+        request_of("GET").close_connection_after(response)
     response.close()
 
 

@@ -23,6 +23,7 @@ from flask_chunked import (
 )
 from flask_chunked.maintenance import ORPHAN_AGE, Finding
 from flask_chunked.storage.base import Blob
+from tests.apps import blueprint_of
 
 from .aging import age_file, age_row, set_row
 from .apps import registered, rows, stored_files
@@ -240,7 +241,7 @@ def test_missing_bytes_of_a_finished_upload_are_only_told(
 def test_file_that_was_moved_away_is_not_missed(app: Flask, tmp_path: Path) -> None:
     send(app.test_client(), b"abc")
     with app.app_context():
-        registered(app).blueprint.move(rows(app)[0], tmp_path / "taken")
+        blueprint_of(app).move(rows(app)[0], tmp_path / "taken")
     assert checked(app, repair=True) == []
 
 
@@ -418,7 +419,7 @@ def test_upload_that_is_finished_and_moved_while_it_is_checked_keeps_its_record(
         if not (tmp_path / "taken").exists():
             assert finish(app.test_client(), url, b"abc").status_code == 200
             with app.app_context():
-                here.blueprint.move(rows(app)[0], tmp_path / "taken")
+                blueprint_of(app).move(rows(app)[0], tmp_path / "taken")
         return measure(blob)
 
     monkeypatch.setattr(here.storage, "measure", late)

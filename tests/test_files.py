@@ -18,6 +18,7 @@ from flask_chunked.exceptions import (
     UnknownUpload,
 )
 from flask_chunked.storage.memory import MemoryStorage
+from tests.apps import blueprint_of
 
 from .apps import registered, rows, stored_files
 from .conftest import AppFactory
@@ -41,7 +42,7 @@ def local(app_factory: AppFactory) -> Flask:
 def finished(app: Flask, data: bytes = b"abcdef") -> tuple[ChunkedUploadBlueprint, Any]:
     """A complete upload's row, and its blueprint."""
     assert send(app.test_client(), data).status_code == 200
-    return registered(app).blueprint, rows(app)[-1]
+    return blueprint_of(app), rows(app)[-1]
 
 
 @pytest.mark.parametrize("data", [b"abcdef", b""], ids=["bytes", "empty"])
@@ -55,7 +56,7 @@ def test_open_reads_the_finished_file(app: Flask, data: bytes) -> None:
 
 def test_open_reads_what_is_committed_of_an_unfinished_file(app: Flask) -> None:
     begin(app.test_client(), b"abc", 6)
-    blueprint, (upload,) = registered(app).blueprint, rows(app)
+    blueprint, (upload,) = blueprint_of(app), rows(app)
     with app.app_context(), blueprint.open(upload) as file:
         assert file.read() == b"abc"
 
@@ -85,7 +86,7 @@ def test_path_is_the_finished_file(local: Flask, tmp_path: Path) -> None:
 def test_path_of_an_unfinished_file_is_an_error(local: Flask) -> None:
     begin(local.test_client(), b"abc", 6)
     with local.app_context(), pytest.raises(BytesMissing):
-        registered(local).blueprint.path(rows(local)[0])
+        blueprint_of(local).path(rows(local)[0])
 
 
 def test_path_elsewhere_is_a_clear_error(app_factory: AppFactory) -> None:
@@ -152,7 +153,7 @@ def test_unfinished_file_is_not_moved(app: Flask, tmp_path: Path) -> None:
     begin(app.test_client(), b"abc", 3)
     (upload,) = rows(app)
     with app.app_context(), pytest.raises(BytesMissing, match="complete upload"):
-        registered(app).blueprint.move(upload, tmp_path / "taken.bin")
+        blueprint_of(app).move(upload, tmp_path / "taken.bin")
     assert rows(app) == [upload]
     assert not (tmp_path / "taken.bin").exists()
 
@@ -207,7 +208,7 @@ def test_files_are_handled_in_a_worker_as_in_a_request(
 
     app = app_factory(blueprint_class=Uploads)
     send(app.test_client(), b"abc")
-    registered(app).blueprint.fail = False  # type: ignore[attr-defined]
+    registered(app).policy.fail = False  # type: ignore[attr-defined]
     with app.app_context():
         (done,) = deliver_pending(older_than=timedelta(0))
     assert done.delivered
@@ -225,6 +226,6 @@ def test_files_of_two_blueprints_are_found_by_their_own_storage(
     send(app.test_client(), b"abc", url="/songs/")
     (song,) = rows(app, "songs")
     with app.app_context():
-        assert registered(app, "songs").blueprint.path(song).parent.name == "songs"
-        with registered(app).blueprint.open(song) as file:
+        assert blueprint_of(app, "songs").path(song).parent.name == "songs"
+        with blueprint_of(app).open(song) as file:
             assert file.read() == b"abc"

@@ -16,11 +16,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("exceptions",),
     ("protocol", "storage", "signals", "schemas", "cors"),
     ("engine",),
-    ("models", "config"),
+    ("models", "policy", "config"),
     ("database",),
     ("policy_hooks",),
     ("registration",),
-    ("request", "dialects"),
+    ("request",),
+    ("dialects",),
     ("routes", "maintenance"),
     ("cli",),
     ("blueprint",),
@@ -37,10 +38,13 @@ def layer_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imports(path: Path, *, typing_only: bool = False) -> Iterator[str]:
-    """Absolute names of what a module imports; not what only type checkers read."""
+def imports(path: Path) -> Iterator[str]:
+    """Absolute names of what a module imports.
+
+    What only type checkers read counts for modules of ours, not for other packages.
+    """
     tree = ast.parse(path.read_text())
-    skipped = {
+    for_types = {
         id(node)
         for guard in ast.walk(tree)
         if isinstance(guard, ast.If) and "TYPE_CHECKING" in ast.dump(guard.test)
@@ -48,7 +52,9 @@ def imports(path: Path, *, typing_only: bool = False) -> Iterator[str]:
     }
     here = ("flask_chunked", *path.relative_to(PACKAGE).with_suffix("").parts)
     for node in ast.walk(tree):
-        if id(node) in skipped:
+        if id(node) in for_types and not (
+            isinstance(node, ast.ImportFrom) and node.level
+        ):
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

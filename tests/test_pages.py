@@ -88,7 +88,7 @@ def _project(here: Registration) -> Any:
 
 
 def _own(here: Registration) -> Select[Any]:
-    query = here.blueprint.get_query()
+    query = here.policy.get_query()
     return here.visible(query, "ann", listing=True)
 
 

@@ -20,6 +20,7 @@ from flask_chunked import (
 from flask_chunked.storage.base import StorageSettings
 from flask_chunked.storage.local import LocalStorage
 from flask_chunked.storage.memory import MemoryStorage
+from tests.apps import blueprint_of
 
 from .apps import make_app, registered, rows
 from .conftest import AppFactory
@@ -202,7 +203,7 @@ def test_path_of_a_blueprint_wins_and_the_method_stays(
     send(app.test_client(), b"abc")
     (row,) = rows(app)
     year = datetime.now(timezone.utc).strftime("%Y")
-    blueprint = registered(app).blueprint
+    blueprint = blueprint_of(app)
     with app.app_context():
         path = blueprint.path(row)
     assert path == tmp_path / "instance" / "videos" / year / f"{row.id}.done"

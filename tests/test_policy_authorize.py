@@ -58,7 +58,7 @@ def app(app_factory: AppFactory) -> Flask:
 
 @pytest.fixture
 def guard(app: Flask) -> Guarded:
-    blueprint = registered(app).blueprint
+    blueprint = registered(app).policy
     assert isinstance(blueprint, Guarded)
     return blueprint
 

@@ -51,7 +51,7 @@ def app(app_factory: AppFactory) -> Flask:
 
 @pytest.fixture
 def policy(app: Flask) -> Watched:
-    blueprint = registered(app).blueprint
+    blueprint = registered(app).policy
     assert isinstance(blueprint, Watched)
     return blueprint
 

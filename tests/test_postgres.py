@@ -106,7 +106,7 @@ class Noting(ChunkedUploadBlueprint):
 
 
 def policy_of(app: Flask) -> Noting:
-    blueprint = registered(app).blueprint
+    blueprint = registered(app).policy
     assert isinstance(blueprint, Noting)
     return blueprint
 

@@ -31,6 +31,7 @@ import flask_chunked
 from flask_chunked import ChunkedUploadBlueprint, cli, create_tables, upload_completed
 from flask_chunked.config.settings import SETTINGS
 from flask_chunked.engine.gate import Action
+from flask_chunked.policy import UploadPolicy
 from tests.apps import dispose, rows
 from tests.conftest import NewApp
 from tests.documents import README, code, literals, section, tables
@@ -68,8 +69,8 @@ def test_attributes_are_those_of_the_blueprint() -> None:
         if node.astext().startswith("Per blueprint the attributes")
     )
     told = {*(row[0] for row in own), *literals(paragraph)}
-    declared = set(ChunkedUploadBlueprint.__annotations__)
-    assert told == declared - {"dialects", "upload_path"} | {"path"}
+    declared = set(UploadPolicy.__annotations__)
+    assert told == declared - {"db", "upload_path"} | {"path"}
 
 
 def test_defaults_of_attributes_are_told() -> None:
@@ -87,7 +88,8 @@ def test_methods_are_those_of_the_blueprint() -> None:
     told = [signature.removeprefix("blueprint.") for signature, _ in (*hooks, *files)]
     public = {
         name
-        for name, member in vars(ChunkedUploadBlueprint).items()
+        for declared in (UploadPolicy, ChunkedUploadBlueprint)
+        for name, member in vars(declared).items()
         if inspect.isfunction(member) and not name.startswith("_")
     }
     assert {name.partition("(")[0] for name in told} == public - {"overrides"}

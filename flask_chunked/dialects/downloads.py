@@ -12,15 +12,15 @@ from werkzeug.wsgi import wrap_file
 from ..engine.gate import Action
 from ..exceptions import RangeNotSatisfiable, UnknownUpload
 from ..protocol.filename import to_disposition
+from ..request.context import UploadRequest
 from ..storage.base import Blob
-from .base import Call
 from .resources import empty
 
 #: What Werkzeug needs of the environ for ranges. The conditions were looked at before.
 _RANGE_KEYS = ("REQUEST_METHOD", "HTTP_RANGE", "HTTP_IF_RANGE")
 
 
-def send_content(call: Call) -> Response:
+def send_content(request: UploadRequest) -> Response:
     """Answer GET and HEAD of ``/<id>/file`` (RFC 9110, sections 13 and 14).
 
     The client's own type and markup are never trusted: always an attachment, always
@@ -29,22 +29,22 @@ def send_content(call: Call) -> Response:
     :raises UnknownUpload: not there, not complete, moved away or not offered.
     :raises RangeNotSatisfiable: the range asked for is empty.
     """
-    if not call.host.settings.downloads:
+    if not request.settings.downloads:
         raise UnknownUpload()
-    upload = call.find(Action.DOWNLOAD)
+    upload = request.find(Action.DOWNLOAD)
     if not upload.is_complete or upload.blob is None:
         raise UnknownUpload()
-    call.host.authorize(Action.DOWNLOAD, upload)
+    request.access.authorize(Action.DOWNLOAD, upload)
     disposition = to_disposition(upload.filename)
-    if call.method == "GET":
-        url = call.host.engine.storage.download_url(upload.blob, disposition)
+    if request.method == "GET":
+        url = request.engine.storage.download_url(upload.blob, disposition)
         if url is not None:
-            return _elsewhere(call, url)
+            return _elsewhere(request, url)
     # A complete upload never changes, so its id and event name its content for ever.
     etag = f"{upload.id}-{upload.event_id}"
     modified = upload.completed_at or upload.created_at
-    status = _failed_condition(call, etag, modified.replace(microsecond=0))
-    response = _content(call, upload.blob) if status is None else empty(status)
+    status = _failed_condition(request, etag, modified.replace(microsecond=0))
+    response = _content(request, upload.blob) if status is None else empty(status)
     response.headers["Content-Disposition"] = disposition
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
@@ -52,40 +52,42 @@ def send_content(call: Call) -> Response:
     response.set_etag(etag)
     response.last_modified = modified
     if status is None:
-        _choose_range(call, response, upload.offset)
+        _choose_range(request, response, upload.offset)
     return response
 
 
-def _failed_condition(call: Call, etag: str, modified: datetime) -> int | None:
+def _failed_condition(
+    request: UploadRequest, etag: str, modified: datetime
+) -> int | None:
     """412 or 304 where a condition of the request fails (RFC 9110, section 13.2.2).
 
     :param modified: in whole seconds, as HTTP tells them.
     """
-    wanted = parse_etags(call.header("If-Match"))
-    unmodified_since = parse_date(call.header("If-Unmodified-Since"))
+    wanted = parse_etags(request.header("If-Match"))
+    unmodified_since = parse_date(request.header("If-Unmodified-Since"))
     if wanted:
         if not wanted.contains(etag):
             return 412
     elif unmodified_since is not None and modified > unmodified_since:
         return 412
     # Only GET and HEAD know 304, and not a POST that stands for one of them.
-    is_post = call.request.method == "POST"
-    known = parse_etags(call.header("If-None-Match"))
+    is_post = request.http.method == "POST"
+    known = parse_etags(request.header("If-None-Match"))
     if known:
         if not known.contains_weak(etag):
             return None
         return 412 if is_post else 304
-    modified_since = parse_date(call.header("If-Modified-Since"))
+    modified_since = parse_date(request.header("If-Modified-Since"))
     if is_post or modified_since is None or modified > modified_since:
         return None
     return 304
 
 
-def _content(call: Call, blob: Blob) -> Response:
+def _content(request: UploadRequest, blob: Blob) -> Response:
     """All of the content."""
-    reader = call.host.engine.storage.open(blob)
+    reader = request.engine.storage.open(blob)
     response = Response(
-        wrap_file(call.request.environ, reader),
+        wrap_file(request.http.environ, reader),
         mimetype="application/octet-stream",
         direct_passthrough=True,
     )
@@ -94,9 +96,9 @@ def _content(call: Call, blob: Blob) -> Response:
     return response
 
 
-def _choose_range(call: Call, response: Response, length: int) -> None:
+def _choose_range(request: UploadRequest, response: Response, length: int) -> None:
     """Leave what the request asks for: a range, or the headers alone."""
-    environ = call.request.environ
+    environ = request.http.environ
     try:
         response.make_conditional(
             {key: environ[key] for key in _RANGE_KEYS if key in environ},
@@ -106,16 +108,16 @@ def _choose_range(call: Call, response: Response, length: int) -> None:
     except RequestedRangeNotSatisfiable as error:
         response.close()
         raise RangeNotSatisfiable(length) from error
-    if call.method == "HEAD":
+    if request.method == "HEAD":
         # Werkzeug sends no body then and never closes what would have been it.
         response.close()
         response.response = []
 
 
-def _elsewhere(call: Call, url: str) -> Response:
+def _elsewhere(request: UploadRequest, url: str) -> Response:
     """The storage hands the content out itself; the URL is for this client alone."""
     # 307 repeats the method, and a POST that stands for GET must not be repeated there.
-    code = 307 if call.request.method == "GET" else 303
+    code = 307 if request.http.method == "GET" else 303
     response = redirect(url, code=code, Response=Response)
     assert isinstance(response, Response)
     response.headers["Cache-Control"] = "no-store"

@@ -17,7 +17,7 @@ from ..engine.gate import Action
 from ..engine.records import Upload
 from ..engine.states import Status
 from ..exceptions import InvalidQuery
-from .base import Call
+from ..request.context import UploadRequest
 
 #: Rows of a page, where the caller does not say.
 DEFAULT_SIZE = 100
@@ -32,44 +32,46 @@ _STATUSES = {
 }
 
 
-def list_uploads(call: Call) -> Response:
+def list_uploads(request: UploadRequest) -> Response:
     """A page of the caller's uploads, with ``Link`` to the next one.
 
     :raises InvalidQuery: a query argument makes no sense.
     """
-    call.host.authorize(Action.LIST)
-    page = _page(call)
+    request.access.authorize(Action.LIST)
+    page = _page(request)
     # One row more than asked for tells whether there is a next page.
-    rows = call.host.page(replace(page, limit=page.limit + 1))
+    rows = request.access.page(replace(page, limit=page.limit + 1))
     shown = rows[: page.limit]
-    response = jsonify([call.host.represent(upload) for upload in shown])
+    response = jsonify([request.representation.to_json(upload) for upload in shown])
     if len(rows) > len(shown):
-        response.headers["Link"] = f'<{_next_url(call, shown[-1])}>; rel="next"'
-    if call.request.args.get("count") == "1":
-        response.headers["X-Total-Count"] = str(call.host.count(page))
+        response.headers["Link"] = f'<{_next_url(request, shown[-1])}>; rel="next"'
+    if request.http.args.get("count") == "1":
+        response.headers["X-Total-Count"] = str(request.access.count(page))
     return response
 
 
-def _page(call: Call) -> Page:
-    args = call.request.args
+def _page(request: UploadRequest) -> Page:
+    args = request.http.args
     chosen = args.get("status", "pending")
     if chosen not in _STATUSES:
         raise InvalidQuery("status", "one of: " + ", ".join(_STATUSES))
-    size = _number(call, "per_page", DEFAULT_SIZE, MAX_SIZE)
-    number = _number(call, "page", 1, MAX_PAGE)
+    size = _number(request, "per_page", DEFAULT_SIZE, MAX_SIZE)
+    number = _number(request, "page", 1, MAX_PAGE)
     cursor = args.get("cursor")
     return Page(
         statuses=_STATUSES[chosen],
         limit=size,
         after=None if cursor is None else _parse_cursor(cursor),
         skip=(number - 1) * size,
-        cutoff=call.host.engine.expiry.cutoff(),
-        partial=_number(call, "partial", 0, 1, least=0) == 1,
+        cutoff=request.engine.expiry.cutoff(),
+        partial=_number(request, "partial", 0, 1, least=0) == 1,
     )
 
 
-def _number(call: Call, name: str, default: int, most: int, least: int = 1) -> int:
-    text = call.request.args.get(name)
+def _number(
+    request: UploadRequest, name: str, default: int, most: int, least: int = 1
+) -> int:
+    text = request.http.args.get(name)
     if text is None:
         return default
     is_number = text.isascii() and text.isdigit() and len(text) <= 4
@@ -78,15 +80,15 @@ def _number(call: Call, name: str, default: int, most: int, least: int = 1) -> i
     raise InvalidQuery(name, f"a number from {least} to {most}")
 
 
-def _next_url(call: Call, last: Upload) -> str:
+def _next_url(request: UploadRequest, last: Upload) -> str:
     kept = {
         name: value
-        for name, value in call.request.args.items()
+        for name, value in request.http.args.items()
         if name in ("status", "per_page", "count", "partial")
     }
     plain = json.dumps([last.created_at.isoformat(), str(last.id)]).encode("ascii")
     kept["cursor"] = base64.urlsafe_b64encode(plain).decode("ascii").rstrip("=")
-    return f"{call.request.base_url}?{urlencode(kept)}"
+    return f"{request.http.base_url}?{urlencode(kept)}"
 
 
 def _parse_cursor(text: str) -> tuple[datetime, UUID]:

@@ -9,58 +9,58 @@ from flask import Response, jsonify
 from ..engine.gate import Action, allows
 from ..engine.records import Upload
 from ..engine.states import Status
-from .base import Call
+from ..request.context import UploadRequest
 
 
-def show(call: Call) -> Response:
+def show(request: UploadRequest) -> Response:
     """The upload as JSON; never takes it over."""
-    upload = call.find(Action.READ)
-    call.host.authorize(Action.READ, upload)
-    call.host.engine.require_live(upload)
-    response = jsonify(call.host.represent(upload))
-    for dialect in call.dialects:
-        response.headers.update(dialect.describe(call, upload))
-    content = call.host.content_url(upload)
+    upload = request.find(Action.READ)
+    request.access.authorize(Action.READ, upload)
+    request.engine.require_live(upload)
+    response = jsonify(request.representation.to_json(upload))
+    for dialect in request.dialects:
+        response.headers.update(dialect.upload_headers(request, upload))
+    content = request.representation.content_url(upload)
     if content is not None:
         response.headers["Link"] = f'<{content}>; rel="enclosure"'
     return response
 
 
-def remove(call: Call) -> Response:
+def remove(request: UploadRequest) -> Response:
     """DELETE: give an unfinished upload up, or remove a finished one."""
-    upload = call.find(Action.TERMINATE)
+    upload = request.find(Action.TERMINATE)
     action = Action.DELETE if upload.is_complete else Action.TERMINATE
-    call.host.authorize(action, upload)
-    call.host.release_session()
-    call.host.engine.terminate(upload)
+    request.access.authorize(action, upload)
+    request.release_session()
+    request.engine.terminate(upload)
     return empty(204)
 
 
-def take_over(call: Call) -> Upload:
+def take_over(request: UploadRequest) -> Upload:
     """HEAD: from here on only appends at the offset told are taken.
 
     Whoever may not append only reads, and so does everybody once it is not open.
     """
-    upload = call.find(Action.READ)
-    call.host.authorize(Action.READ, upload)
-    call.host.engine.require_live(upload)
+    upload = request.find(Action.READ)
+    request.access.authorize(Action.READ, upload)
+    request.engine.require_live(upload)
     if upload.status is not Status.UPLOADING:
         return upload
-    if not allows(upload, Action.APPEND, call.spoken):
+    if not allows(upload, Action.APPEND, request.dialect):
         return upload
-    if not call.host.is_authorized(Action.APPEND, upload):
+    if not request.access.is_authorized(Action.APPEND, upload):
         return upload
-    call.host.release_session()
-    call.subject = call.host.engine.take_over(upload)
-    return call.subject
+    request.release_session()
+    request.subject = request.engine.take_over(upload)
+    return request.subject
 
 
-def options(call: Call, allowed: Iterable[str]) -> Response:
+def options(request: UploadRequest, allowed: Iterable[str]) -> Response:
     """The methods of the resource and what the dialects can do."""
     response = empty(204)
     response.headers["Allow"] = ", ".join(allowed)
-    for dialect in call.dialects:
-        response.headers.update(dialect.capabilities(call))
+    for dialect in request.dialects:
+        response.headers.update(dialect.capabilities(request))
     return response
 
 

@@ -1,213 +1,213 @@
-"""What one request's dialect may ask of the blueprint that received it."""
+"""``UploadRequest``: one HTTP request as the dialects see it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from functools import lru_cache
+from typing import Protocol
 from uuid import UUID
 
-from flask import Response, current_app, url_for
-from sqlalchemy import Select
-from werkzeug.utils import cached_property
+from flask import Request, Response
 
 from ..config.settings import Settings
-from ..database.queries import Page
 from ..engine.engine import Engine
-from ..engine.gate import Action, rules_of
+from ..engine.gate import Action, require
 from ..engine.records import Upload
-from ..engine.states import Status
-from ..exceptions import ChunkedUploadError, NotAuthorized, OwnerRequired, UnknownUpload
+from ..exceptions import ChunkedUploadError, FinalUpload, PartialUpload
+from ..policy import UploadPolicy
 from ..registration import Registration
+from .access import Access
+from .body import BodyReader, body_length, open_body
+from .representation import Representation
 
 
-@dataclass
-class RequestHost:
-    """What one request's dialect may ask; answers that cost are kept."""
+class Target(Enum):
+    """What the request's path names."""
 
-    registration: Registration
-    view_args: Mapping[str, object]
+    COLLECTION = "collection"
+    UPLOAD = "upload"
+    FILE = "file"
+    UNKNOWN = "unknown"
 
-    @property
-    def engine(self) -> Engine:
-        """The registration's engine."""
-        return self.registration.engine
 
-    @property
-    def settings(self) -> Settings:
-        """The registration's configuration."""
-        return self.registration.settings
+class HeaderSource(Protocol):
+    """What a request asks of every dialect, whichever answers it."""
 
-    @property
-    def field_name(self) -> str:
-        """Name of the file part."""
-        return self.registration.blueprint.field_name
+    def capabilities(self, request: UploadRequest) -> Mapping[str, str]:
+        """Headers about what the server can do, for OPTIONS."""
 
-    @property
-    def max_form_parts(self) -> int:
-        """The most parts of a form."""
-        return self.registration.blueprint.max_form_parts
+    def upload_headers(
+        self, request: UploadRequest, upload: Upload
+    ) -> Mapping[str, str]:
+        """Headers about an upload, for bare HEAD and GET."""
 
-    @property
-    def checksum_wanted(self) -> bool:
-        """``do_checksum_check``."""
-        return self.registration.blueprint.do_checksum_check
+
+class UploadRequest:
+    """One request: what it asks for, its body, its caller, our policy.
+
+    :ivar http: Flask's request.
+    :ivar method: after a method override.
+    :ivar upload_id: of an UPLOAD or FILE target; ``None`` if it is malformed.
+    :ivar dialect: name of the dialect that answers.
+    :ivar subject: the upload that the request turned out to be about.
+    """
+
+    __slots__ = (
+        "_body",
+        "access",
+        "dialect",
+        "dialects",
+        "engine",
+        "http",
+        "method",
+        "policy",
+        "registration",
+        "representation",
+        "settings",
+        "subject",
+        "target",
+        "upload_id",
+    )
+
+    def __init__(
+        self,
+        registration: Registration,
+        http: Request,
+        method: str,
+        path: tuple[Target, UUID | None],
+        view_args: Mapping[str, object],
+        dialects: Sequence[HeaderSource],
+    ) -> None:
+        self.registration = registration
+        self.http = http
+        self.method = method
+        self.target, self.upload_id = path
+        self.dialects = dialects
+        self.dialect = ""
+        self.subject: Upload | None = None
+        self.engine: Engine = registration.engine
+        self.settings: Settings = registration.settings
+        self.policy: UploadPolicy = registration.policy
+        self.access = Access(registration)
+        self.representation = Representation(registration, view_args)
+        self._body: BodyReader | None = None
+
+    # -- headers -------------------------------------------------------------------
+
+    def header(self, name: str) -> str | None:
+        """A header of the request; ``None``: not sent."""
+        # From the server's environ: nearly all headers that are asked for are absent,
+        # and Werkzeug's headers raise and catch an error for each of those.
+        value: str | None = self.http.environ.get(_environ_key(name))
+        return value
+
+    def has_mimetype(self, mimetype: str) -> bool:
+        """True if ``Content-Type`` is this one, with or without parameters."""
+        text = self.http.environ.get("CONTENT_TYPE")
+        return text == mimetype or (bool(text) and self.http.mimetype == mimetype)
 
     @property
     def checksum_in_passing(self) -> str | None:
-        """The blueprint's algorithm, where a checksum is wanted."""
-        return self.settings.checksum if self.checksum_wanted else None
+        """Algorithm of the digest that new uploads compute while their bytes arrive."""
+        return self.settings.checksum if self.policy.do_checksum_check else None
+
+    # -- the body ------------------------------------------------------------------
 
     @property
-    def may_defer_length(self) -> bool:
-        """May an upload be created whose length nobody knows yet?"""
-        blueprint = self.registration.blueprint
-        if self.registration.quotas is None:
-            return True
-        limits = (blueprint.get_max_total_bytes(), blueprint.get_max_stored_bytes())
-        return limits == (None, None) or blueprint.get_max_bytes() is not None
-
-    def max_bytes(self) -> int | None:
-        """``get_max_bytes()``."""
-        blueprint = self.registration.blueprint
-        if blueprint.overrides("get_max_bytes"):
-            return blueprint.get_max_bytes()
-        return self.settings.max_bytes
-
-    @cached_property
-    def _owner(self) -> object:
-        owner = self.registration.blueprint.get_user_id()
-        # Who has to be looked up holds a pooled connection; with one more for each of
-        # our own transactions, many requests at once would wait for one another.
-        self.registration.sessions.rest()
-        return self.registration.coerce_owner(owner)
-
-    def owner(self) -> object:
-        """The caller; asked once."""
-        return self._owner
-
-    def require_owner(self) -> object:
-        """The caller, or ``None`` where uploads without an owner are allowed."""
-        owner = self.owner()
-        if owner is None and not self.settings.allow_anonymous:
-            raise OwnerRequired()
-        return owner
-
-    def authorize(self, action: Action, upload: Upload | None = None) -> None:
-        """Ask ``authorize``; a falsy answer or an error of its own refuses."""
-        if not self.registration.blueprint.authorize(action.value, upload):
-            raise NotAuthorized()
-
-    @property
-    def authorizes(self) -> bool:
-        """Is ``authorize`` overridden?"""
-        return self.registration.blueprint.overrides("authorize")
-
-    def is_authorized(self, action: Action, upload: Upload) -> bool:
-        """Ask ``authorize`` and take its error for a no."""
-        try:
-            self.authorize(action, upload)
-        except ChunkedUploadError:
-            return False
-        return True
-
-    def find(self, upload_id: UUID | None) -> Upload:
-        """Look the upload up among those the caller may see."""
-        # Who asks is found out for a malformed id too: reading the session leaves its
-        # mark in the answer's headers.
-        owner = self.owner()
-        if upload_id is None:
-            raise UnknownUpload()
-        found = self.registration.find(owner, upload_id)
-        if found is None:
-            raise UnknownUpload()
-        return found
-
-    def page(self, page: Page) -> list[Upload]:
-        """A page of what the caller may list."""
-        return self.registration.repository.page(self._listing(), page)
-
-    def count(self, page: Page) -> int:
-        """All of what the caller may list."""
-        return self.registration.repository.count(self._listing(), page)
-
-    def _listing(self) -> Select[Any]:
-        return self.registration.visible(
-            self.registration.blueprint.get_query(), self.owner(), listing=True
-        )
-
-    def load_fields(self, form: Mapping[str, str]) -> Mapping[str, object]:
-        """Validate a form's fields by the schema."""
-        return self.registration.fields.load(form)
-
-    def represent(self, upload: Upload) -> dict[str, object]:
-        """Dump the upload by the schema."""
-        dumped: dict[str, object] = self.registration.schema.dump(
-            Representation(upload, self.url(upload), self.content_url(upload))
-        )
-        if upload.partial:
-            dumped["partial"] = True
-        return dumped
-
-    def url(self, upload: Upload) -> str:
-        """Absolute URL of the upload."""
-        return self._build("upload", upload)
-
-    def content_url(self, upload: Upload) -> str | None:
-        """Absolute URL of the content, where there is something to download."""
-        if not self.settings.downloads or not upload.is_complete or not upload.blob:
-            return None
-        if not rules_of(upload).is_file:
-            return None
-        return self._build("file", upload)
-
-    def collection_url(self) -> str:
-        """Absolute URL of the collection."""
-        values: dict[str, Any] = {**self.view_args, "_external": True}
-        return url_for(f"{self.registration.name}.collection", **values)
-
-    def location(self, upload: Upload) -> str:
-        """``Location``: the path, unless the blueprint wants absolute ones."""
-        if self.registration.blueprint.absolute_location:
-            return self.url(upload)
-        url = self._build("upload", upload, external=False)
-        is_path = url.startswith("/") and not url.startswith("//") and "?" not in url
-        return url if is_path else urlsplit(url).path
-
-    def _build(self, endpoint: str, upload: Upload, *, external: bool = True) -> str:
-        values: dict[str, Any] = {
-            **self.view_args,
-            "upload_id": str(upload.id),
-            "_external": external,
-        }
-        return url_for(f"{self.registration.name}.{endpoint}", **values)
-
-    def completion_response(self, upload: Upload) -> Response | None:
-        """What ``on_completion`` answers, as a response."""
-        if not self.registration.blueprint.overrides("on_completion"):
-            return None
-        instance = self.registration.instance(upload)
-        answer = self.registration.blueprint.on_completion(instance)
-        response = None if answer is None else current_app.make_response(answer)
-        # Whoever still holds a connection at the request's end fails there, behind the
-        # answer, where the connection was lost meanwhile.
-        self.registration.sessions.rest()
-        return response
+    def body(self) -> BodyReader:
+        """The body's reader; the first use returns the session's connection."""
+        if self._body is None:
+            self.release_session()
+            self._body = self.open_body()
+        return self._body
 
     def release_session(self) -> None:
-        """No pooled connection waits for the client, no lock for ourselves."""
+        """Return the connection of the application's session to its pool.
+
+        Before a client is waited for, and before a write of our own, which SQLite
+        would block until the application's transaction ends.
+
+        :raises RuntimeError: ``db.session`` holds uncommitted writes.
+        """
         self.registration.sessions.release("what ran before the upload was touched")
 
+    def announced_length(self) -> int | None:
+        """Bytes of the body; ``None`` if it is chunked."""
+        return body_length(self.http.environ)
 
-class Representation:
-    """An upload as the schema sees it: its row, its URLs, its status as a number."""
+    def has_encoded_body(self) -> bool:
+        """True if the body has a ``Content-Encoding`` other than identity."""
+        codings = (self.header("Content-Encoding") or "").lower().split(",")
+        if {coding.strip() for coding in codings} <= {"", "identity"}:
+            return False
+        try:
+            return self.announced_length() != 0
+        except ChunkedUploadError:
+            # A malformed length announces a body, too.
+            return True
 
-    def __init__(self, upload: Upload, url: str, file: str | None) -> None:
-        self._upload = upload
-        self.url = url
-        self.file = file
-        self.status = 2 if upload.status is Status.COMPLETE else 1
+    def open_body(self) -> BodyReader:
+        """A reader of the body that suits the WSGI server."""
+        settings = self.settings
+        return open_body(self.http.environ, settings.read_timeout, settings.min_rate)
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._upload, name)
+    def drain(self) -> None:
+        """Read a little of what a refused request still sends."""
+        try:
+            if self._body is None and self.announced_length() == 0:
+                return
+            body = self._body or self.open_body()
+        except ChunkedUploadError:
+            return
+        body.drain()
+
+    def close_connection_after(self, response: Response) -> None:
+        """Close the connection after an answer to a body that was not read whole."""
+        if self._body is not None and self._body.is_spoilt:
+            response.call_on_close(self._body.hang_up)
+
+    # -- the upload ----------------------------------------------------------------
+
+    def find(self, action: Action) -> Upload:
+        """The upload that the path names, if the caller may see it.
+
+        :raises UnknownUpload: there is none, or the caller may not.
+        :raises PartialUpload, FinalUpload: its kind does not allow the action.
+        """
+        self.subject = self.find_other(self.upload_id, action)
+        return self.subject
+
+    def find_other(self, upload_id: UUID | None, action: Action) -> Upload:
+        """The same for an upload that the request names elsewhere."""
+        found = self.access.find(upload_id)
+        try:
+            require(found, action, self.dialect)
+        except (PartialUpload, FinalUpload):
+            # Permission comes first: without it a client learns nothing of the kind.
+            self.access.authorize(action, found)
+            raise
+        return found
+
+    def discard(self, upload: Upload) -> None:
+        """Remove an upload that this request made; no answer is about it any more."""
+        self.engine.abandon(upload)
+        self.subject = None
+
+    @contextmanager
+    def creating(self, upload: Upload) -> Iterator[None]:
+        """:meth:`discard` the new upload if its creating request fails in here."""
+        self.subject = upload
+        try:
+            with self.engine.creating(upload):
+                yield
+        except BaseException:
+            self.subject = None
+            raise
+
+
+@lru_cache(maxsize=64)
+def _environ_key(name: str) -> str:
+    """Where WSGI keeps a header, other than ``Content-Type`` and ``Content-Length``."""
+    return "HTTP_" + name.upper().replace("-", "_")

@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl
 
 from flask import Request
 
-from ..dialects.base import Call
 from ..engine.digest_thread import Beside, Digest
 from ..engine.digests import FileDigest
 from ..engine.held_chunk import HeldChunk, ShortChunk
@@ -25,6 +24,7 @@ from ..protocol.filename import from_disposition
 from ..storage.base import Stage
 from .body import BodyReader
 from .buffers import give_back, take_buffer
+from .context import UploadRequest
 from .multipart import BUFFER_SIZE, FormTooLarge, MultipartForm
 
 #: Bytes of all text fields of a form together.
@@ -162,14 +162,14 @@ class Form:
     part: FilePart | None = None
 
 
-def is_multipart(request: Request) -> bool:
+def is_multipart(http: Request) -> bool:
     """Does the request carry a multipart form?"""
-    return request.mimetype == "multipart/form-data"
+    return http.mimetype == "multipart/form-data"
 
 
 @contextmanager
 def receive_form(
-    call: Call, limits: PartLimits, choose: ChoosePlace | None = None
+    request: UploadRequest, limits: PartLimits, choose: ChoosePlace | None = None
 ) -> Iterator[Form]:
     """Read a form to its end; what of its file nobody has taken then, is dropped.
 
@@ -179,43 +179,45 @@ def receive_form(
     :param choose: where it goes; default: into a stage.
     :raises MalformedBody: it is no form, or has more than one file.
     """
-    request = call.request
-    form = Form(fields=dict(request.args.items()))
+    http = request.http
+    form = Form(fields=dict(http.args.items()))
     with ExitStack() as stack:
 
         def new_part(fields: Mapping[str, str], arriving: bool) -> FilePart:
-            place = staged(call) if choose is None else choose(fields, arriving)
+            place = staged(request) if choose is None else choose(fields, arriving)
             return open_part(stack, place, limits)
 
-        if "form" in request.__dict__:
-            _take_parsed(call, form, new_part)
-        elif is_multipart(request):
-            _parse_multipart(call, form, new_part)
+        if "form" in http.__dict__:
+            _take_parsed(request, form, new_part)
+        elif is_multipart(http):
+            _parse_multipart(request, form, new_part)
         else:
-            form.fields.update(_read_small_body(call))
+            form.fields.update(_read_small_body(request))
         if form.part is not None:
             form.part.settle()
             # jQuery-File-Upload names a chunk in a header; its part may be called
             # "blob".
-            form.part.filename = raw_filename(request) or form.part.filename
+            form.part.filename = raw_filename(http) or form.part.filename
         yield form
 
 
 @contextmanager
-def receive_raw(call: Call, limits: PartLimits, place: Place) -> Iterator[Form]:
+def receive_raw(
+    request: UploadRequest, limits: PartLimits, place: Place
+) -> Iterator[Form]:
     """Read a raw body to its end, as if it were the file part of a form."""
     with ExitStack() as stack:
-        form = Form(fields=dict(call.request.args.items()))
+        form = Form(fields=dict(request.http.args.items()))
         form.part = part = open_part(stack, place, limits)
-        part.filename = raw_filename(call.request)
-        part.content_type = call.request.mimetype or None
-        take_body(call, part)
+        part.filename = raw_filename(request.http)
+        part.content_type = request.http.mimetype or None
+        take_body(request, part)
         yield form
 
 
-def staged(call: Call, file_digest: FileDigest | None = None) -> Place:
+def staged(request: UploadRequest, file_digest: FileDigest | None = None) -> Place:
     """A new stage, with the digest of the file that goes on behind it."""
-    return Place(call.host.engine.storage.stage, file_digest)
+    return Place(request.engine.storage.stage, file_digest)
 
 
 def in_memory() -> Place:
@@ -240,13 +242,13 @@ def open_part(
     return part
 
 
-def take_body(call: Call, part: FilePart) -> None:
+def take_body(request: UploadRequest, part: FilePart) -> None:
     """Read the whole body into a part."""
     buffers = [take_buffer(BUFFER_SIZE) for _ in range(2)]
     for buffer in itertools.cycle(buffers):
         part.make_room()
         view = memoryview(buffer)[:BUFFER_SIZE]
-        count = call.body.read_into(view)
+        count = request.body.read_into(view)
         if not count:
             break
         part.write(view[:count])
@@ -255,9 +257,9 @@ def take_body(call: Call, part: FilePart) -> None:
         give_back(buffer)
 
 
-def raw_filename(request: Request) -> str | None:
+def raw_filename(http: Request) -> str | None:
     """The name that the request's own Content-Disposition gives the file."""
-    disposition = request.headers.get("Content-Disposition")
+    disposition = http.headers.get("Content-Disposition")
     return None if disposition is None else from_disposition(disposition)
 
 
@@ -268,17 +270,17 @@ def declared_type(content_type: str | None) -> str | None:
     return text if text.isascii() and text.isprintable() and text else None
 
 
-def _file_names(call: Call) -> tuple[str, str]:
+def _file_names(request: UploadRequest) -> tuple[str, str]:
     # jQuery-File-Upload names its part "files[]", whatever the server calls it.
-    return (call.host.field_name, "files[]")
+    return (request.policy.field_name, "files[]")
 
 
 NewPart = Callable[[Mapping[str, str], bool], FilePart]
 
 
-def _parse_multipart(call: Call, form: Form, new_part: NewPart) -> None:
-    request = call.request
-    boundary = request.mimetype_params.get("boundary", "")
+def _parse_multipart(request: UploadRequest, form: Form, new_part: NewPart) -> None:
+    http = request.http
+    boundary = http.mimetype_params.get("boundary", "")
     if not boundary.isascii() or not 0 < len(boundary) <= 200:
         raise MalformedBody(
             "multipart/form-data needs a boundary of 1 to 200 characters"
@@ -289,14 +291,14 @@ def _parse_multipart(call: Call, form: Form, new_part: NewPart) -> None:
 
     def read_into(view: memoryview) -> int:
         if form.part is None:
-            return call.body.read_into(view)
-        return form.part.fill(call.body, view)
+            return request.body.read_into(view)
+        return form.part.fill(request.body, view)
 
     def new_file(name: str, filename: str, content_type: str | None) -> FilePart:
         nonlocal is_chunk
         if form.part is not None:
             raise MalformedBody("More than one file in the form")
-        is_chunk = name in _file_names(call)
+        is_chunk = name in _file_names(request)
         if is_chunk:
             form.part = new_part({**form.fields, **fields}, True)
         else:
@@ -310,35 +312,35 @@ def _parse_multipart(call: Call, form: Form, new_part: NewPart) -> None:
         boundary.encode("ascii"),
         fields=fields,
         new_file=new_file,
-        max_parts=call.host.max_form_parts,
+        max_parts=request.policy.max_form_parts,
         max_text=MAX_FIELDS_SIZE,
     )
     try:
         multipart.parse()
     except FormTooLarge as error:
-        raise _form_too_large(call) from error
+        raise _form_too_large(request) from error
     form.fields.update(fields)
     if form.part is not None and not is_chunk:
         # A file under another name is none.
         form.part = None
 
 
-def _form_too_large(call: Call) -> MalformedBody:
+def _form_too_large(request: UploadRequest) -> MalformedBody:
     return MalformedBody(
-        f"Form has more than {call.host.max_form_parts} parts, or text fields of more "
-        f"than {MAX_FIELDS_SIZE} bytes",
+        f"Form has more than {request.policy.max_form_parts} parts, or text fields of "
+        f"more than {MAX_FIELDS_SIZE} bytes",
         status=413,
     )
 
 
-def _take_parsed(call: Call, form: Form, new_part: NewPart) -> None:
+def _take_parsed(request: UploadRequest, form: Form, new_part: NewPart) -> None:
     """The application (Flask-WTF, say) has parsed the form before us."""
-    request = call.request
-    form.fields.update(request.form.items())
-    if sum(1 for _ in request.files.items(multi=True)) > 1:
+    http = request.http
+    form.fields.update(http.form.items())
+    if sum(1 for _ in http.files.items(multi=True)) > 1:
         raise MalformedBody("More than one file in the form")
-    for name in _file_names(call):
-        chosen = request.files.get(name)
+    for name in _file_names(request):
+        chosen = http.files.get(name)
         if chosen is None:
             continue
         form.part = new_part(form.fields, False)
@@ -351,14 +353,14 @@ def _take_parsed(call: Call, form: Form, new_part: NewPart) -> None:
         return
 
 
-def _read_small_body(call: Call) -> Mapping[str, str]:
+def _read_small_body(request: UploadRequest) -> Mapping[str, str]:
     """Fields of an urlencoded or JSON body; any other type has none."""
-    mimetype = call.request.mimetype
+    mimetype = request.http.mimetype
     if mimetype not in FIELD_TYPES:
         return {}
     buffer = memoryview(bytearray(MAX_FIELDS_SIZE + 1))
     size = 0
-    while count := call.body.read_into(buffer[size:]):
+    while count := request.body.read_into(buffer[size:]):
         size += count
         if size > MAX_FIELDS_SIZE:
             raise MalformedBody(

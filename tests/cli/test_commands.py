@@ -286,7 +286,7 @@ class Unsteady(ChunkedUploadBlueprint):
 
 def test_deliver_takes_events_of_a_minute_ago(app_factory: AppFactory) -> None:
     app = app_factory(blueprint_class=Unsteady)
-    policy = registered(app).blueprint
+    policy = registered(app).policy
     assert isinstance(policy, Unsteady)
     upload_id = finished(app)
     young = run(app, "deliver")

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
-from tests.apps import registered
+from tests.apps import blueprint_of, registered
 from tests.conftest import AppFactory
 from tests.dialects.wire import DATA, MD5, OCTETS, md5, part, told
 
@@ -158,7 +158,7 @@ def test_file_that_was_moved_away_has_no_content(
     here = registered(app)
     with app.app_context():
         (upload,) = here.repository.matching()
-        here.blueprint.move(upload, tmp_path / "moved.bin")
+        blueprint_of(app).move(upload, tmp_path / "moved.bin")
     assert (tmp_path / "moved.bin").read_bytes() == DATA
     shown = client.get(done["url"]).get_json()
     assert (shown["file"], shown["status"], shown["offset"]) == (None, 2, 10)
@@ -171,7 +171,7 @@ def test_bytes_that_were_lost_are_told(app: Flask, client: FlaskClient) -> None:
     here = registered(app)
     with app.app_context():
         (upload,) = here.repository.matching()
-        here.blueprint.path(upload).unlink()
+        blueprint_of(app).path(upload).unlink()
     detail = "Stored bytes of the upload are missing"
     assert told(client.get(done["file"])) == (410, {"detail": detail})
 

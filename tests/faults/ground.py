@@ -86,7 +86,7 @@ class Ground:
     @property
     def blueprint(self) -> Recording:
         """The blueprint with the recording ``deliver``."""
-        found = self.here.blueprint
+        found = self.here.policy
         assert isinstance(found, Recording)
         return found
 

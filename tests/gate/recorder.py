@@ -196,7 +196,7 @@ class Site:
         self.app: Flask = make_app(tmp_path, blueprint_class=uploads, **config)
         self.client = self.app.test_client()
         self.here = registered(self.app)
-        blueprint = self.here.blueprint
+        blueprint = self.here.policy
         assert isinstance(blueprint, Recorder)
         self.blueprint = blueprint
         with self.app.app_context(), self.here.database.transaction() as connection:

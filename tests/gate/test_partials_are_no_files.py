@@ -25,7 +25,7 @@ from flask_chunked import (
     uploads,
 )
 from flask_chunked.exceptions import PartialUpload
-from tests.apps import registered, rows
+from tests.apps import blueprint_of, registered, rows
 from tests.conftest import AppFactory
 from tests.dialects.tus import Tus, metadata
 from tests.exchange import id_of, send
@@ -152,9 +152,9 @@ def test_an_application_cannot_take_a_partial_for_a_file(
     upload_id = id_of(tus.partial(b"abc"))
     here = registered(app)
     operations = (
-        here.blueprint.open,
-        here.blueprint.path,
-        lambda upload: here.blueprint.move(upload, tmp_path / "taken"),
+        blueprint_of(app).open,
+        blueprint_of(app).path,
+        lambda upload: blueprint_of(app).move(upload, tmp_path / "taken"),
     )
     with app.app_context():
         uploads_as_given = [*rows(app), here.db.session.get(here.model, upload_id)]
@@ -193,7 +193,7 @@ def test_what_verify_refuses_is_no_file_by_being_partial(
         url = tus.partial(b"EVIL")
         assert tus.final(url).status_code == 422
     assert completed == []
-    assert registered(app).blueprint.delivered == []  # type: ignore[attr-defined]
+    assert registered(app).policy.delivered == []  # type: ignore[attr-defined]
     assert tus.client.get(url + "/file").status_code == 404
     assert [row.partial for row in rows(app)] == [True]
 

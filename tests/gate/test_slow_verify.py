@@ -52,7 +52,7 @@ class Scene:
     def __init__(self, app: Flask, pool: ThreadPoolExecutor) -> None:
         self.app = app
         self._pool = pool
-        blueprint = registered(app).blueprint
+        blueprint = registered(app).policy
         assert isinstance(blueprint, Scanner)
         self.scanner = blueprint
         self.tus = Tus(app.test_client())

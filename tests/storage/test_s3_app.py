@@ -34,7 +34,7 @@ from flask_chunked.maintenance import Finding
 from flask_chunked.storage.s3.bucket import Bucket
 from flask_chunked.storage.s3.writer import S3Appender
 from tests.aging import age_row
-from tests.apps import registered, rows, stop_clock
+from tests.apps import blueprint_of, registered, rows, stop_clock
 from tests.conftest import AppFactory
 from tests.dialects.tus import CHUNKED, Tus, checksum
 from tests.dialects.wire import cut
@@ -504,7 +504,7 @@ def test_finished_file_is_opened_and_moved(app: Flask, tmp_path: Path) -> None:
     client = app.test_client()
     assert send(client, CONTENT).status_code == 200
     (upload,) = rows(app)
-    blueprint = registered(app).blueprint
+    blueprint = blueprint_of(app)
     with app.app_context():
         with blueprint.open(upload) as reader:
             reader.seek(5 * MIB)

@@ -27,6 +27,7 @@ from ...exceptions import (
 from ...protocol.content_range import ContentRange
 from ...protocol.filename import display_name
 from ...protocol.upload_id import parse_upload_id
+from ...request.context import UploadRequest
 from ...request.forms import (
     FilePart,
     Form,
@@ -39,7 +40,6 @@ from ...request.forms import (
     receive_raw,
     staged,
 )
-from ..base import Call
 
 #: What uploads of this dialect are marked with.
 DIALECT = "content-range"
@@ -56,11 +56,11 @@ class Names:
     content_type: str | None
 
     @classmethod
-    def of_raw(cls, call: Call) -> Names:
+    def of_raw(cls, request: UploadRequest) -> Names:
         """From the headers and the query of a raw body."""
-        request = call.request
-        fields = dict(request.args.items())
-        return cls(raw_filename(request), fields, request.mimetype or None)
+        http = request.http
+        fields = dict(http.args.items())
+        return cls(raw_filename(http), fields, http.mimetype or None)
 
     @classmethod
     def of_form(cls, form: Form, part: FilePart) -> Names:
@@ -68,26 +68,26 @@ class Names:
         return cls(part.filename, form.fields, part.content_type)
 
 
-def required_range(call: Call) -> ContentRange:
+def required_range(request: UploadRequest) -> ContentRange:
     """The range of the chunk, checked as far as no upload is needed for it.
 
     :raises MalformedHeader: absent, or not what RFC 9110, section 14.4 allows.
     :raises ChunkBeyondLength: it ends at or past the total.
     :raises TooLarge: the total is above the limit.
     """
-    header = call.request.headers.get("Content-Range")
+    header = request.http.headers.get("Content-Range")
     if header is None:
         raise MalformedHeader("Content-Range", "", "missing on a chunk")
     chunk = ContentRange.from_header(header)
     if chunk.stop > chunk.length:
         raise ChunkBeyondLength(chunk.length)
-    limit = call.host.max_bytes()
+    limit = request.access.max_bytes()
     if limit is not None and chunk.length > limit:
         raise TooLarge(limit)
     return chunk
 
 
-def require_creator(call: Call, length: int) -> None:
+def require_creator(request: UploadRequest, length: int) -> None:
     """May the caller create an upload? Asked before a body is read.
 
     :param length: bytes of the upload, as far as they are known.
@@ -95,100 +95,110 @@ def require_creator(call: Call, length: int) -> None:
     :raises NotAuthorized: the policy says no.
     :raises TooManyUploads, QuotaExceeded: the caller's quota has no room.
     """
-    owner = call.host.require_owner()
-    call.host.authorize(Action.CREATE)
-    call.host.engine.require_room(owner, length)
+    owner = request.access.require_owner()
+    request.access.authorize(Action.CREATE)
+    request.engine.require_room(owner, length)
 
 
-def named_upload(call: Call, text: str, action: Action) -> Upload:
+def named_upload(request: UploadRequest, text: str, action: Action) -> Upload:
     """The upload that a form or query field names.
 
     :raises UnknownUpload: it is not for this caller, or no id at all.
     :raises PartialUpload, FinalUpload: its kind does not allow the action.
     """
-    return call.find_other(parse_upload_id(text), action)
+    return request.find_other(parse_upload_id(text), action)
 
 
-def create_upload(call: Call, names: Names, length: int) -> Upload:
+def create_upload(request: UploadRequest, names: Names, length: int) -> Upload:
     """Make the row of a new upload from what the request says.
 
     :raises InvalidFields: schema or model refuse a field.
     """
-    return call.host.engine.create(_new_upload(call, names, length))
+    return request.engine.create(_new_upload(request, names, length))
 
 
-def _new_upload(call: Call, names: Names, length: int) -> NewUpload:
-    host = call.host
-    values = dict(host.load_fields(names.fields))
+def _new_upload(request: UploadRequest, names: Names, length: int) -> NewUpload:
+    values = dict(request.registration.fields.load(names.fields))
     filename = values.pop("filename", None) or names.filename
-    host.release_session()
+    request.release_session()
     return NewUpload(
-        user=host.require_owner(),
+        user=request.access.require_owner(),
         filename=display_name(None if filename is None else str(filename)),
         length=length,
         dialect=DIALECT,
         content_type=declared_type(names.content_type),
-        hash_name=host.checksum_in_passing,
+        hash_name=request.checksum_in_passing,
         fields=values,
     )
 
 
-def receive_raw_chunk(call: Call, upload: Upload | None, chunk: ContentRange) -> Upload:
+def receive_raw_chunk(
+    request: UploadRequest, upload: Upload | None, chunk: ContentRange
+) -> Upload:
     """Take the request's body as the chunk.
 
     :param upload: ``None``: the chunk begins a new one.
     """
-    _check_position(call, upload, chunk)
-    length = call.announced_length()
+    _check_position(request, upload, chunk)
+    length = request.announced_length()
     if length is not None and length != chunk.size:
         raise ChunkSizeMismatch(length, chunk.size)
-    engine = call.host.engine
+    engine = request.engine
     if upload is None:
-        return _receive_first(call, chunk)
+        return _receive_first(request, chunk)
     if upload.offset != chunk.start:
         # The range of the last chunk again: the same bytes get the same answer.
-        with receive_raw(call, PartLimits(keep=chunk.size), Place(None)) as form:
-            return _require_repeat(call, upload, chunk, form)
+        with receive_raw(request, PartLimits(keep=chunk.size), Place(None)) as form:
+            return _require_repeat(request, upload, chunk, form)
     upload = engine.declare_length(upload, chunk.length)
     if not chunk.size:
         return upload
-    return engine.append_stream(upload, chunk.start, chunk.stop, call.body)
+    return engine.append_stream(upload, chunk.start, chunk.stop, request.body)
 
 
 def receive_form_chunk(
-    call: Call, upload: Upload | None, chunk: ContentRange, *, may_name: bool
+    request: UploadRequest,
+    upload: Upload | None,
+    chunk: ContentRange,
+    *,
+    may_name: bool,
 ) -> Upload:
     """Take the file part of the request's form as the chunk.
 
     :param may_name: the form or the query may say which upload it is for, in the field
         ``upload_id`` (jQuery-File-Upload, django-chunked-upload).
     """
-    return _FormChunk(call, upload, chunk, may_name=may_name).receive()
+    return _FormChunk(request, upload, chunk, may_name=may_name).receive()
 
 
 class _FormChunk:
     """A chunk in a form, and the upload that it is for, once that is known."""
 
     def __init__(
-        self, call: Call, upload: Upload | None, chunk: ContentRange, *, may_name: bool
+        self,
+        request: UploadRequest,
+        upload: Upload | None,
+        chunk: ContentRange,
+        *,
+        may_name: bool,
     ) -> None:
-        self._call = call
-        self._engine = call.host.engine
+        self._call = request
+        self._engine = request.engine
         self._upload = upload
         self._chunk = chunk
         self._is_open = upload is None and may_name
 
     def receive(self) -> Upload:
-        call, chunk = self._call, self._chunk
+        request, chunk = self._call, self._chunk
         if not self._is_open:
             self._check()
-        elif UPLOAD_ID not in call.request.args:
+        elif UPLOAD_ID not in request.http.args:
             if chunk.start == 0:
-                require_creator(call, chunk.length)
+                require_creator(request, chunk.length)
         else:
-            self._decide(call.request.args)
+            self._decide(request.http.args)
         limits = PartLimits(keep=chunk.size)
-        with receive_form(call, limits, self._choose_place) as form:
+        with receive_form(request, limits, self._choose_place) as form:
             if self._is_open:
                 self._decide(form.fields)
             return self._take(form)
@@ -212,7 +222,7 @@ class _FormChunk:
         return 0 < self._chunk.size <= KEPT and self._engine.fills_first
 
     def _choose_place(self, fields: Mapping[str, str], arriving: bool) -> Place:
-        call, chunk, engine = self._call, self._chunk, self._engine
+        request, chunk, engine = self._call, self._chunk, self._engine
         if self._is_open and UPLOAD_ID in fields:
             self._decide(fields)
         if self._is_repeat:
@@ -220,17 +230,17 @@ class _FormChunk:
         upload = self._upload
         if self._is_open and chunk.start:
             # Which upload it is for will be told behind it, perhaps.
-            return staged(call)
+            return staged(request)
         ahead = engine.storage.writes_ahead and arriving
         if upload is not None and upload.length is None:
             # Its length counts with the whole chunk, or not at all.
             ahead = False
         if upload is not None and ahead and chunk.start and chunk.size:
-            return Place(partial(engine.hold, upload, chunk.start, call.body))
+            return Place(partial(engine.hold, upload, chunk.start, request.body))
         if upload is None and not self._is_open and self._fits_memory:
             return in_memory()
         # The file's first bytes become the file without being copied.
-        return staged(call, _file_digest(call, upload))
+        return staged(request, _file_digest(request, upload))
 
     def _take(self, form: Form) -> Upload:
         chunk, upload, part = self._chunk, self._upload, form.part
@@ -245,15 +255,17 @@ class _FormChunk:
         return _append_part(self._call, upload, chunk, form, part)
 
 
-def _check_position(call: Call, upload: Upload | None, chunk: ContentRange) -> None:
+def _check_position(
+    request: UploadRequest, upload: Upload | None, chunk: ContentRange
+) -> None:
     """Refuse before the body is read what cannot be taken; a repeat may pass."""
     if upload is None:
-        require_creator(call, chunk.length)
+        require_creator(request, chunk.length)
         if chunk.start != 0:
             raise OffsetMismatch(expected=0, provided=chunk.start)
         return
-    call.host.authorize(Action.APPEND, upload)
-    engine = call.host.engine
+    request.access.authorize(Action.APPEND, upload)
+    engine = request.engine
     engine.require_live(upload)
     repeat = engine.may_repeat(upload, chunk.start, chunk.stop)
     if upload.is_complete and not repeat:
@@ -264,31 +276,35 @@ def _check_position(call: Call, upload: Upload | None, chunk: ContentRange) -> N
         raise engine.refuse_offset(upload, chunk.start)
 
 
-def _receive_first(call: Call, chunk: ContentRange) -> Upload:
-    engine = call.host.engine
-    new = _new_upload(call, Names.of_raw(call), chunk.length)
-    size = call.announced_length()
-    created = engine.create_with(new, call.body, size, finishing=False)
+def _receive_first(request: UploadRequest, chunk: ContentRange) -> Upload:
+    engine = request.engine
+    new = _new_upload(request, Names.of_raw(request), chunk.length)
+    size = request.announced_length()
+    created = engine.create_with(new, request.body, size, finishing=False)
     if created.offset or not chunk.size:
         return created
     # What arrived is in the caller's list; an upload without a byte is not kept.
     with engine.creating(created, unless_started=True):
-        return engine.append_stream(created, 0, chunk.stop, call.body, is_new=True)
+        return engine.append_stream(created, 0, chunk.stop, request.body, is_new=True)
 
 
-def _file_digest(call: Call, upload: Upload | None) -> FileDigest | None:
+def _file_digest(request: UploadRequest, upload: Upload | None) -> FileDigest | None:
     """The digest of the whole file that goes on with this chunk."""
     if upload is not None:
-        return call.host.engine.file_digest(upload)
-    return resume(call.host.checksum_in_passing, None, 0)
+        return request.engine.file_digest(upload)
+    return resume(request.checksum_in_passing, None, 0)
 
 
 def _append_part(
-    call: Call, upload: Upload | None, chunk: ContentRange, form: Form, part: FilePart
+    request: UploadRequest,
+    upload: Upload | None,
+    chunk: ContentRange,
+    form: Form,
+    part: FilePart,
 ) -> Upload:
-    engine = call.host.engine
+    engine = request.engine
     if part.short is not None:
-        new = _new_upload(call, Names.of_form(form, part), chunk.length)
+        new = _new_upload(request, Names.of_form(form, part), chunk.length)
         return engine.create_filled(new, part.short.content)
     if part.stage is None:  # pragma: no cover - only repeats have none
         raise ChunkMissing()
@@ -297,7 +313,7 @@ def _append_part(
         if not chunk.size:
             return upload
         return engine.append_whole(upload, chunk.start, part.stage, part.file_digest)
-    created = create_upload(call, Names.of_form(form, part), chunk.length)
+    created = create_upload(request, Names.of_form(form, part), chunk.length)
     if not chunk.size:
         return created
     with engine.creating(created):
@@ -305,9 +321,9 @@ def _append_part(
 
 
 def _require_repeat(
-    call: Call, upload: Upload, chunk: ContentRange, form: Form
+    request: UploadRequest, upload: Upload, chunk: ContentRange, form: Form
 ) -> Upload:
-    engine = call.host.engine
+    engine = request.engine
     part = form.part
     digest = "" if part is None else part.digest
     if part is not None and part.stage is not None:

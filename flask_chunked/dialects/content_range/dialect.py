@@ -25,6 +25,7 @@ from ...exceptions import (
     UnknownUpload,
 )
 from ...protocol.content_range import ContentRange, to_range_header
+from ...request.context import Target, UploadRequest
 from ...request.forms import (
     FIELD_TYPES,
     FORM_TYPES,
@@ -36,7 +37,7 @@ from ...request.forms import (
     receive_raw,
     staged,
 )
-from ..base import Call, Dialect, Handler, Target
+from ..base import Dialect, Handler
 from ..downloads import send_content
 from ..listing import list_uploads
 from ..resources import empty, options, remove, show, take_over
@@ -78,23 +79,25 @@ class ContentRangeDialect(Dialect):
             Target.FILE: {"GET": send_content, "HEAD": send_content},
         }
 
-    def speaks(self, call: Call) -> bool:
+    def matches(self, request: UploadRequest) -> bool:
         """Whatever no other dialect claims."""
         return True
 
-    def handle(self, call: Call) -> Response:
+    def handle(self, request: UploadRequest) -> Response:
         """Answer by target and method."""
-        handlers = self._handlers.get(call.target)
+        handlers = self._handlers.get(request.target)
         if handlers is None:
             raise UnknownUpload()
         allowed = (*handlers, "OPTIONS")
-        if call.method == "OPTIONS":
-            return options(call, allowed)
-        response = self.choose(call, handlers)(call)
+        if request.method == "OPTIONS":
+            return options(request, allowed)
+        response = self.choose(request, handlers)(request)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
-    def render_error(self, call: Call, error: ChunkedUploadError) -> Response:
+    def render_error(
+        self, request: UploadRequest, error: ChunkedUploadError
+    ) -> Response:
         """``{"detail": ...}``, with both offsets where those differ."""
         body: dict[str, object] = {"detail": error.detail}
         if isinstance(error, MalformedHeader):
@@ -116,7 +119,9 @@ class ContentRangeDialect(Dialect):
             response.headers["Content-Range"] = f"bytes */{error.length}"
         return response
 
-    def describe(self, call: Call, upload: Upload) -> Mapping[str, str]:
+    def upload_headers(
+        self, request: UploadRequest, upload: Upload
+    ) -> Mapping[str, str]:
         """Offset and length."""
         headers = {"Upload-Offset": str(upload.offset)}
         if upload.length is not None:
@@ -125,53 +130,52 @@ class ContentRangeDialect(Dialect):
 
     # -- collection ----------------------------------------------------------------
 
-    def _put_collection(self, call: Call) -> Response:
-        return self._receive_chunk(call, None, required_range(call))
+    def _put_collection(self, request: UploadRequest) -> Response:
+        return self._receive_chunk(request, None, required_range(request))
 
-    def _post_collection(self, call: Call) -> Response:
+    def _post_collection(self, request: UploadRequest) -> Response:
         """A whole file, or a jQuery-File-Upload / django-chunked-upload form."""
-        if "Content-Range" in call.request.headers:
-            return self._post_chunk(call, None)
-        fields_only = call.request.mimetype in ("", *FIELD_TYPES)
-        if not fields_only and "upload_id" not in call.request.args:
-            require_creator(call, 0)
-        limit = call.host.max_bytes()
-        with self._whole_body(call, limit) as form:
+        if "Content-Range" in request.http.headers:
+            return self._post_chunk(request, None)
+        fields_only = request.http.mimetype in ("", *FIELD_TYPES)
+        if not fields_only and "upload_id" not in request.http.args:
+            require_creator(request, 0)
+        limit = request.access.max_bytes()
+        with self._whole_body(request, limit) as form:
             named = form.fields.get("upload_id")
             if named is None:
-                return self._take_whole(call, form)
+                return self._take_whole(request, form)
             if form.part is not None:
                 raise MalformedHeader("Content-Range", "", "missing on a chunk")
             return self._complete(
-                call,
-                named_upload(call, named, Action.COMPLETE),
+                request,
+                named_upload(request, named, Action.COMPLETE),
                 form.fields,
                 form_style=True,
             )
 
-    def _take_whole(self, call: Call, form: Form) -> Response:
-        host = call.host
+    def _take_whole(self, request: UploadRequest, form: Form) -> Response:
         part = form.part
         if part is None or part.stage is None:
             raise ChunkMissing()
-        expected = self._expected(call, form.fields)
-        require_creator(call, part.size)
-        upload = create_upload(call, Names.of_form(form, part), part.size)
-        with host.engine.creating(upload):
-            host.authorize(Action.COMPLETE, upload)
+        expected = self._expected(request, form.fields)
+        require_creator(request, part.size)
+        upload = create_upload(request, Names.of_form(form, part), part.size)
+        with request.engine.creating(upload):
+            request.access.authorize(Action.COMPLETE, upload)
             if part.size:
-                upload = host.engine.append_whole(
+                upload = request.engine.append_whole(
                     upload, 0, part.stage, part.file_digest
                 )
-            done = host.engine.complete(upload, expected).upload
-        return self._completed(call, done, form_style=True)
+            done = request.engine.complete(upload, expected).upload
+        return self._completed(request, done, form_style=True)
 
     def _whole_body(
-        self, call: Call, limit: int | None
+        self, request: UploadRequest, limit: int | None
     ) -> AbstractContextManager[Form]:
         """The form; or a raw body staged as if it were a form's file."""
-        length = call.announced_length()
-        mimetype = call.request.mimetype
+        length = request.announced_length()
+        mimetype = request.http.mimetype
         is_form = mimetype in FORM_TYPES or (not mimetype and length == 0)
         room = FORM_OVERHEAD if is_form else 0
         if limit is not None and length is not None and length > limit + room:
@@ -179,60 +183,60 @@ class ContentRangeDialect(Dialect):
         limits = PartLimits(refuse_above=limit)
 
         def place() -> Place:
-            return staged(call, resume(call.host.checksum_in_passing, None, 0))
+            return staged(request, resume(request.checksum_in_passing, None, 0))
 
         if is_form:
-            return receive_form(call, limits, lambda fields, arriving: place())
-        return receive_raw(call, limits, place())
+            return receive_form(request, limits, lambda fields, arriving: place())
+        return receive_raw(request, limits, place())
 
     # -- one upload ----------------------------------------------------------------
 
-    def _head(self, call: Call) -> Response:
-        upload = take_over(call)
+    def _head(self, request: UploadRequest) -> Response:
+        upload = take_over(request)
         response = empty(200)
         # A bare HEAD may come from a client of any dialect.
-        for dialect in call.dialects:
-            response.headers.update(dialect.describe(call, upload))
+        for dialect in request.dialects:
+            response.headers.update(dialect.upload_headers(request, upload))
         return response
 
-    def _put_upload(self, call: Call) -> Response:
-        upload = call.find(Action.APPEND)
-        return self._receive_chunk(call, upload, required_range(call))
+    def _put_upload(self, request: UploadRequest) -> Response:
+        upload = request.find(Action.APPEND)
+        return self._receive_chunk(request, upload, required_range(request))
 
-    def _post_upload(self, call: Call) -> Response:
-        if "Content-Range" in call.request.headers:
-            return self._post_chunk(call, call.find(Action.APPEND))
-        upload = call.find(Action.COMPLETE)
-        with receive_form(call, PartLimits(keep=0)) as form:
-            return self._complete(call, upload, form.fields)
+    def _post_upload(self, request: UploadRequest) -> Response:
+        if "Content-Range" in request.http.headers:
+            return self._post_chunk(request, request.find(Action.APPEND))
+        upload = request.find(Action.COMPLETE)
+        with receive_form(request, PartLimits(keep=0)) as form:
+            return self._complete(request, upload, form.fields)
 
     # -- chunks --------------------------------------------------------------------
 
     def _receive_chunk(
-        self, call: Call, upload: Upload | None, chunk: ContentRange
+        self, request: UploadRequest, upload: Upload | None, chunk: ContentRange
     ) -> Response:
-        if is_multipart(call.request):
-            received = receive_form_chunk(call, upload, chunk, may_name=False)
+        if is_multipart(request.http):
+            received = receive_form_chunk(request, upload, chunk, may_name=False)
         else:
-            received = receive_raw_chunk(call, upload, chunk)
-        return self._chunk_answer(call, received, form_style=False)
+            received = receive_raw_chunk(request, upload, chunk)
+        return self._chunk_answer(request, received, form_style=False)
 
-    def _post_chunk(self, call: Call, upload: Upload | None) -> Response:
+    def _post_chunk(self, request: UploadRequest, upload: Upload | None) -> Response:
         """A chunk as jQuery-File-Upload and django-chunked-upload's clients send it."""
-        chunk = required_range(call)
-        if is_multipart(call.request):
-            received = receive_form_chunk(call, upload, chunk, may_name=True)
+        chunk = required_range(request)
+        if is_multipart(request.http):
+            received = receive_form_chunk(request, upload, chunk, may_name=True)
         else:
-            named = call.request.args.get("upload_id")
+            named = request.http.args.get("upload_id")
             if upload is None and named is not None:
-                upload = named_upload(call, named, Action.APPEND)
-            received = receive_raw_chunk(call, upload, chunk)
-        return self._chunk_answer(call, received, form_style=True)
+                upload = named_upload(request, named, Action.APPEND)
+            received = receive_raw_chunk(request, upload, chunk)
+        return self._chunk_answer(request, received, form_style=True)
 
     def _chunk_answer(
-        self, call: Call, upload: Upload, *, form_style: bool
+        self, request: UploadRequest, upload: Upload, *, form_style: bool
     ) -> Response:
-        response = jsonify(self._body(call, upload, form_style))
+        response = jsonify(self._body(request, upload, form_style))
         received = to_range_header(upload.offset)
         if received is not None:
             response.headers["Range"] = received
@@ -240,21 +244,23 @@ class ContentRangeDialect(Dialect):
 
     # -- completion ----------------------------------------------------------------
 
-    def _expected(self, call: Call, fields: Mapping[str, str]) -> Expected | None:
-        if not call.host.checksum_wanted:
+    def _expected(
+        self, request: UploadRequest, fields: Mapping[str, str]
+    ) -> Expected | None:
+        if not request.policy.do_checksum_check:
             return None
-        name = call.host.settings.checksum
+        name = request.settings.checksum
         provided = fields.get(name)
         if not provided:
             raise ChecksumRequired(name)
         return Expected(name, provided)
 
-    def _compared(self, call: Call, fields: Mapping[str, str]) -> Expected:
+    def _compared(self, request: UploadRequest, fields: Mapping[str, str]) -> Expected:
         """What a complete final upload is compared with; nothing else may be asked.
 
         :raises FinalUpload: there is no checksum.
         """
-        name = call.host.settings.checksum
+        name = request.settings.checksum
         provided = fields.get(name)
         if not provided:
             raise FinalUpload()
@@ -262,37 +268,41 @@ class ContentRangeDialect(Dialect):
 
     def _complete(
         self,
-        call: Call,
+        request: UploadRequest,
         upload: Upload,
         fields: Mapping[str, str],
         *,
         form_style: bool = False,
     ) -> Response:
-        call.host.authorize(Action.COMPLETE, upload)
-        call.host.engine.require_live(upload)
+        request.access.authorize(Action.COMPLETE, upload)
+        request.engine.require_live(upload)
         is_final = kind_of(upload) is Kind.FINAL
         demanded = self._compared if is_final else self._expected
-        expected = demanded(call, fields)
-        call.host.release_session()
-        done = call.host.engine.complete(upload, expected).upload
-        return self._completed(call, done, form_style=form_style)
+        expected = demanded(request, fields)
+        request.release_session()
+        done = request.engine.complete(upload, expected).upload
+        return self._completed(request, done, form_style=form_style)
 
-    def _completed(self, call: Call, done: Upload, *, form_style: bool) -> Response:
-        response = call.host.completion_response(done)
+    def _completed(
+        self, request: UploadRequest, done: Upload, *, form_style: bool
+    ) -> Response:
+        response = request.representation.completion_response(done)
         return (
-            jsonify(self._body(call, done, form_style))
+            jsonify(self._body(request, done, form_style))
             if response is None
             else response
         )
 
     # -- inside --------------------------------------------------------------------
 
-    def _body(self, call: Call, upload: Upload, form_style: bool) -> dict[str, object]:
-        body = call.host.represent(upload)
+    def _body(
+        self, request: UploadRequest, upload: Upload, form_style: bool
+    ) -> dict[str, object]:
+        body = request.representation.to_json(upload)
         if form_style:
             # What django-chunked-upload answers its clients.
             body["upload_id"] = str(upload.id)
-            expires_at = call.host.engine.expires_at(upload)
+            expires_at = request.engine.expires_at(upload)
             body["expires"] = None if expires_at is None else _iso(expires_at)
         return body
 

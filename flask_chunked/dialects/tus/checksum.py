@@ -18,8 +18,8 @@ from typing import Any
 from ...engine.digests import FileDigest
 from ...exceptions import ChecksumMismatch, MalformedHeader, TooLarge
 from ...protocol.tus import CHECKSUM_SIZES, Checksum
+from ...request.context import UploadRequest
 from ...request.forms import FilePart, PartLimits, open_part, staged, take_body
-from ..base import Call
 
 HEADER = "Upload-Checksum"
 
@@ -67,18 +67,18 @@ class Digests:
         return hmac.compare_digest(actual, expected.digest)
 
 
-def checksum_demand(call: Call) -> ChecksumDemand | None:
+def checksum_demand(request: UploadRequest) -> ChecksumDemand | None:
     """What the headers say about a digest; ``None``: nothing.
 
     :raises MalformedHeader: no digest, or of an algorithm that is not supported.
     """
-    text, trailers = call.header(HEADER), call.header("Trailer")
+    text, trailers = request.header(HEADER), request.header("Trailer")
     if text is None and trailers is None:
         return None
     header = None if text is None else Checksum.from_header(text)
     announced = (trailers or "").lower().split(",")
     in_trailer = HEADER.lower() in (name.strip() for name in announced)
-    if in_trailer and not trailers_arrive(call.request.environ):
+    if in_trailer and not trailers_arrive(request.http.environ):
         raise MalformedHeader("Trailer", "", "this server does not pass trailers on")
     if header is None and not in_trailer:
         return None
@@ -87,7 +87,7 @@ def checksum_demand(call: Call) -> ChecksumDemand | None:
 
 @contextmanager
 def receive_checked(
-    call: Call,
+    request: UploadRequest,
     demand: ChecksumDemand,
     stop: int | None,
     offset: int = 0,
@@ -105,15 +105,15 @@ def receive_checked(
     limits = PartLimits(refuse_above=None if stop is None else stop - offset)
     digests = Digests(demand.algorithms)
     with ExitStack() as stack:
-        part = open_part(stack, staged(call, file_digest), limits, [digests])
+        part = open_part(stack, staged(request, file_digest), limits, [digests])
         try:
-            take_body(call, part)
+            take_body(request, part)
         except TooLarge as error:
             # The limit is the file's, not what was left of it.
             raise TooLarge(stop or 0) from error
         expected = [] if demand.header is None else [demand.header]
         if demand.in_trailer:
-            expected.append(_from_trailer(call.request.environ))
+            expected.append(_from_trailer(request.http.environ))
         if not all(digests.matches(checksum) for checksum in expected):
             raise ChecksumMismatch()
         yield part

@@ -29,7 +29,7 @@ from ...exceptions import (
 )
 from ...protocol.tus import CONTENT_TYPE, Concat
 from ...protocol.upload_id import parse_upload_id
-from ..base import Call
+from ...request.context import UploadRequest
 from .answers import created
 
 logger = logging.getLogger("flask_chunked")
@@ -38,7 +38,7 @@ logger = logging.getLogger("flask_chunked")
 IDLE = timedelta(seconds=10)
 
 
-def create_final(call: Call, concat: Concat, new: NewUpload) -> Response:
+def create_final(request: UploadRequest, concat: Concat, new: NewUpload) -> Response:
     """POST with ``Upload-Concat: final;...``; refused or failed, it leaves nothing.
 
     :raises InvalidCreation: it carries a length.
@@ -48,40 +48,40 @@ def create_final(call: Call, concat: Concat, new: NewUpload) -> Response:
     :raises NotAPartial: a member is no partial upload.
     :raises TooLarge, QuotaExceeded, TooManyUploads, TooManyFinals: there is no room.
     """
-    headers = call.request.headers
+    headers = request.http.headers
     if "Upload-Length" in headers or "Upload-Defer-Length" in headers:
         raise InvalidCreation("A final upload carries no length")
-    if call.has_mimetype(CONTENT_TYPE) and call.announced_length() != 0:
+    if request.has_mimetype(CONTENT_TYPE) and request.announced_length() != 0:
         raise FinalUpload()
-    engine = call.host.engine
+    engine = request.engine
     known: dict[UUID, Upload] = {}
-    ids = member_ids(call, concat)
+    ids = member_ids(request, concat)
     for upload_id in dict.fromkeys(ids):
-        known[upload_id] = member = call.host.find(upload_id)
-        call.host.authorize(Action.READ, member)
+        known[upload_id] = member = request.access.find(upload_id)
+        request.access.authorize(Action.READ, member)
         engine.require_live(member)
     members = members_from([known[upload_id] for upload_id in ids])
-    call.host.release_session()
+    request.release_session()
     try:
         upload = engine.create_final(new, members)
-        with call.creating(upload):
+        with request.creating(upload):
             # With members read anew: one that was completed meanwhile did not find
             # this row.
-            upload = _go_on(call, upload)
+            upload = _go_on(request, upload)
     except PartialMissing as error:
         raise UnknownUpload() from error
-    call.subject = upload
-    return created(call, upload)
+    request.subject = upload
+    return created(request, upload)
 
 
-def member_ids(call: Call, concat: Concat) -> list[UUID]:
+def member_ids(request: UploadRequest, concat: Concat) -> list[UUID]:
     """The ids in the URLs, which may be absolute or relative.
 
     Only the path counts, because proxies change the rest.
 
     :raises UnknownUpload: a URL is none of this blueprint's.
     """
-    here = urlsplit(call.host.collection_url()).path
+    here = urlsplit(request.representation.collection_url()).path
     base = here if here.endswith("/") else here + "/"
     prefix = unquote(base)
     ids: list[UUID] = []
@@ -98,16 +98,16 @@ def member_ids(call: Call, concat: Concat) -> list[UUID]:
     return ids
 
 
-def make_waiting_finals(call: Call, partial: Upload) -> None:
+def make_waiting_finals(request: UploadRequest, partial: Upload) -> None:
     """A partial upload is complete: perhaps it was the last one of a final upload.
 
     Its own request is answered as ever. A final upload that is refused is removed; what
     else hinders one is reported to the client that asks for it.
     """
-    for final in call.host.engine.finals_waiting_for(partial):
+    for final in request.engine.finals_waiting_for(partial):
         try:
-            with _removed_if_refused(call, final):
-                _go_on(call, final)
+            with _removed_if_refused(request, final):
+                _go_on(request, final)
         except ChunkedUploadError as error:
             logger.info("final upload %s was not made: %s", final.id, error.code)
         # A hook's own fault: the bytes of this request are safe, and its client is told
@@ -116,68 +116,68 @@ def make_waiting_finals(call: Call, partial: Upload) -> None:
             logger.exception("final upload %s was not made", final.id)
 
 
-def resume_if_idle(call: Call, final: Upload) -> Upload:
+def resume_if_idle(request: UploadRequest, final: Upload) -> Upload:
     """HEAD of a final upload: go on with what a crash has left.
 
     :raises PartialMissing: a member is gone, so that it can never be made.
     :raises TooLarge: members whose length came late are more than the limit.
     """
-    engine = call.host.engine
+    engine = request.engine
     is_idle = engine.clock() - final.last_activity_at >= IDLE
     if final.status is Status.COMPLETING:
         # All bytes are there, whatever became of the members.
-        if not is_idle or not call.host.is_authorized(Action.COMPLETE, final):
+        if not is_idle or not request.access.is_authorized(Action.COMPLETE, final):
             return final
-        with _removed_if_refused(call, final):
-            return _complete(call, final)
+        with _removed_if_refused(request, final):
+            return _complete(request, final)
     if final.status is not Status.UPLOADING:
         return final
-    members = _members(call, final)
+    members = _members(request, final)
     if members is None:
         return engine.repository.get(final.id) or final
     may_go_on = is_idle and members.are_complete
     is_told = final.length is None and members.length is not None
     if not (may_go_on or is_told):
         return final
-    if may_go_on and not call.host.is_authorized(Action.COMPLETE, final):
+    if may_go_on and not request.access.is_authorized(Action.COMPLETE, final):
         return final
     # Stored as soon as it can be computed, whichever request makes the upload. Limits
     # of the client that asks are no reason to remove it.
     final = engine.note_length(final, members)
     if not may_go_on:
         return final
-    with _removed_if_refused(call, final):
-        return _assemble(call, final, members)
+    with _removed_if_refused(request, final):
+        return _assemble(request, final, members)
 
 
-def _complete(call: Call, final: Upload) -> Upload:
-    engine = call.host.engine
-    call.host.release_session()
+def _complete(request: UploadRequest, final: Upload) -> Upload:
+    engine = request.engine
+    request.release_session()
     try:
         return engine.complete_final(final)
     except CompletionInProgress:
         return engine.wait_for_completion(final).upload
 
 
-def _go_on(call: Call, final: Upload) -> Upload:
+def _go_on(request: UploadRequest, final: Upload) -> Upload:
     """Make the final upload, if its members are complete and the caller may.
 
     :raises NotAuthorized: the policy does not let this request complete it.
     """
-    engine = call.host.engine
-    members = _members(call, final)
+    engine = request.engine
+    members = _members(request, final)
     if members is None:
         return engine.repository.get(final.id) or final
     final = engine.note_length(final, members)
     if final.status is not Status.UPLOADING or not members.are_complete:
         return final
-    call.host.authorize(Action.COMPLETE, final)
-    return _assemble(call, final, members)
+    request.access.authorize(Action.COMPLETE, final)
+    return _assemble(request, final, members)
 
 
-def _assemble(call: Call, final: Upload, members: Members) -> Upload:
-    engine = call.host.engine
-    call.host.release_session()
+def _assemble(request: UploadRequest, final: Upload, members: Members) -> Upload:
+    engine = request.engine
+    request.release_session()
     try:
         return engine.assemble(final, members)
     except (OffsetMismatch, AlreadyComplete, CompletionInProgress):
@@ -185,14 +185,14 @@ def _assemble(call: Call, final: Upload, members: Members) -> Upload:
         return engine.repository.get(final.id) or final
 
 
-def _members(call: Call, final: Upload) -> Members | None:
+def _members(request: UploadRequest, final: Upload) -> Members | None:
     """The members; ``None``: the final upload has all its bytes and needs none.
 
     Another request made it since it was looked at, and its members went.
 
     :raises PartialMissing: one is gone that is still needed.
     """
-    engine = call.host.engine
+    engine = request.engine
     try:
         return engine.members(final)
     except PartialMissing:
@@ -203,7 +203,7 @@ def _members(call: Call, final: Upload) -> Members | None:
 
 
 @contextmanager
-def _removed_if_refused(call: Call, final: Upload) -> Iterator[None]:
+def _removed_if_refused(request: UploadRequest, final: Upload) -> Iterator[None]:
     """Remove the final upload if the policy refuses it in here.
 
     It stays where storage or database failed, so that the next HEAD goes on with it,
@@ -215,5 +215,5 @@ def _removed_if_refused(call: Call, final: Upload) -> Iterator[None]:
         raise
     except ChunkedUploadError as error:
         if error.status < 500:
-            call.host.engine.abandon(final)
+            request.engine.abandon(final)
         raise

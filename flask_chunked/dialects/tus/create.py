@@ -17,8 +17,8 @@ from ...protocol.tus import (
     parse_number,
     require_defer_length,
 )
+from ...request.context import UploadRequest
 from ...request.forms import declared_type
-from ..base import Call
 from .answers import created
 from .checksum import ChecksumDemand, checksum_demand, receive_checked
 from .concat import create_final
@@ -42,43 +42,48 @@ class Creation:
     with_body: bool
 
 
-def create(call: Call) -> Response:
+def create(request: UploadRequest) -> Response:
     """Make an upload, with its first bytes if they come along."""
-    call.host.require_owner()
-    call.host.authorize(Action.CREATE)
-    text = call.header("Upload-Concat")
+    request.access.require_owner()
+    request.access.authorize(Action.CREATE)
+    text = request.header("Upload-Concat")
     concat = None if text is None else Concat.from_header(text)
-    metadata = Metadata.from_header(call.header("Upload-Metadata") or "")
+    metadata = Metadata.from_header(request.header("Upload-Metadata") or "")
     if concat is not None and concat.is_final:
-        return create_final(call, concat, new_upload(call, metadata, None, concat))
+        return create_final(
+            request, concat, new_upload(request, metadata, None, concat)
+        )
     creation = Creation(
-        length=_length(call),
+        length=_length(request),
         metadata=metadata,
         concat=concat,
-        checksum=checksum_demand(call),
-        with_body=call.has_mimetype(CONTENT_TYPE),
+        checksum=checksum_demand(request),
+        with_body=request.has_mimetype(CONTENT_TYPE),
     )
-    _check(call, creation)
-    new = new_upload(call, metadata, creation.length, concat)
-    call.host.release_session()
+    _check(request, creation)
+    new = new_upload(request, metadata, creation.length, concat)
+    request.release_session()
     if not creation.with_body:
-        upload = call.subject = call.host.engine.create(new)
+        upload = request.subject = request.engine.create(new)
     elif creation.checksum is None:
-        upload = _create_streamed(call, new)
+        upload = _create_streamed(request, new)
     else:
-        upload = _create_checked(call, creation, creation.checksum, new)
+        upload = _create_checked(request, creation, creation.checksum, new)
     if not upload.is_complete:
         # A client that is refused the completion never learns the URL.
-        with call.creating(upload):
-            upload = finish_received(call, upload)
-    response = created(call, upload)
+        with request.creating(upload):
+            upload = finish_received(request, upload)
+    response = created(request, upload)
     if creation.with_body:
         response.headers["Upload-Offset"] = str(upload.offset)
     return response
 
 
 def new_upload(
-    call: Call, metadata: Metadata, length: int | None, concat: Concat | None
+    request: UploadRequest,
+    metadata: Metadata,
+    length: int | None,
+    concat: Concat | None,
 ) -> NewUpload:
     """What is to be created, as the headers tell it.
 
@@ -90,7 +95,7 @@ def new_upload(
     fields: dict[str, object] = {}
     if not is_partial:
         fields.update(
-            call.host.load_fields(
+            request.registration.fields.load(
                 {
                     key: value.decode("utf-8", "replace")
                     for key, value in metadata.values.items()
@@ -101,7 +106,7 @@ def new_upload(
     named = fields.pop("filename", None) or metadata.text("filename", "name")
     content_type = metadata.text("filetype", "type", "contentType")
     return NewUpload(
-        user=call.host.require_owner(),
+        user=request.access.require_owner(),
         filename=display_name(None if named is None else str(named)),
         length=length,
         dialect=DIALECT,
@@ -113,9 +118,9 @@ def new_upload(
     )
 
 
-def _length(call: Call) -> int | None:
-    length = call.header("Upload-Length")
-    defer = call.header("Upload-Defer-Length")
+def _length(request: UploadRequest) -> int | None:
+    length = request.header("Upload-Length")
+    defer = request.header("Upload-Defer-Length")
     if (length is None) == (defer is None):
         raise InvalidCreation()
     if defer is not None:
@@ -124,45 +129,45 @@ def _length(call: Call) -> int | None:
     return parse_number("Upload-Length", length or "")
 
 
-def _check(call: Call, creation: Creation) -> None:
-    limit = call.host.max_bytes()
+def _check(request: UploadRequest, creation: Creation) -> None:
+    limit = request.access.max_bytes()
     if limit is not None and creation.length is not None and creation.length > limit:
         raise TooLarge(limit)
     if not creation.with_body:
         return
     end = limit if creation.length is None else creation.length
-    announced = call.announced_length()
+    announced = request.announced_length()
     if end is not None and announced is not None and announced > end:
         raise ChunkBeyondLength(end)
 
 
-def _create_streamed(call: Call, new: NewUpload) -> Upload:
+def _create_streamed(request: UploadRequest, new: NewUpload) -> Upload:
     """A body that goes on behind the end makes no upload."""
-    engine = call.host.engine
+    engine = request.engine
     # Who has to look at the upload first finds its row.
-    finishing = not call.host.authorizes
-    size = call.announced_length()
-    upload = engine.create_with(new, call.body, size, finishing=finishing)
-    call.subject = upload
+    finishing = not request.access.authorizes
+    size = request.announced_length()
+    upload = engine.create_with(new, request.body, size, finishing=finishing)
+    request.subject = upload
     if upload.offset:
         return upload
     try:
-        return receive(call, upload, is_new=True)
+        return receive(request, upload, is_new=True)
     except TooLarge:
-        call.abandon(upload)
+        request.discard(upload)
         raise
 
 
 def _create_checked(
-    call: Call, creation: Creation, checksum: ChecksumDemand, new: NewUpload
+    request: UploadRequest, creation: Creation, checksum: ChecksumDemand, new: NewUpload
 ) -> Upload:
     """A body that is not right makes no upload."""
-    engine = call.host.engine
-    stop = call.host.max_bytes() if creation.length is None else creation.length
+    engine = request.engine
+    stop = request.access.max_bytes() if creation.length is None else creation.length
     engine.require_room(new.user, new.length)
-    with receive_checked(call, checksum, stop) as part:
-        upload = call.subject = engine.create(new)
+    with receive_checked(request, checksum, stop) as part:
+        upload = request.subject = engine.create(new)
         if not part.size or part.stage is None:
             return upload
-        with call.creating(upload):
+        with request.creating(upload):
             return engine.append_whole(upload, 0, part.stage)

@@ -19,7 +19,8 @@ from ...exceptions import (
     UnsupportedVersion,
 )
 from ...protocol.tus import CHECKSUM_SIZES, VERSION
-from ..base import Call, Dialect, Handler, Target
+from ...request.context import Target, UploadRequest
+from ..base import Dialect, Handler
 from ..downloads import send_content
 from ..listing import list_uploads
 from ..resources import empty, options, remove, show, take_over
@@ -75,29 +76,31 @@ class TusDialect(Dialect):
             Target.FILE: {"GET": send_content, "HEAD": send_content},
         }
 
-    def speaks(self, call: Call) -> bool:
+    def matches(self, request: UploadRequest) -> bool:
         """``Tus-Resumable`` is there; or a PATCH, which nobody else has."""
-        return call.header("Tus-Resumable") is not None or call.method == "PATCH"
+        return request.header("Tus-Resumable") is not None or request.method == "PATCH"
 
-    def handle(self, call: Call) -> Response:
+    def handle(self, request: UploadRequest) -> Response:
         """Answer by target and method, after the version was looked at."""
-        handlers = self._handlers.get(call.target)
+        handlers = self._handlers.get(request.target)
         allowed = () if handlers is None else (*handlers, "OPTIONS")
-        if call.method == "OPTIONS" and allowed:
-            return options(call, allowed)
+        if request.method == "OPTIONS" and allowed:
+            return options(request, allowed)
         # GET is no method of tus; its answer is JSON for whoever asks.
-        version = call.header("Tus-Resumable")
-        if version != VERSION and call.method != "GET":
+        version = request.header("Tus-Resumable")
+        if version != VERSION and request.method != "GET":
             raise UnsupportedVersion()
         if handlers is None:
             raise UnknownUpload()
-        response = self.choose(call, handlers)(call)
+        response = self.choose(request, handlers)(request)
         response.headers["Tus-Resumable"] = VERSION
         response.headers.setdefault("Cache-Control", "no-store")
-        self._add_expiry(call, response)
+        self._add_expiry(request, response)
         return response
 
-    def render_error(self, call: Call, error: ChunkedUploadError) -> Response:
+    def render_error(
+        self, request: UploadRequest, error: ChunkedUploadError
+    ) -> Response:
         """Plain text, the statuses of the specification."""
         response = Response(error.detail + "\n", mimetype="text/plain")
         status = self._status(error)
@@ -115,15 +118,15 @@ class TusDialect(Dialect):
             response.headers["Content-Range"] = f"bytes */{error.length}"
         if error.retry_after is not None:
             response.headers["Retry-After"] = str(error.retry_after)
-        self._add_expiry(call, response)
+        self._add_expiry(request, response)
         return response
 
-    def capabilities(self, call: Call) -> Mapping[str, str]:
+    def capabilities(self, request: UploadRequest) -> Mapping[str, str]:
         """Versions, extensions, limits (Core, OPTIONS)."""
         extensions = list(EXTENSIONS)
-        if not call.host.may_defer_length:
+        if not request.access.may_defer_length:
             extensions.remove("creation-defer-length")
-        if trailers_arrive(call.request.environ):
+        if trailers_arrive(request.http.environ):
             extensions.insert(extensions.index("checksum") + 1, "checksum-trailer")
         headers = {
             "Tus-Resumable": VERSION,
@@ -131,12 +134,14 @@ class TusDialect(Dialect):
             "Tus-Extension": ",".join(extensions),
             "Tus-Checksum-Algorithm": ",".join(CHECKSUM_SIZES),
         }
-        limit = call.host.max_bytes()
+        limit = request.access.max_bytes()
         if limit is not None:
             headers["Tus-Max-Size"] = str(limit)
         return headers
 
-    def describe(self, call: Call, upload: Upload) -> Mapping[str, str]:
+    def upload_headers(
+        self, request: UploadRequest, upload: Upload
+    ) -> Mapping[str, str]:
         """What HEAD tells (Core; creation; expiration; concatenation)."""
         headers = {"Tus-Resumable": VERSION}
         # A final upload has no offset before it is made (concatenation).
@@ -151,19 +156,19 @@ class TusDialect(Dialect):
             headers["Upload-Metadata"] = upload.raw_metadata
         if upload.concat is not None:
             headers["Upload-Concat"] = upload.concat
-        expires_at = call.host.engine.expires_at(upload)
+        expires_at = request.engine.expires_at(upload)
         if expires_at is not None:
             headers["Upload-Expires"] = http_date(expires_at)
         return headers
 
-    def _head(self, call: Call) -> Response:
-        upload = take_over(call)
+    def _head(self, request: UploadRequest) -> Response:
+        upload = take_over(request)
         if kind_of(upload) is Kind.FINAL:
-            upload = resume_if_idle(call, upload)
+            upload = resume_if_idle(request, upload)
         else:
-            upload = finish_if_all_is_there(call, upload)
+            upload = finish_if_all_is_there(request, upload)
         response = empty(200)
-        response.headers.update(self.describe(call, upload))
+        response.headers.update(self.upload_headers(request, upload))
         return response
 
     def _status(self, error: ChunkedUploadError) -> int:
@@ -177,11 +182,11 @@ class TusDialect(Dialect):
             return 422
         return error.status
 
-    def _add_expiry(self, call: Call, response: Response) -> None:
+    def _add_expiry(self, request: UploadRequest, response: Response) -> None:
         """Every answer about an upload that will expire tells when (expiration)."""
-        upload = call.subject
+        upload = request.subject
         if upload is None or "Upload-Expires" in response.headers:
             return
-        expires_at = call.host.engine.expires_at(upload)
+        expires_at = request.engine.expires_at(upload)
         if expires_at is not None:
             response.headers["Upload-Expires"] = http_date(expires_at)

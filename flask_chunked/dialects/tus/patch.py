@@ -22,7 +22,7 @@ from ...exceptions import (
 )
 from ...protocol.tus import CONTENT_TYPE, parse_number
 from ...request.body import BodyReader
-from ..base import Call
+from ...request.context import UploadRequest
 from .answers import completion_answer
 from .checksum import ChecksumDemand, checksum_demand, receive_checked
 from .concat import make_waiting_finals
@@ -40,21 +40,21 @@ class Patch:
     checksum: ChecksumDemand | None
 
 
-def append(call: Call) -> Response:
+def append(request: UploadRequest) -> Response:
     """PATCH (Core): bytes at the offset; at the length, completion."""
-    upload = call.find(Action.APPEND)
-    call.host.authorize(Action.APPEND, upload)
-    if not call.has_mimetype(CONTENT_TYPE):
+    upload = request.find(Action.APPEND)
+    request.access.authorize(Action.APPEND, upload)
+    if not request.has_mimetype(CONTENT_TYPE):
         raise UnsupportedMediaType(f"Content-Type must be {CONTENT_TYPE}")
-    patch = _parse(call, upload)
-    call.host.engine.require_live(upload)
-    _check(call, upload, patch)
-    call.host.release_session()
-    received = _take(call, upload, patch)
-    return _answer(call, received)
+    patch = _parse(request, upload)
+    request.engine.require_live(upload)
+    _check(request, upload, patch)
+    request.release_session()
+    received = _take(request, upload, patch)
+    return _answer(request, received)
 
 
-def receive(call: Call, upload: Upload, *, is_new: bool = False) -> Upload:
+def receive(request: UploadRequest, upload: Upload, *, is_new: bool = False) -> Upload:
     """The request's body behind the upload's offset, whatever is left of it.
 
     :param is_new: this request made the upload.
@@ -62,21 +62,21 @@ def receive(call: Call, upload: Upload, *, is_new: bool = False) -> Upload:
     """
     stop = upload.length
     if stop is None:
-        stop = call.host.max_bytes()
-    announced = call.announced_length()
+        stop = request.access.max_bytes()
+    announced = request.announced_length()
     if announced == 0:
         return upload
     if upload.offset == upload.length:
         # All is there, in a finished file perhaps, whose writer died before it said so.
-        _require_no_more(call.body, upload.offset)
+        _require_no_more(request.body, upload.offset)
         return upload
-    finishing = _may_finish_with(call, upload, announced)
+    finishing = _may_finish_with(request, upload, announced)
     try:
-        return call.host.engine.append_stream(
+        return request.engine.append_stream(
             upload,
             upload.offset,
             stop,
-            call.body,
+            request.body,
             exact=False,
             finishing=finishing,
             is_new=is_new,
@@ -99,17 +99,17 @@ def _require_no_more(reader: BodyReader, length: int) -> None:
 
 
 def _receive_checked(
-    call: Call, upload: Upload, length: int | None, checksum: ChecksumDemand
+    request: UploadRequest, upload: Upload, length: int | None, checksum: ChecksumDemand
 ) -> Upload:
     """The same for a body with a digest: all of it or nothing, a new length too.
 
     :raises TooLarge: more than fits.
     :raises ChecksumMismatch: the body is not what the client took the digest of.
     """
-    engine = call.host.engine
-    stop = call.host.max_bytes() if length is None else length
+    engine = request.engine
+    stop = request.access.max_bytes() if length is None else length
     digest = engine.file_digest(upload)
-    with receive_checked(call, checksum, stop, upload.offset, digest) as part:
+    with receive_checked(request, checksum, stop, upload.offset, digest) as part:
         if length is not None and upload.length is None:
             upload = engine.declare_length(upload, length)
         if not part.size or part.stage is None:
@@ -119,28 +119,28 @@ def _receive_checked(
             upload.offset,
             part.stage,
             part.file_digest,
-            finishing=_may_finish_with(call, upload, part.size),
+            finishing=_may_finish_with(request, upload, part.size),
         )
 
 
-def _may_finish_with(call: Call, upload: Upload, size: int | None) -> bool:
+def _may_finish_with(request: UploadRequest, upload: Upload, size: int | None) -> bool:
     """Are so many bytes the last ones, and may the caller complete the upload?
 
     Who may not is told so when the bytes are stored.
     """
     if size is None or upload.offset + size != upload.length:
         return False
-    return call.host.is_authorized(Action.COMPLETE, upload)
+    return request.access.is_authorized(Action.COMPLETE, upload)
 
 
-def finish_received(call: Call, received: Upload) -> Upload:
+def finish_received(request: UploadRequest, received: Upload) -> Upload:
     """Go on behind the body of this request: complete what is all there."""
     if received.status is Status.COMPLETING:
-        return _completed(call, call.host.engine.finish(received))
-    return finish_if_all_is_there(call, received)
+        return _completed(request, request.engine.finish(received))
+    return finish_if_all_is_there(request, received)
 
 
-def finish_if_all_is_there(call: Call, upload: Upload) -> Upload:
+def finish_if_all_is_there(request: UploadRequest, upload: Upload) -> Upload:
     """Offset = length: complete what is not, whoever created it.
 
     Also where a completion was begun: it may have died, and who sent the bytes asks
@@ -149,42 +149,42 @@ def finish_if_all_is_there(call: Call, upload: Upload) -> Upload:
     is_open = upload.status in (Status.UPLOADING, Status.COMPLETING)
     if not is_open or upload.offset != upload.length:
         return upload
-    call.host.authorize(Action.COMPLETE, upload)
-    call.host.release_session()
-    engine = call.host.engine
+    request.access.authorize(Action.COMPLETE, upload)
+    request.release_session()
+    engine = request.engine
     try:
         done = engine.complete(upload, None)
     except CompletionInProgress:
         done = engine.wait_for_completion(upload)
-    return _completed(call, done)
+    return _completed(request, done)
 
 
-def _completed(call: Call, done: Completion) -> Upload:
+def _completed(request: UploadRequest, done: Completion) -> Upload:
     if done.upload.partial and done.first:
         # The last member of a final upload, perhaps.
-        make_waiting_finals(call, done.upload)
-    call.subject = done.upload
+        make_waiting_finals(request, done.upload)
+    request.subject = done.upload
     return done.upload
 
 
-def _parse(call: Call, upload: Upload) -> Patch:
-    text = call.header("Upload-Offset")
+def _parse(request: UploadRequest, upload: Upload) -> Patch:
+    text = request.header("Upload-Offset")
     if text is None:
         raise MalformedHeader("Upload-Offset", "", "is required")
     offset = parse_number("Upload-Offset", text)
-    declared = call.header("Upload-Length")
+    declared = request.header("Upload-Length")
     length = upload.length
     if declared is not None:
         provided = parse_number("Upload-Length", declared)
         if length is not None and length != provided:
             raise LengthChanged(length, provided)
         length = provided
-    return Patch(offset, length, checksum_demand(call))
+    return Patch(offset, length, checksum_demand(request))
 
 
-def _check(call: Call, upload: Upload, patch: Patch) -> None:
+def _check(request: UploadRequest, upload: Upload, patch: Patch) -> None:
     """Refuse before the body is read what cannot be taken."""
-    limit = call.host.max_bytes()
+    limit = request.access.max_bytes()
     if patch.length is not None and patch.length < upload.offset:
         raise LengthBelowOffset(upload.offset, patch.length)
     declared_now = patch.length if upload.length is None else None
@@ -192,37 +192,37 @@ def _check(call: Call, upload: Upload, patch: Patch) -> None:
         raise TooLarge(limit)
     if patch.offset != upload.offset:
         raise OffsetMismatch(expected=upload.offset, provided=patch.offset)
-    announced = call.announced_length()
+    announced = request.announced_length()
     end = patch.length if patch.length is not None else limit
     if end is not None and announced is not None and patch.offset + announced > end:
         raise ChunkBeyondLength(end)
 
 
-def _take(call: Call, upload: Upload, patch: Patch) -> Upload:
-    engine = call.host.engine
+def _take(request: UploadRequest, upload: Upload, patch: Patch) -> Upload:
+    engine = request.engine
     if upload.status is not Status.UPLOADING:
         # A repeat after a lost answer; an announced body would have been refused above.
-        finished = finish_if_all_is_there(call, upload)
-        if call.announced_length() is None:
-            _require_no_more(call.body, upload.offset)
+        finished = finish_if_all_is_there(request, upload)
+        if request.announced_length() is None:
+            _require_no_more(request.body, upload.offset)
         return finished
     if patch.checksum is not None:
-        received = _receive_checked(call, upload, patch.length, patch.checksum)
+        received = _receive_checked(request, upload, patch.length, patch.checksum)
     else:
         if patch.length is not None and upload.length is None:
             # Before the body: a length that was told survives a body that is cut.
             upload = engine.declare_length(upload, patch.length)
         try:
-            received = receive(call, upload)
+            received = receive(request, upload)
         except TooLarge:
             # What fits counts.
-            finish_if_all_is_there(call, call.find(Action.APPEND))
+            finish_if_all_is_there(request, request.find(Action.APPEND))
             raise
-    call.subject = received
-    return finish_received(call, received)
+    request.subject = received
+    return finish_received(request, received)
 
 
-def _answer(call: Call, upload: Upload) -> Response:
-    response = completion_answer(call, upload, 204)
+def _answer(request: UploadRequest, upload: Upload) -> Response:
+    response = completion_answer(request, upload, 204)
     response.headers["Upload-Offset"] = str(upload.offset)
     return response

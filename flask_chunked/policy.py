@@ -1,0 +1,186 @@
+"""``UploadPolicy``: what an application decides about uploads, as options and hooks.
+
+It knows no routes and no requests; :class:`~flask_chunked.ChunkedUploadBlueprint` is a
+policy that can be registered in an app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flask import current_app
+from flask.typing import ResponseReturnValue
+from sqlalchemy import Select, select
+
+from .config.settings import Settings
+from .engine.records import Upload
+from .schemas import ChunkedUploadSchema
+from .storage.base import Storage
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+
+class Registered(Protocol):
+    """What a policy asks about its registration in the current app."""
+
+    name: str
+    settings: Settings
+    model: type[Any]
+
+
+class UploadPolicy:
+    """The options and hooks of one kind of upload.
+
+    Class attributes are the options, methods the hooks. A hook refuses by raising
+    :class:`~flask_chunked.ChunkedUploadError`.
+    """
+
+    #: The Flask-SQLAlchemy extension; ``None``: the app's.
+    db: SQLAlchemy | None = None
+    #: The uploads' model, a subclass of ``ChunkedUploadMixin`` and ``db.Model``.
+    model: type[Any] | None = None
+    #: The marshmallow schema of the JSON answers and of the form's own fields.
+    schema_class: type[ChunkedUploadSchema] = ChunkedUploadSchema
+    #: Name of the file part in a form.
+    field_name: str = "file"
+    #: The model's attribute that holds the owner.
+    user_field_name: str = "user"
+    #: Is the digest of the whole file demanded, and compared, at completion?
+    do_checksum_check: bool = True
+    #: The most parts that a form may have, the file's included.
+    max_form_parts: int = 10
+    #: ``Location`` carries scheme and host; after a proxy, that takes ``ProxyFix``.
+    absolute_location: bool = False
+    #: The largest file in bytes; ``None``: ``CHUNKED_UPLOAD_MAX_BYTES``.
+    max_bytes: int | str | None = None
+    #: Unfinished uploads of one owner; ``None``: ``..._MAX_OPEN_UPLOADS``.
+    max_open_uploads: int | str | None = None
+    #: Bytes of these in all; ``None``: ``..._MAX_TOTAL_BYTES``.
+    max_total_bytes: int | str | None = None
+    #: Bytes of these and of finished files in all; ``None``: ``..._MAX_STORED_BYTES``.
+    max_stored_bytes: int | str | None = None
+    #: Keep partial uploads (tus concatenation) once their final upload is complete;
+    #: ``None``: ``..._KEEP_PARTIALS``.
+    keep_partials: bool | None = None
+    #: Storage class, factory or dotted path; ``None``: ``..._STORAGE_CLASS``.
+    storage_class: type[Storage] | Callable[..., Storage] | str | None = None
+    #: Keyword arguments of the storage class.
+    storage_options: Mapping[str, object] | None = None
+    #: ``strftime`` pattern of the directory; ``None``: ``..._PATH``. A subclass may
+    #: also write ``path = "videos/%Y"``; the method ``path`` stays what it is.
+    upload_path: str | None = None
+    #: Name of the checksum; ``None``: ``..._CHECKSUM``.
+    checksum: str | None = None
+    #: Life of an idle unfinished upload; ``None``: ``..._EXPIRATION_DELTA``.
+    expiration_delta: timedelta | None = None
+    #: Serve the content of finished uploads; ``None``: ``..._DOWNLOADS``.
+    downloads: bool | None = None
+    #: Uploads without an owner; ``None``: ``..._ALLOW_ANONYMOUS``.
+    allow_anonymous: bool | None = None
+
+    @property
+    def registration(self) -> Registered:
+        """This policy in the current app."""
+        raise NotImplementedError
+
+    def overrides(self, hook: str) -> bool:
+        """True if the application gives this hook a body; one without costs nothing."""
+        theirs = getattr(type(self), hook) is not getattr(UploadPolicy, hook)
+        return theirs or hook in vars(self)
+
+    # -- hooks: override these -------------------------------------------------------
+
+    def get_user_id(self) -> object:
+        """Who is asking; ``None``: nobody that we know.
+
+        The default is Flask-Login's ``current_user``.
+
+        :raises RuntimeError: nothing tells who asks, and anonymous uploads are off.
+        """
+        if hasattr(current_app, "login_manager"):
+            from flask_login import current_user  # type: ignore[import-untyped]
+
+            return current_user.get_id() if current_user.is_authenticated else None
+        if self.registration.settings.allow_anonymous:
+            return None
+        raise RuntimeError(
+            f"Blueprint {self.registration.name!r} cannot know whose uploads it "
+            "receives. Set up Flask-Login, override get_user_id(), or set "
+            "CHUNKED_UPLOAD_ALLOW_ANONYMOUS = True (then everyone who knows an "
+            "upload's URL may use it)."
+        )
+
+    def get_max_bytes(self) -> int | None:
+        """The largest file for this caller in bytes; ``None``: no limit."""
+        return self.registration.settings.max_bytes
+
+    def get_max_open_uploads(self) -> int | None:
+        """How many unfinished uploads this caller may have; ``None``: no limit."""
+        return self.registration.settings.max_open_uploads
+
+    def get_max_total_bytes(self) -> int | None:
+        """How many bytes these may have in all, as declared; ``None``: no limit."""
+        return self.registration.settings.max_total_bytes
+
+    def get_max_stored_bytes(self) -> int | None:
+        """How many bytes unfinished uploads and finished files of this caller may have
+        in all; ``None``: no limit.
+        """
+        return self.registration.settings.max_stored_bytes
+
+    def get_query(self) -> Select[Any]:
+        """The uploads that this blueprint serves; narrow it, never widen it.
+
+        The owner's restriction is added to it.
+        """
+        here = self.registration
+        return select(here.model).where(here.model.blueprint == here.name)
+
+    def authorize(self, action: str, upload: Upload | None) -> bool:
+        """May the caller do it? Called for every request, also for the owner's own.
+
+        :param action: create, append, complete, read, list, download, terminate
+            (unfinished) or delete (finished).
+        :param upload: a snapshot; ``None`` for create and list.
+        """
+        return True
+
+    def validate(self, upload: Upload) -> None:
+        """Refuse an upload by what is declared, before its first byte.
+
+        ``upload.length`` is ``None`` where the client defers it; the hook is asked once
+        more when it is declared. Partial uploads are not asked about: their final is.
+        """
+
+    def inspect(self, upload: Upload, head: bytes) -> None:
+        """Refuse an upload by its first bytes (4096, or all of a smaller file).
+
+        Called once; a refusal removes the upload.
+        """
+
+    def verify(self, upload: Any) -> None:
+        """Refuse an upload by its content; all bytes are there, nobody was told.
+
+        :param upload: the model's instance in ``db.session``.
+        """
+
+    def deliver(self, upload: Any) -> None:
+        """Do with the finished upload what the application wants: queue it, move it.
+
+        Called at least once, in the completing request or later by ``flask
+        chunked-uploads deliver``, so it must be idempotent and need no request. If it
+        raises, that is logged and it is called again later.
+
+        :param upload: the model's instance in ``db.session``.
+        """
+
+    def on_completion(self, upload: Any) -> ResponseReturnValue | None:
+        """Shape the answer to the client; it may be asked again for a repeat.
+
+        :param upload: the model's instance in ``db.session``.
+        :return: anything that a view may return; ``None``: the upload's JSON.
+        """
+        return None
