@@ -20,13 +20,15 @@ DRIVER = "tests.faults.power_loss"
 
 
 @pytest.mark.parametrize(
-    "states",
+    ("states", "flags"),
     [
-        pytest.param(SAMPLE, id="sample"),
-        pytest.param(STATES, id="all", marks=pytest.mark.slow),
+        pytest.param(SAMPLE, ("--sample",), id="sample"),
+        pytest.param(STATES, (), id="all", marks=pytest.mark.slow),
     ],
 )
-def test_nothing_committed_is_lost(tmp_path: Path, states: int) -> None:
+def test_nothing_committed_is_lost(
+    tmp_path: Path, states: int, flags: tuple[str, ...]
+) -> None:
     run_driver(
         DRIVER,
         tmp_path,
@@ -34,6 +36,7 @@ def test_nothing_committed_is_lost(tmp_path: Path, states: int) -> None:
         states,
         "--seed",
         run_seed(),
+        *flags,
         timeout=120 + states / 1_000,
     )
 
@@ -41,7 +44,7 @@ def test_nothing_committed_is_lost(tmp_path: Path, states: int) -> None:
 def test_without_syncs_committed_bytes_are_seen_to_be_lost(tmp_path: Path) -> None:
     command = [sys.executable, "-m", DRIVER, str(tmp_path), "--states", "500"]
     done = subprocess.run(
-        [*command, "--not-durable"],
+        [*command, "--sample", "--not-durable"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
