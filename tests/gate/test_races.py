@@ -26,8 +26,8 @@ from .rivals import after, before, give_up_at_once, together
 from .sums import Watch
 
 NewApp = Callable[..., Flask]
-#: Rounds in which requests begin at once.
-ROUNDS = figure("GATE_ROUNDS", 10, 500)
+#: Rounds in which requests begin at once, of the slow tier and of the fast one.
+ROUNDS, SAMPLE = figure("GATE_ROUNDS", 10, 500), 3
 #: Limits that nothing reaches, so that all is counted.
 COUNTED = {
     "CHUNKED_UPLOAD_DOWNLOADS": True,
@@ -55,6 +55,17 @@ def app(raced: NewApp, request: pytest.FixtureRequest) -> Flask:
     if request.param == "unfinished":
         del config["CHUNKED_UPLOAD_MAX_STORED_BYTES"]
     return raced(blueprint_class=Delivering, **config)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(SAMPLE, id="sample"),
+        pytest.param(ROUNDS, id="all", marks=pytest.mark.slow),
+    ]
+)
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often requests begin at once."""
+    return int(request.param)
 
 
 def delivered(app: Flask) -> Counter[UUID]:
@@ -97,10 +108,10 @@ def assert_nothing_left_but(
 
 
 def test_finals_that_are_named_while_their_member_completes_are_made_once(
-    app: Flask,
+    app: Flask, rounds: int
 ) -> None:
     chance = random.Random(run_seed())
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         tus = client(app)
         a, b, c = tus.partial(b"abc"), tus.partial(b"de", 3), tus.partial(b"g", 2)
         content = {a: b"abc", b: b"def", c: b"gh"}
@@ -122,8 +133,10 @@ def test_finals_that_are_named_while_their_member_completes_are_made_once(
     assert_counted(app)
 
 
-def test_members_that_complete_at_once_make_their_final_upload_once(app: Flask) -> None:
-    for _ in range(ROUNDS):
+def test_members_that_complete_at_once_make_their_final_upload_once(
+    app: Flask, rounds: int
+) -> None:
+    for _ in range(rounds):
         tus = client(app)
         parts = [tus.partial(b"ab", 3) for _ in range(3)]
         urls = [tus.final(*parts), tus.final(*reversed(parts))]
@@ -134,10 +147,10 @@ def test_members_that_complete_at_once_make_their_final_upload_once(app: Flask) 
 
 
 def test_final_upload_whose_member_is_deleted_is_refused_or_right(
-    app: Flask, tmp_path: Path
+    app: Flask, tmp_path: Path, rounds: int
 ) -> None:
     seen: Counter[int] = Counter()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         tus = client(app)
         a, b = tus.partial(b"abc"), tus.partial(b"de", 3)
         answers = together(
@@ -166,9 +179,11 @@ def test_final_upload_whose_member_is_deleted_is_refused_or_right(
     print(dict(seen))
 
 
-def test_as_many_finals_as_are_allowed_wait_for_a_partial_upload(app: Flask) -> None:
+def test_as_many_finals_as_are_allowed_wait_for_a_partial_upload(
+    app: Flask, rounds: int
+) -> None:
     more = 4
-    for _ in range(max(1, ROUNDS // 5)):
+    for _ in range(max(1, rounds // 5)):
         tus = client(app)
         a, b = tus.partial(b"ab", 3), tus.partial(b"d", 2)
         herd = [client(app).final for _ in range(MAX_WAITING + more)]
@@ -282,9 +297,9 @@ def test_member_that_expires_while_a_final_upload_is_created(
 
 
 def test_a_member_and_its_final_upload_that_go_at_once_leave_no_name(
-    app: Flask, tmp_path: Path
+    app: Flask, tmp_path: Path, rounds: int
 ) -> None:
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         tus = client(app)
         a, b = tus.partial(b"abc"), tus.partial(b"de")
         urls = [tus.final(*order).headers["Location"] for order in ((a, b), (b, a))]
@@ -328,12 +343,12 @@ def test_final_upload_that_another_request_made_is_told_though_its_members_went(
 
 
 def test_members_of_two_final_uploads_that_are_made_at_once_go_with_the_last(
-    raced: NewApp, tmp_path: Path
+    raced: NewApp, tmp_path: Path, rounds: int
 ) -> None:
     app = raced(
         blueprint_class=Delivering, CHUNKED_UPLOAD_KEEP_PARTIALS=False, **COUNTED
     )
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         tus = client(app)
         a, b = tus.partial(b"ab", 3), tus.partial(b"de", 3)
         urls = [tus.final(*order).headers["Location"] for order in ((a, b), (b, a))]
