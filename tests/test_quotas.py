@@ -41,6 +41,8 @@ from .postgres import as_setting, new_database, running_server
 ROUNDS = figure("QUOTA_ROUNDS", 20, 500)
 #: What the herd does in all.
 ACTS = figure("QUOTA_ACTS", 400, 20_000)
+#: The same of the fast tier.
+SAMPLE_ROUNDS, SAMPLE_ACTS = 6, 120
 HERD = 8
 
 
@@ -529,15 +531,22 @@ def begin_one(
     codes.append(answer.status_code)
 
 
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        pytest.param(SAMPLE_ROUNDS, id="sample"),
+        pytest.param(ROUNDS, id="all", marks=pytest.mark.slow),
+    ],
+)
 def test_everybody_begins_at_once_and_as_many_as_allowed_get_in(
-    raced: Callable[..., Flask],
+    raced: Callable[..., Flask], rounds: int
 ) -> None:
     app = raced(
         CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=3,
         CHUNKED_UPLOAD_MAX_TOTAL_BYTES=100,
         blueprint_class=Named,
     )
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         codes: list[int] = []
         size = 6 if turn % 2 else 40
 
@@ -551,8 +560,15 @@ def test_everybody_begins_at_once_and_as_many_as_allowed_get_in(
         assert check() == []
 
 
+@pytest.mark.parametrize(
+    "acts",
+    [
+        pytest.param(SAMPLE_ACTS, id="sample"),
+        pytest.param(ACTS, id="all", marks=pytest.mark.slow),
+    ],
+)
 def test_a_herd_that_begins_finishes_and_gives_up_leaves_right_counts(
-    raced: Callable[..., Flask],
+    raced: Callable[..., Flask], acts: int
 ) -> None:
     app = raced(
         CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=4,
@@ -565,7 +581,7 @@ def test_a_herd_that_begins_finishes_and_gives_up_leaves_right_counts(
     def act(number: int) -> None:
         chance = random.Random(seed * HERD + number)
         tus = Tus(app.test_client())
-        for _ in range(ACTS // HERD):
+        for _ in range(acts // HERD):
             what = chance.choice(["create", "create", "defer", "end", "end", "delete"])
             url = chance.choice(known) if known else None
             if what in ("create", "defer") or url is None:

@@ -38,7 +38,7 @@ from tests.figures import figure, size
 #: Runs and steps of the slow tier, and of the fast one.
 RUNS = figure("MACHINE_RUNS", 300, 5_000)
 STEPS = size("MACHINE_STEPS", 40, 100)
-FAST_RUNS, FAST_STEPS = 12, 25
+FAST_RUNS, FAST_STEPS = 6, 25
 
 BODIES = st.binary(max_size=40)
 

@@ -21,7 +21,7 @@ DUELS_S3 = figure("FAULTS_DUELS_S3", 100, 1_000)
 #: The same over uploads that have parts.
 LONG_DUELS_S3 = figure("FAULTS_LONG_DUELS_S3", 5, 50)
 #: Duels of the sample in the fast tier.
-SAMPLE = 20
+SAMPLE = 12
 
 
 @pytest.mark.parametrize("arena", ["threads", "processes"])

@@ -21,6 +21,8 @@ from tests.apps import registered
 
 #: Seconds that a request gives its rival, which may be waiting for this very request.
 MOMENT = 1.0
+#: The same on SQLite, whose one writer makes every rival wait that writes.
+MOMENT_ON_SQLITE = 0.15
 #: Seconds until a thread counts as stuck.
 STUCK = 60.0
 

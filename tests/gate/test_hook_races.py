@@ -41,7 +41,7 @@ class Slow(ChunkedUploadBlueprint):
     :ivar most: that were at it at once.
     """
 
-    seconds = 0.3
+    seconds = 0.15
     error: Exception | None = None
 
     def __init__(self, *arguments: Any, **more: Any) -> None:

@@ -16,7 +16,8 @@ from tests.apps import registered
 from tests.dialects.tus import Tus
 from tests.exchange import id_of, post_whole
 
-from .rivals import MOMENT, Rival, after, before
+from . import rivals
+from .rivals import Rival, after, before
 from .sums import Sums, Watch
 
 NewApp = Callable[..., Flask]
@@ -159,7 +160,7 @@ def test_owners_of_members_never_wait_for_one_another_in_a_ring(
         if threading.get_ident() not in seen:
             seen.add(threading.get_ident())
             with suppress(threading.BrokenBarrierError):
-                line.wait(MOMENT)
+                line.wait(rivals.MOMENT)
         return changed
 
     monkeypatch.setattr(book, "_change", change_and_wait)
@@ -169,10 +170,10 @@ def test_owners_of_members_never_wait_for_one_another_in_a_ring(
             return one.final(*pairs[number]).status_code
         return one.delete(finals[number]).status_code
 
-    rivals = [Rival(lambda: go(ann, 0)), Rival(lambda: go(ben, 1))]
-    for rival in rivals:
-        rival.start()
-    assert {rival.end() for rival in rivals} == {201 if act == "name" else 204}
+    racers = [Rival(lambda: go(ann, 0)), Rival(lambda: go(ben, 1))]
+    for racer in racers:
+        racer.start()
+    assert {racer.end() for racer in racers} == {201 if act == "name" else 204}
     assert_exact(app)
 
 

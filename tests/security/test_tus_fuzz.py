@@ -18,7 +18,7 @@ from tests.security.world import CONTENT, World, made, thorough
 
 #: Cases of the slow tier and of the fast one.
 CASES = figure("FUZZ_CASES", 10_000, 500_000)
-FAST_CASES = 250
+FAST_CASES = 120
 
 REFUSALS = {400, 403, 404, 405, 409, 410, 411, 412, 413, 415, 416, 460, 503}
 DOCUMENTED = {200, 201, 204} | REFUSALS
