@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint
 
-from .apps import rows, stored_files
+from .apps import dispose, make_app, rows, stored_files
 from .conftest import AppFactory
 from .exchange import OCTETS, begin, detail, finish, md5, post_whole, put_form, put_raw
 
@@ -124,22 +124,41 @@ def shown(answer: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
     return answer.status_code, answer.data, sorted(answer.headers)
 
 
+@pytest.fixture(scope="module", params=["flask-login", "get_user_id"])
+def neighbours(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[list[FlaskClient]]:
+    """Ann, Bob and one who is not known, of one app for all cases of a table."""
+    login = request.param == "flask-login"
+    app = make_app(
+        tmp_path_factory.mktemp("neighbours"),
+        blueprint_class=ChunkedUploadBlueprint if login else ByHeader,
+        CHUNKED_UPLOAD_ALLOW_ANONYMOUS=False,
+        CHUNKED_UPLOAD_DOWNLOADS=True,
+    )
+    if login:
+        with_login(app)
+    users = ("ann", "bob", None)
+    yield [Caller(app, user, login=login).client for user in users]
+    dispose(app)
+
+
 MALFORMED = ["nothing", "0", "..%2Fetc", "%00", "a" * 4000, "3b241101e2bb42558caf4136c"]
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["unfinished", "finished"])
 @pytest.mark.parametrize("verb", VERBS)
 def test_foreign_unknown_and_malformed_ids_are_one_404(
-    call_as: Callable[..., FlaskClient], verb: str, done: bool
+    neighbours: list[FlaskClient], verb: str, done: bool
 ) -> None:
-    ann = call_as("ann", CHUNKED_UPLOAD_DOWNLOADS=True)
+    ann, *strangers = neighbours
     data = b"abcdef" if done else b"abc"
     url = begin(ann, data, 6)
     if done:
         finish(ann, url, data)
     before = rows(ann.application)
-    foreign = str(before[0].id)
-    for stranger in (call_as("bob"), call_as(None)):
+    foreign = url.rpartition("/")[2]
+    for stranger in strangers:
         expected = shown(ask(stranger, foreign, verb))
         assert expected[0] == 404
         if verb not in ("head", "head-file"):

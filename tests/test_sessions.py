@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import itertools
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +33,7 @@ from flask_chunked import (
     uploads,
 )
 
-from .apps import registered, rows, stored_files
+from .apps import dispose, make_app, registered, rows, stored_files
 from .conftest import AppFactory
 from .exchange import begin, content_range, finish, post_whole, put_form, put_raw, send
 
@@ -242,35 +244,52 @@ REQUESTS: dict[str, Callable[[FlaskClient, str], TestResponse]] = {
 }
 
 
+class Working(ChunkedUploadBlueprint):
+    """Does work in ``authorize`` and does not commit it.
+
+    :ivar work: what it does.
+    """
+
+    work: Callable[[], None] = staticmethod(lambda: None)
+
+    def authorize(self, action: str, upload: Upload | None) -> bool:
+        self.work()
+        return True
+
+
+@pytest.fixture(scope="module")
+def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Path]]:
+    """A site for all cases, because none of them leaves anything, and its directory."""
+    directory = tmp_path_factory.mktemp("working")
+    with pytest.MonkeyPatch.context() as patch:
+        # A request that waited for its own lock would wait for long.
+        patch.setattr("flask_chunked.database.transactions.BUSY_TIMEOUT", 0.0)
+        site = Site(partial(make_app, directory), Working)
+        begin(site.client(), b"abc", 6)
+    yield site, directory
+    dispose(site.app)
+
+
 @pytest.mark.parametrize("act", REQUESTS.values(), ids=REQUESTS)
 @pytest.mark.parametrize("work", WORK)
 def test_uncommitted_work_is_an_error_that_names_commit(
-    app_factory: AppFactory,
-    tmp_path: Any,
+    working: tuple[Site, Path],
     monkeypatch: pytest.MonkeyPatch,
     work: Callable[[Site], None],
     act: Callable[[FlaskClient, str], TestResponse],
 ) -> None:
-    # Whoever waits for its own lock would be here for long.
-    monkeypatch.setattr("flask_chunked.database.transactions.BUSY_TIMEOUT", 0.0)
-    busy: list[bool] = []
-
-    class Uploads(ChunkedUploadBlueprint):
-        def authorize(self, action: str, upload: Upload | None) -> bool:
-            if busy:
-                work(site)
-            return True
-
-    site = Site(app_factory, Uploads)
+    site, directory = working
     client = site.client()
-    url = begin(client, b"abc", 6)
-    before, files = rows(site.app), stored_files(tmp_path)
-    busy.append(True)
+    before, files = rows(site.app), stored_files(directory)
+    url = f"/uploads/{before[0].id}"
+    blueprint = blueprint_of(site.app)
+    monkeypatch.setattr(blueprint, "work", lambda: work(site))
     with pytest.raises(RuntimeError, match=r"db\.session\.commit\(\)"):
         act(client, url)
     assert site.notes() == ["first"]
+    assert len(before) == 1
     assert rows(site.app) == before
-    assert stored_files(tmp_path) == files
+    assert stored_files(directory) == files
     assert site.connections() == 0
 
 
