@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import flask_chunked
 
 PACKAGE = Path(__file__).parents[1] / "flask_chunked"
 
@@ -92,6 +95,26 @@ def test_nothing_is_imported_with_a_star(path: Path) -> None:
 
 def test_every_module_has_a_layer() -> None:
     assert {layer_of(path) for path in MODULES} == set(RANK)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["flask_chunked", "flask_chunked.protocol.tus", "flask_chunked.engine.engine"],
+)
+def test_lower_layers_are_imported_without_a_framework(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in found.stdout.split()}
+    assert not loaded & {"flask", "werkzeug", "sqlalchemy", "marshmallow"}
+
+
+def test_every_public_name_is_there() -> None:
+    assert {name: getattr(flask_chunked, name) for name in flask_chunked.__all__}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        flask_chunked.nothing  # noqa: B018
+    assert set(flask_chunked.__all__) <= set(dir(flask_chunked))
 
 
 def below(directory: str) -> list[Path]:
