@@ -33,7 +33,7 @@ from flask_chunked import (
     uploads,
 )
 
-from .apps import dispose, make_app, registered, rows, stored_files
+from .apps import blueprint_of, dispose, make_app, registered, rows, stored_files
 from .conftest import AppFactory
 from .exchange import begin, content_range, finish, post_whole, put_form, put_raw, send
 
