@@ -127,7 +127,7 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
         row = here.repository.get(upload.id)
         if row is None:
             raise UnknownUpload()
-        here.engine.terminate(row)
+        here.engine.remove.terminate(row)
 
     # -- wiring ----------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ def delete_upload(upload_id: UUID) -> Upload:
     :raises UnknownUpload: there is none.
     """
     here, upload = find(upload_id)
-    here.engine.terminate(upload)
+    here.engine.remove.terminate(upload)
     return upload
 
 
@@ -124,11 +124,13 @@ def expiring(
 ) -> Iterator[Upload]:
     """:func:`delete_expired` one by one: each goes when the next is asked for."""
     for here in _all(blueprint):
-        for upload, cutoff in here.engine.expirable(expired_too=not keep_records):
+        for upload, cutoff in here.engine.remove.expirable(
+            expired_too=not keep_records
+        ):
             if dry_run:
                 yield upload
                 continue
-            gone = here.engine.expire(upload, cutoff, keep_record=keep_records)
+            gone = here.engine.remove.expire(upload, cutoff, keep_record=keep_records)
             if gone is not None:
                 yield gone
 
@@ -142,7 +144,7 @@ def expire_upload(upload_id: UUID, *, keep_record: bool = False) -> Upload | Non
     cutoff = here.engine.expiry.cutoff()
     if cutoff is None:
         return None
-    return here.engine.expire(upload, cutoff, keep_record=keep_record)
+    return here.engine.remove.expire(upload, cutoff, keep_record=keep_record)
 
 
 def deliver_pending(
@@ -155,7 +157,7 @@ def deliver_pending(
     return [
         Delivery(upload, delivered)
         for here in _all(blueprint)
-        for upload, delivered in here.engine.deliver_pending(older_than)
+        for upload, delivered in here.engine.complete.deliver_pending(older_than)
     ]
 
 
@@ -246,7 +248,7 @@ def _check_quotas(here: Registration, repair: bool) -> Iterator[Finding]:
 def _terminate(here: Registration, upload: Upload) -> None:
     # Somebody else may be at it, and be faster.
     with suppress(UnknownUpload):
-        here.engine.terminate(upload)
+        here.engine.remove.terminate(upload)
 
 
 def _check_tail(
@@ -256,7 +258,7 @@ def _check_tail(
     age = here.engine.clock() - upload.last_activity_at
     if upload.status is Status.UPLOADING and age < ORPHAN_AGE:
         return None
-    if repair and not here.engine.cut_tail(upload):
+    if repair and not here.engine.remove.truncate_uncommitted(upload):
         return None
     return Finding(here.name, "tail", str(upload.id), size - upload.offset, repair)
 

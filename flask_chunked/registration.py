@@ -20,6 +20,7 @@ from .database.session_guard import SessionGuard
 from .database.statements import Statements
 from .database.transactions import Database
 from .engine.engine import Engine
+from .engine.expiry import Lifetimes
 from .engine.records import Upload
 from .exceptions import (
     ConfigurationError,
@@ -88,12 +89,11 @@ class Registration:
         #: Is the owner unknown -> the statement that finds an upload of theirs.
         self._finders: dict[bool, Select[Any]] = {}
         self.engine = Engine(
-            blueprint=name,
-            repository=self.repository,
-            storage=self.storage,
-            policy=self.hooks,
-            expiration=settings.expiration_delta,
-            lifetime=settings.max_lifetime,
+            name,
+            self.repository,
+            self.storage,
+            self.hooks,
+            Lifetimes(settings.expiration_delta, settings.max_lifetime),
         )
 
     @property

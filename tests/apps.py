@@ -103,8 +103,7 @@ def rows(app: Flask, name: str = "uploads") -> list[Upload]:
 
 def set_clock(app: Flask, clock: Callable[[], datetime], name: str = "uploads") -> None:
     """Give the engine another time, which a request that is under way sees too."""
-    engine = registered(app, name).engine
-    engine.clock = engine._completer._clock = clock
+    registered(app, name).engine.clock = clock
 
 
 def stop_clock(app: Flask, now: datetime, name: str = "uploads") -> None:

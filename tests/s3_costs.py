@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from flask_chunked.engine.writer import COMMIT_BYTES
+from flask_chunked.engine.stream import COMMIT_BYTES
 
 #: Classes of requests as stores bill them.
 PUTS = (

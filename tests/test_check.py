@@ -401,7 +401,7 @@ def test_upload_that_goes_while_it_is_checked_is_no_finding(
     def late(blob: Blob) -> int | None:
         with app.app_context():
             if here.repository.get(upload.id) is not None:
-                here.engine.terminate(upload)
+                here.engine.remove.terminate(upload)
         return measure(blob)
 
     monkeypatch.setattr(here.storage, "measure", late)
@@ -433,7 +433,7 @@ def test_termination_that_another_carries_out_first_is_no_error(
     upload = begun(app)
     set_row(app, upload.id, status="terminating")
     here = registered(app)
-    terminate = here.engine.terminate
+    terminate = here.engine.remove.terminate
 
     def second(row: Upload) -> None:
         terminate(row)

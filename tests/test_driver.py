@@ -113,7 +113,7 @@ def test_single_statements_go_past_sqlalchemys_connections(app: Flask) -> None:
         return execute()
 
     with app.app_context(), around_single(here.database, note):
-        upload = here.engine.create(NewUpload("ada", "a", 1, dialect="tus"))
+        upload = here.engine.create.upload(NewUpload("ada", "a", 1, dialect="tus"))
         here.repository.take_over(upload.id)
         here.repository.remove(upload)
     assert seen == ["INSERT", "UPDATE", "DELETE"]
@@ -362,12 +362,12 @@ def test_listener_that_comes_late_is_called(
 
     new = NewUpload("ada", "a", 1, dialect="tus")
     with app.app_context():
-        here.engine.create(new)
+        here.engine.create.upload(new)
         assert not called
         where = listen(here.model, listener)
         event.listen(*where)
         try:
-            made = here.engine.create(new)
+            made = here.engine.create.upload(new)
         finally:
             event.remove(*where)
         assert called

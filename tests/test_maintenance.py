@@ -229,11 +229,14 @@ def test_cleanup_leaves_an_upload_that_is_active_again(app: Flask) -> None:
     client = app.test_client()
     url = begin(client, b"abc", 6)
     age_row(app, id_of(url))
-    found = registered(app).engine.expirable(expired_too=True)
+    found = registered(app).engine.remove.expirable(expired_too=True)
     with app.app_context():
         ((upload, before),) = found
         set_row(app, upload.id, last_activity_at=datetime.now(timezone.utc))
-        assert registered(app).engine.expire(upload, before, keep_record=False) is None
+        assert (
+            registered(app).engine.remove.expire(upload, before, keep_record=False)
+            is None
+        )
     assert put_raw(client, b"def", start=3, url=url).status_code == 200
     assert finish(client, url, b"abcdef").status_code == 200
 

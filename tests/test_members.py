@@ -47,13 +47,13 @@ class Ground:
             partial=True,
             concat="partial",
         )
-        upload = self.engine.create(new)
+        upload = self.engine.create.upload(new)
         if content:
-            upload = self.engine.append_stream(
+            upload = self.engine.append.stream(
                 upload, 0, None, ScriptedReader(content), exact=False
             )
         if upload.offset == upload.length:
-            upload = self.engine.complete(upload, None).upload
+            upload = self.engine.complete.request(upload, None).upload
         return upload
 
     def final(self, *partials: Upload) -> Upload:
@@ -61,7 +61,7 @@ class Ground:
         new = NewUpload(None, "file", None, "tus", concat="final;...")
         return self.repository.create(
             replace(
-                self.engine._creator._draft(new, None),
+                self.engine.create._draft(new, None),
                 length=sum(one.length or 0 for one in partials),
             ),
             {},
@@ -72,7 +72,9 @@ class Ground:
     def made(self, *partials: Upload) -> Upload:
         """A complete one."""
         final = self.final(*partials)
-        return self.engine.assemble(final, self.engine.members(final))
+        return self.engine.concatenate.assemble(
+            final, self.engine.concatenate.members(final)
+        )
 
     def names(self) -> set[tuple[UUID, UUID]]:
         """What the table says: final upload and partial one."""
@@ -107,7 +109,7 @@ def test_members_come_in_their_order_and_as_often_as_named(ground: Ground) -> No
 def test_a_member_that_is_gone_is_none_in_its_place(ground: Ground) -> None:
     a, b = ground.partial(b"a"), ground.partial(b"b")
     final = ground.final(a, b, a)
-    ground.engine.terminate(a)
+    ground.engine.remove.terminate(a)
     row = ground.repository.get(b.id)
     assert ground.repository.members(final.id) == [None, row, None]
 
@@ -152,7 +154,7 @@ def test_only_partial_uploads_are_named(ground: Ground) -> None:
     a = ground.partial(b"a")
     for other in (
         ground.final(a),
-        ground.engine.create(NewUpload(None, "x", 1, "tus")),
+        ground.engine.create.upload(NewUpload(None, "x", 1, "tus")),
     ):
         with pytest.raises(PartialMissing):
             ground.final(a, other)
@@ -165,7 +167,7 @@ def test_finals_that_are_open_wait_for_each_of_their_members(ground: Ground) -> 
     a, b = ground.partial(b"a", 2), ground.partial(b"b")
     both, alone, made = ground.final(a, b, a), ground.final(b), ground.made(b)
     gone = ground.final(a)
-    ground.engine.terminate(gone)
+    ground.engine.remove.terminate(gone)
 
     def waiting(partial: Upload) -> set[UUID]:
         return {row.id for row in ground.repository.waiting_finals(partial.id)}
@@ -211,7 +213,7 @@ def test_a_final_that_waits_no_more_makes_room_for_another(
     finals = [ground.final(a) for _ in range(MAX_WAITING)]
     assert is_awaited_too_often(ground, a)
     if end == "terminated":
-        ground.engine.terminate(finals[0])
+        ground.engine.remove.terminate(finals[0])
     elif end == "partial":
         # The finals of a complete partial are made, or are about to be.
         ground.set(a, status="complete")
@@ -283,7 +285,7 @@ def test_a_final_names_its_members_until_it_is_given_up(
 def test_names_go_with_an_unfinished_final(ground: Ground) -> None:
     a, b = ground.partial(b"a", 2), ground.partial(b"b")
     one, two = ground.final(a, b), ground.final(b)
-    ground.engine.terminate(one)
+    ground.engine.remove.terminate(one)
     assert ground.names() == {(two.id, b.id)}
 
 
@@ -292,12 +294,12 @@ def test_names_outlive_a_complete_final_as_long_as_their_partial_uploads(
 ) -> None:
     a, b = ground.partial(b"a"), ground.partial(b"b")
     final = ground.made(a, b)
-    ground.engine.terminate(a)
+    ground.engine.remove.terminate(a)
     # Members of a final are never fewer than it was made of, while it is there.
     assert ground.names() == {(final.id, a.id), (final.id, b.id)}
-    ground.engine.terminate(final)
+    ground.engine.remove.terminate(final)
     assert ground.names() == {(final.id, b.id)}
-    ground.engine.terminate(b)
+    ground.engine.remove.terminate(b)
     assert ground.names() == set()
 
 
@@ -306,22 +308,22 @@ def test_a_waiting_final_keeps_the_name_of_a_partial_upload_that_is_gone(
 ) -> None:
     a, b = ground.partial(b"a", 2), ground.partial(b"b")
     waiting, made = ground.final(a, b), ground.made(b)
-    ground.engine.terminate(b)
+    ground.engine.remove.terminate(b)
     kept = {(waiting.id, a.id), (waiting.id, b.id), (made.id, b.id)}
     assert ground.names() == kept
     with pytest.raises(PartialMissing):
-        ground.engine.members(waiting)
-    ground.engine.terminate(waiting)
+        ground.engine.concatenate.members(waiting)
+    ground.engine.remove.terminate(waiting)
     assert ground.names() == {(made.id, b.id)}
-    ground.engine.terminate(made)
+    ground.engine.remove.terminate(made)
     assert ground.names() == set()
 
 
 def test_an_ordinary_upload_has_no_names_to_drop(ground: Ground) -> None:
     a = ground.partial(b"a", 2)
     final = ground.final(a)
-    upload = ground.engine.create(NewUpload(None, "x", 1, "tus"))
-    ground.engine.terminate(upload)
+    upload = ground.engine.create.upload(NewUpload(None, "x", 1, "tus"))
+    ground.engine.remove.terminate(upload)
     assert ground.names() == {(final.id, a.id)}
 
 
@@ -404,7 +406,7 @@ def test_group_activity_is_the_last_of_the_waiting_concatenation(
     # Of a final: its members'; of a member: its finals' and their members'.
     assert [activity(first), activity(second)] == [at(1), at(2)]
     assert [activity(a), activity(b), activity(c)] == [at(3), at(4), at(4)]
-    ground.engine.terminate(second)
+    ground.engine.remove.terminate(second)
     assert [activity(a), activity(b), activity(c)] == [at(3), at(3), None]
 
 
@@ -434,7 +436,7 @@ def test_statement_and_engine_agree_on_what_is_alive(ground: Ground) -> None:
 
 def is_expired(ground: Ground, row: Upload) -> bool:
     try:
-        ground.engine.require_live(row)
+        ground.engine.expiry.require_live(row)
     except UploadExpired:
         return True
     return False

@@ -249,7 +249,7 @@ def test_delivery_has_a_claim_of_its_own(app: Flask, policy: Watched) -> None:
         if not nested:
             nested.append(list(deliver_pending(older_than=timedelta(seconds=30))))
             # Also one that had read the row before we took it.
-            nested.append([registered(app).engine.deliver(rows(app)[0])])
+            nested.append([registered(app).engine.complete.deliver(rows(app)[0])])
         plain(upload)
 
     policy.deliver = deliver  # type: ignore[method-assign]

@@ -625,4 +625,4 @@ def test_upload_that_began_to_count_is_not_completed_behind_the_count(
         begun = append_streamed(
             ground.engine, row, 0, [content(row.id, 10)], finishing=True
         )
-        assert ground.engine.finish(begun).first
+        assert ground.engine.complete.finish(begun).first

@@ -16,7 +16,7 @@ def show(request: UploadRequest) -> Response:
     """The upload as JSON; never takes it over."""
     upload = request.find(Action.READ)
     request.access.authorize(Action.READ, upload)
-    request.engine.require_live(upload)
+    request.engine.expiry.require_live(upload)
     response = jsonify(request.representation.to_json(upload))
     for dialect in request.dialects:
         response.headers.update(dialect.upload_headers(request, upload))
@@ -32,7 +32,7 @@ def remove(request: UploadRequest) -> Response:
     action = Action.DELETE if upload.is_complete else Action.TERMINATE
     request.access.authorize(action, upload)
     request.release_session()
-    request.engine.terminate(upload)
+    request.engine.remove.terminate(upload)
     return empty(204)
 
 
@@ -43,7 +43,7 @@ def take_over(request: UploadRequest) -> Upload:
     """
     upload = request.find(Action.READ)
     request.access.authorize(Action.READ, upload)
-    request.engine.require_live(upload)
+    request.engine.expiry.require_live(upload)
     if upload.status is not Status.UPLOADING:
         return upload
     if not allows(upload, Action.APPEND, request.dialect):
@@ -51,7 +51,7 @@ def take_over(request: UploadRequest) -> Upload:
     if not request.access.is_authorized(Action.APPEND, upload):
         return upload
     request.release_session()
-    request.subject = request.engine.take_over(upload)
+    request.subject = request.engine.append.take_over(upload)
     return request.subject
 
 

@@ -1,13 +1,16 @@
-"""From "all bytes are here" to "complete and delivered", repeatable at every step."""
+"""Completing an upload: checked, finished, verified, announced and delivered.
+
+Every step can be repeated after a crash.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from ..exceptions import (
@@ -16,6 +19,7 @@ from ..exceptions import (
     ChunkedUploadError,
     CompletionInProgress,
     DatabaseUnavailable,
+    FinalUpload,
     Incomplete,
     StorageError,
     UnknownUpload,
@@ -23,41 +27,53 @@ from ..exceptions import (
 )
 from ..storage.base import Blob, Storage
 from .digests import resume
-from .gate import Gate
-from .ports import Repository
+from .gate import Action, Gate, Kind, kind_of, require
+from .ports import Ports
 from .records import Completion, Ending, Expected, Upload
+from .remove import Remover
 from .states import Status
 from .verification import STALE, released_by_failure, renewed, wait
 
 logger = logging.getLogger("flask_chunked")
 
-#: Bytes read at once when a digest is taken from the storage.
+#: Bytes read at once when a digest is computed from the storage.
 READ_SIZE = 2**20
-#: Completions racing each other on one upload try again so often.
+#: Completions that race on one upload try again so often.
 ATTEMPTS = 5
 #: A delivery that was begun and not marked done is taken over after so long.
 DELIVERY_LEASE = timedelta(seconds=60)
 
 
 class Completer:
-    """The completion of uploads; part of the engine."""
+    """Completes uploads and delivers their events."""
 
-    def __init__(
-        self,
-        repository: Repository,
-        storage: Storage,
-        gate: Gate,
-        clock: Callable[[], datetime],
-        new_id: Callable[[], UUID],
-    ) -> None:
-        self._repository = repository
-        self._storage = storage
-        self._gate = gate
-        self._clock = clock
-        self._new_id = new_id
+    def __init__(self, ports: Ports, remover: Remover) -> None:
+        self._repository = ports.repository
+        self._storage = ports.storage
+        self._gate = Gate(ports.policy, ports.storage)
+        self._clock = ports.clock
+        self._new_id = ports.new_id
+        self._remover = remover
+
+    # -- on request ----------------------------------------------------------------
+
+    def request(self, upload: Upload, expected: Expected | None) -> Completion:
+        """Complete the upload on a client's request; a repeat gets the same result.
+
+        :param expected: the client's digest; ``None`` where none is wanted.
+        :raises Incomplete: bytes are missing.
+        :raises ChecksumMismatch: the digest differs; nothing changed.
+        :raises FinalUpload: an unfinished one is completed by its members alone.
+        :raises CompletionInProgress: another request is verifying it.
+        """
+        require(upload, Action.COMPLETE)
+        if expected is None and kind_of(upload) is Kind.FINAL:
+            # A complete one is only compared with a checksum.
+            raise FinalUpload()
+        return self.complete(upload, expected)
 
     def complete(self, upload: Upload, expected: Expected | None) -> Completion:
-        """See :meth:`Engine.complete`."""
+        """:meth:`request`, of a final upload too."""
         completed = self._complete_at_once(upload, expected)
         if completed is not None:
             return completed
@@ -76,15 +92,19 @@ class Completer:
                 finished = self._finish(begun, digest)
             if finished is not None:
                 return finished
-        # Five racing completions with wrong digests in between: the client may repeat.
+        # Five racing completions with wrong digests meanwhile: the client may repeat.
         raise DatabaseUnavailable()
 
-    def wait_for_other(self, upload: Upload) -> Completion | None:
-        """Wait a little for the request that is verifying the upload.
+    def wait(self, upload: Upload) -> Completion:
+        """Wait a few seconds for the request that is verifying the upload.
 
-        :return: ``None``: nothing came of it.
+        If that request fails, this one completes the upload.
+
         :raises CompletionInProgress: it is still at work.
         """
+        return self._wait_for_other(upload) or self.complete(upload, None)
+
+    def _wait_for_other(self, upload: Upload) -> Completion | None:
         for _ in wait():
             row = self._require_present(upload.id)
             if row.is_complete:
@@ -105,22 +125,22 @@ class Completer:
         return started > self._clock() - STALE
 
     def finish(self, begun: Upload) -> Completion:
-        """See :meth:`Engine.finish`."""
+        """Go on with the completion that an append of this request began."""
         with released_by_failure(self._repository, begun):
             finished = self._finish(begun, None)
         return finished or self.complete(begun, None)
 
     def may_finish_first(self, upload: Upload) -> bool:
-        """May the finished file be there before the row says anything of it?
+        """True if the file may be finished before its row says so.
 
-        Only where nobody has to be asked between the two.
+        Only if no hook is asked between the two.
         """
         return (
             self._storage.finishes_first
             and not self._gate.verifies(upload)
             # What counts as stored is counted in a transaction of its own.
             and not self._gate.counts_stored
-            # What waits for a partial upload is told by the longer way.
+            # Finals that wait for a partial upload are made on the longer way.
             and not upload.partial
         )
 
@@ -132,17 +152,21 @@ class Completer:
         return Ending(event_id, delivered, digest)
 
     def announce(self, done: Upload) -> None:
-        """Tell that an upload is complete, and deliver it where somebody waits."""
+        """Send the signal of a complete upload, deliver it, drop its members."""
         self._gate.announce("completed", done)
         if done.event_id is not None and done.delivered_at is None:
             self.deliver(done)
+        self._remover.drop(self._remover.members_of(done))
 
     def _complete_at_once(
         self, seen: Upload, expected: Expected | None
     ) -> Completion | None:
-        """Finish the file and say so with one compare-and-set; ``None``: the long way.
+        """Finish the file, then the row with one compare-and-set.
 
-        Whoever looks in between sees all bytes and an upload that can be completed.
+        Between the two, other requests see all bytes and an upload that can be
+        completed.
+
+        :return: ``None``: not possible here; go the long way.
         """
         if not 0 < seen.offset == seen.length or not self.may_finish_first(seen):
             return None
@@ -168,27 +192,36 @@ class Completer:
         return Completion(done, first=True)
 
     def deliver(self, upload: Upload, lease: timedelta = DELIVERY_LEASE) -> bool:
-        """See :meth:`Engine.deliver`."""
+        """Deliver the completion event.
+
+        :param lease: a delivery that began longer ago is taken over.
+        :return: ``False``: it is not pending, another request is at it, or it failed.
+        """
         now = self._clock()
         claimed = self._repository.claim_delivery(upload.id, now, now - lease)
         if claimed is None:
             return False
         try:
             self._gate.deliver(claimed)
-        # Whatever the application raises, its event stays pending and the client,
-        # whose file is complete, is not told a failure.
+        # Whatever the application raises, its event stays pending, and the client,
+        # whose file is complete, gets no error.
         except Exception:
             logger.exception("deliver failed for upload %s; still pending", upload.id)
             return False
         self._repository.mark_delivered(upload.id, self._clock())
         return True
 
+    def deliver_pending(self, older_than: timedelta) -> Iterator[tuple[Upload, bool]]:
+        """Deliver events that are pending for longer; yields each with its success."""
+        for upload in self._repository.undelivered(self._clock() - older_than):
+            yield upload, self.deliver(upload, older_than)
+
     def _finish(self, begun: Upload, digest: str | None) -> Completion | None:
         """Steps after the digest; ``None`` where another completion interfered."""
         try:
             self._finalize(begun)
         except BytesMissing:
-            # Terminated under our hands? Then that is the answer.
+            # If the upload was terminated meanwhile, that is the answer.
             self._require_present(begun.id)
             raise
         self._verify(begun)
@@ -203,9 +236,7 @@ class Completer:
         return Completion(row, first=False) if row.is_complete else None
 
     def _finalize(self, begun: Upload) -> None:
-        blob = begun.blob
-        if blob is None:  # pragma: no cover - only a complete upload loses its key
-            raise BytesMissing()
+        blob = begun.require_blob()
         if self._storage.keeps_parts:
             blob = replace(blob, parts=tuple(self._repository.parts(begun.id)))
         self._storage.finalize(blob)
@@ -225,7 +256,7 @@ class Completer:
         if digest is None:
             try:
                 if not self._storage.reads_unfinished:
-                    # Once more after the digest, which may be wrong, it is idempotent.
+                    # It is finalized once more after the digest, which may differ.
                     self._finalize(begun)
                 digest = self._digest(begun, expected.name)
             except BytesMissing:
@@ -237,7 +268,7 @@ class Completer:
         return stored_form(expected.name, digest)
 
     def _digest_in_passing(self, begun: Upload, name: str) -> str | None:
-        """What was taken while the bytes came; ``None``: not all of them were seen."""
+        """The digest that was computed while the bytes came; ``None``: none was."""
         if begun.hash_name != name or begun.hash_state is None:
             return None
         digest = resume(name, begun.hash_state, begun.offset)
@@ -256,14 +287,12 @@ class Completer:
             raise ChecksumMismatch()
 
     def _digest(self, upload: Upload, name: str) -> str:
-        if upload.blob is None:  # pragma: no cover - callers looked
-            raise BytesMissing()
-        return stored_digest(self._storage, upload.blob, name)
+        return stored_digest(self._storage, upload.require_blob(), name)
 
     def _require_complete(self, upload_id: UUID) -> Upload | None:
         """The upload that cannot be completed, because another request did it.
 
-        :return: ``None``: that request failed since, and made way.
+        :return: ``None``: that request has failed meanwhile.
         """
         row = self._require_present(upload_id)
         if self._is_being_verified(row):
@@ -300,9 +329,9 @@ def stored_digest(storage: Storage, blob: Blob, name: str, start: int = 0) -> st
                 hasher.update(buffer[:count])
                 left -= count
     except OSError as error:
-        # What storages open reads, and fails, as any file does.
+        # The readers of storages fail as any file does.
         if isinstance(error.__cause__, BytesMissing):
-            # They went while they were read; whoever removed the upload knows why.
+            # They were removed while they were read; the row says why.
             raise BytesMissing() from error
         raise StorageError() from error
     return hasher.hexdigest()

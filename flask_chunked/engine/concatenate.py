@@ -1,88 +1,95 @@
 """Final uploads: made from partial ones, in order, by the storage itself.
 
-A final upload's row stands from its creation; its offset tells how far it is made. So a
-crash costs at most one section, and whoever asks next goes on from there.
+A final upload's row exists from its creation, and its offset says how far it is made. A
+crash costs at most one section; the next request that asks goes on from there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from ..exceptions import BytesMissing, NotAPartial, PartialMissing
-from ..storage.base import Blob
-from .ports import Repository
-from .records import Upload
+from .append import Appender
+from .complete import Completer
+from .create import Creator
+from .declaration import Declarer
+from .gate import Gate
+from .members import Members, load_members
+from .ports import Ports
+from .records import NewUpload, Upload
 from .states import Status
+from .writer import UploadWriter
 
 
-@dataclass(frozen=True, slots=True)
-class Members:
-    """The partial uploads of a final one, in the order of concatenation."""
+class Concatenator:
+    """Makes final uploads."""
 
-    uploads: tuple[Upload, ...]
+    def __init__(
+        self,
+        ports: Ports,
+        appender: Appender,
+        completer: Completer,
+        creator: Creator,
+        declarer: Declarer,
+    ) -> None:
+        self._ports = ports
+        self._repository = ports.repository
+        self._gate = Gate(ports.policy, ports.storage)
+        self._appender = appender
+        self._completer = completer
+        self._creator = creator
+        self._declarer = declarer
 
-    @property
-    def are_complete(self) -> bool:
-        """Are all bytes of all of them there?"""
-        return all(upload.is_complete for upload in self.uploads)
+    def create(self, new: NewUpload, members: Members) -> Upload:
+        """Insert the row of a final upload, with its members.
 
-    @property
-    def length(self) -> int | None:
-        """Bytes of the final upload; ``None`` while a member's are unknown."""
-        lengths = [upload.length for upload in self.uploads]
-        return None if None in lengths else sum(n for n in lengths if n is not None)
+        From here on it counts its whole length, and its members count no more.
 
-    @property
-    def known(self) -> int:
-        """Bytes that the final upload has at least."""
-        return sum(
-            upload.offset if upload.length is None else upload.length
-            for upload in self.uploads
-        )
-
-    @property
-    def reserved(self) -> int:
-        """Bytes that the members count in limits, each once, while none names them."""
-        return sum(
-            upload.length or upload.reserved or 0
-            for upload in {upload.id: upload for upload in self.uploads}.values()
-        )
-
-    def from_offset(self, offset: int) -> list[tuple[Blob, int]]:
-        """What is left behind the offset: blobs, and the byte to begin at in each.
-
-        :raises BytesMissing: a member's file was moved away.
+        :raises: as :meth:`Creator.upload`.
+        :raises TooLarge: what is known of the members is too much already.
+        :raises PartialMissing: a member was removed meanwhile.
+        :raises TooManyFinals: too many final uploads wait for a member already.
         """
-        left: list[tuple[Blob, int]] = []
-        for upload in self.uploads:
-            if upload.blob is None:
-                raise BytesMissing()
-            if offset < upload.offset:
-                left.append((upload.blob, offset))
-            offset = max(0, offset - upload.offset)
-        return left
+        ids = tuple(upload.id for upload in members.uploads)
+        self._gate.require_length(members.known)
+        final = replace(new, length=members.length, members=ids, least=members.reserved)
+        return self._creator.upload(final)
 
+    def members(self, final: Upload) -> Members:
+        """The partial uploads of a final one.
 
-def members_from(uploads: Sequence[Upload | None]) -> Members:
-    """The uploads as members of a final one.
+        :raises PartialMissing: one is gone.
+        """
+        return load_members(self._repository, final)
 
-    :raises PartialMissing: one was terminated or expired.
-    :raises NotAPartial: one is no partial upload.
-    """
-    found: list[Upload] = []
-    for upload in uploads:
-        if upload is None or upload.status in (Status.TERMINATING, Status.EXPIRED):
-            raise PartialMissing()
-        if not upload.partial:
-            raise NotAPartial()
-        found.append(upload)
-    return Members(tuple(found))
+    def finals_waiting_for(self, upload: Upload) -> Sequence[Upload]:
+        """Final uploads that cannot be made before this partial one is complete."""
+        return self._repository.waiting_finals(upload.id)
 
+    def note_length(self, final: Upload, members: Members) -> Upload:
+        """Store a final upload's length as soon as its members have theirs."""
+        length = members.length
+        if final.status is not Status.UPLOADING or length is None:
+            return final
+        return self._declarer.length(final, length)
 
-def load_members(repository: Repository, final: Upload) -> Members:
-    """The members that a final upload was created with, as they are now.
+    def assemble(self, final: Upload, members: Members) -> Upload:
+        """Make a final upload from its members, or go on after a crash.
 
-    :raises PartialMissing: one was terminated or expired.
-    """
-    return members_from(repository.members(final.id))
+        :param members: complete, all of them.
+        """
+        if final.status is Status.UPLOADING:
+            final = self.note_length(final, members)
+            if final.offset < (final.length or 0):
+                claimed = self._appender.claim(final, final.offset)
+                writer = UploadWriter(claimed, self._ports)
+                with self._appender.writing(writer):
+                    for blob, start in members.from_offset(final.offset):
+                        writer.copy(blob, start)
+        elif final.status is not Status.COMPLETING:
+            return final
+        return self.complete(final)
+
+    def complete(self, final: Upload) -> Upload:
+        """Complete a final upload whose bytes are all there."""
+        return self._completer.complete(final, None).upload

@@ -1,13 +1,11 @@
-"""New uploads: what is stored of them, and whether there is room."""
+"""Creating uploads: limits, hooks, the row, and the first bytes if they are few."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from typing import TypeVar
-from uuid import UUID
 
 from ..exceptions import (
     CommitUnanswered,
@@ -15,54 +13,58 @@ from ..exceptions import (
     StorageError,
     TooManyUploads,
 )
-from ..storage.base import Buffer, Storage
+from ..storage.base import Buffer
 from .complete import Completer
 from .digests import resume
 from .gate import Gate
-from .ports import Reader, Repository
+from .ports import Ports, Reader
 from .records import NewUpload, Quota, Upload
+from .remove import Remover
 from .states import Status
 
 Result = TypeVar("Result")
 
 
 class Creator:
-    """Makes the rows of uploads.
+    """Creates uploads.
 
-    :param make_room: removes what of an owner's is only waiting to expire.
-    :param completer: of uploads that are all there when they are created.
+    :param blueprint: the name that their rows carry.
     """
 
     def __init__(
-        self,
-        blueprint: str,
-        repository: Repository,
-        storage: Storage,
-        gate: Gate,
-        new_id: Callable[[], UUID],
-        *,
-        clock: Callable[[], datetime],
-        make_room: Callable[[object], bool],
-        completer: Completer,
+        self, ports: Ports, blueprint: str, completer: Completer, remover: Remover
     ) -> None:
         self._blueprint = blueprint
-        self._repository = repository
-        self._storage = storage
-        self._gate = gate
-        self._new_id = new_id
-        self._clock = clock
-        self._make_room = make_room
+        self._repository = ports.repository
+        self._storage = ports.storage
+        self._gate = Gate(ports.policy, ports.storage)
+        self._new_id = ports.new_id
+        self._clock = ports.clock
         self._completer = completer
+        self._remover = remover
 
-    def create(self, new: NewUpload) -> Upload:
-        """See :meth:`Engine.create`."""
+    def upload(self, new: NewUpload) -> Upload:
+        """Insert the upload's row; no file appears before the first byte.
+
+        :raises InvalidFields: the model refuses a value.
+        :raises TooManyUploads, QuotaExceeded: the owner's quota has no room.
+        """
         draft, quota = self._prepare(new)
         return self._create(draft, new, quota)
 
-    def create_with(
+    def with_body(
         self, new: NewUpload, reader: Reader, size: int | None, *, finishing: bool
     ) -> Upload:
-        """See :meth:`Engine.create_with`."""
+        """:meth:`upload`, with the first bytes if they are few and all here.
+
+        At offset 0 the body is still to be read (:meth:`Appender.stream_first`).
+
+        :param size: bytes of the body; ``None``: not known.
+        :param finishing: complete the upload if these are all its bytes; its status
+            says so.
+        :raises: as :meth:`upload`, and :class:`StorageError`; nothing is left then.
+        :raises CommitUnanswered: the upload is there, or its bytes alone are.
+        """
         draft, quota = self._prepare(new)
         ends = finishing and size == draft.length
         if ends and (quota is not None or not self._completer.may_finish_first(draft)):
@@ -72,18 +74,18 @@ class Creator:
         block = reader.read()
         if reader.ended:
             return self._create_filled(draft, new, quota, block, ends=ends)
-        # The client is slow. What is here waits until the row is there.
+        # The client is slow. These bytes wait until the row is there.
         reader.unread(block)
         return self._create(draft, new, quota)
 
-    def create_filled(self, new: NewUpload, content: Buffer) -> Upload:
-        """See :meth:`Engine.create_filled`."""
+    def with_content(self, new: NewUpload, content: Buffer) -> Upload:
+        """:meth:`upload`, with bytes that are here; only if :attr:`fills_first`."""
         draft, quota = self._prepare(new)
         return self._create_filled(draft, new, quota, content, ends=False)
 
     @property
     def fills_first(self) -> bool:
-        """See :attr:`Engine.fills_first`."""
+        """True if a few bytes may be stored before their upload has a row."""
         return self._storage.finishes_first and not self._gate.asks_inspect
 
     def _may_fill(self, draft: Upload) -> bool:
@@ -120,10 +122,10 @@ class Creator:
         *,
         ends: bool,
     ) -> Upload:
-        """Bytes first, and safe; then a row that has them.
+        """Store the bytes, then insert a row that has them.
 
-        Nobody knows the id yet, so that nobody is to be kept out, and a crash in
-        between leaves bytes without a row.
+        No other request knows the id yet, so none can interfere. A crash between the
+        two leaves bytes without a row.
 
         :param ends: the bytes are the finished file, and the row says so.
         """
@@ -131,16 +133,15 @@ class Creator:
         if ends:
             ending = self._completer.ending(draft)
             filled = ending.apply(filled, draft.created_at)
-        blob = filled.blob
-        if blob is None:  # pragma: no cover - a draft always has a key
-            raise ValueError("an upload without a storage key takes no bytes")
+        blob = filled.require_blob()
         held = self._storage.put(blob, content, finished=ends)
         try:
-            # Or who looks for what crashes left takes them away before that.
+            # Keep the file locked until the row exists; otherwise ``check --repair``
+            # could delete it as an orphan.
             with held:
                 upload = self._insert(filled, new, quota)
         except CommitUnanswered:
-            # The row may be there, and then it is right.
+            # The row may exist, and then its bytes must stay.
             raise
         except Exception:
             with suppress(StorageError):
@@ -166,7 +167,10 @@ class Creator:
         )
 
     def require_room(self, owner: object, length: int | None) -> None:
-        """See :meth:`Engine.require_room`."""
+        """Refuse before the body what :meth:`upload` would refuse after it.
+
+        :raises TooManyUploads, QuotaExceeded: the owner's quota has no room.
+        """
         self._gate.require_length(length)
         quota = self._gate.quota(length)
         if quota is not None:
@@ -203,6 +207,6 @@ class Creator:
         try:
             return act()
         except (TooManyUploads, QuotaExceeded):
-            if not self._make_room(owner):
+            if not self._remover.make_room(owner):
                 raise
             return act()

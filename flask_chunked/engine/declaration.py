@@ -1,4 +1,4 @@
-"""A length that was deferred and becomes known: what is asked before it is stored."""
+"""Declaring a length that was deferred: what is asked before it is stored."""
 
 from __future__ import annotations
 
@@ -6,28 +6,68 @@ from dataclasses import replace
 
 from ..exceptions import (
     BytesMissing,
+    ChunkedUploadError,
     LengthBelowOffset,
     LengthChanged,
     PartialMissing,
 )
-from ..storage.base import Storage
-from .concatenate import load_members
+from .append import refused_offset
+from .expiry import Expiry
 from .gate import Gate
-from .ports import Repository
+from .interruption import ActiveReaders
+from .members import load_members
+from .ports import Ports
 from .records import Upload
+from .remove import Remover
 from .states import Status
 from .writer import HEAD_SIZE
 
 
 class Declarer:
-    """The steps of a declaration, in the order in which the engine takes them."""
+    """Declares lengths that were deferred."""
 
-    def __init__(self, repository: Repository, storage: Storage, gate: Gate) -> None:
-        self._repository = repository
-        self._storage = storage
-        self._gate = gate
+    def __init__(
+        self, ports: Ports, expiry: Expiry, remover: Remover, readers: ActiveReaders
+    ) -> None:
+        self._repository = ports.repository
+        self._storage = ports.storage
+        self._gate = Gate(ports.policy, ports.storage)
+        self._expiry = expiry
+        self._remover = remover
+        self._readers = readers
 
-    def require_possible(self, upload: Upload, length: int) -> None:
+    def length(self, upload: Upload, length: int) -> Upload:
+        """Store a length that was deferred; once known it never changes.
+
+        The application is asked again now that the length is known, and about the first
+        bytes of a small file whose bytes are all there. Its refusal removes the upload.
+
+        :param length: bytes.
+        :raises LengthChanged: another length is known.
+        :raises LengthBelowOffset: more bytes than that are there.
+        :raises TooLarge, QuotaExceeded: it is more than is allowed; nothing changed.
+        :raises OffsetMismatch: more bytes came since the upload was looked up.
+        """
+        self._require_possible(upload, length)
+        if upload.length is not None:
+            return upload
+        head = self._head_of(upload, length)
+        try:
+            self._ask(upload, length, head)
+        except ChunkedUploadError:
+            self._remover.refuse(upload)
+            raise
+        declared = self._store(upload, length)
+        if declared is not None:
+            self._readers.interrupt(upload.id)
+            return declared
+        row = self._expiry.current(upload.id)
+        self._require_possible(row, length)
+        if row.length is None:
+            raise refused_offset(row, upload.offset)
+        return row
+
+    def _require_possible(self, upload: Upload, length: int) -> None:
         """Refuse a length that the upload cannot have.
 
         :raises LengthChanged: it has another one.
@@ -45,12 +85,12 @@ class Declarer:
             self._require_finals_fit(upload, length)
 
     def _require_finals_fit(self, partial: Upload, length: int) -> None:
-        """The final uploads that wait for it are too large from this length on?"""
+        """Refuse a length that makes a waiting final upload too large."""
         for final in self._repository.waiting_finals(partial.id):
             try:
                 members = load_members(self._repository, final).uploads
             except PartialMissing:
-                # It can never be made, and is no reason to refuse this one.
+                # That one can never be made, which is no reason to refuse this one.
                 continue
             lengths = (
                 length if member.id == partial.id else member.length or 0
@@ -58,10 +98,10 @@ class Declarer:
             )
             self._gate.require_length(sum(lengths), final.storage_state)
 
-    def head_of(self, upload: Upload, length: int) -> bytes | None:
-        """What ``inspect`` is to see now, since no commit asks it any more.
+    def _head_of(self, upload: Upload, length: int) -> bytes | None:
+        """The first bytes, if ``inspect`` must see them now.
 
-        :return: ``None``: a commit did, or will.
+        :return: ``None``: a commit has asked it, or will.
         """
         is_small = length < HEAD_SIZE and upload.offset == length
         if not is_small or not self._gate.inspects(upload) or upload.blob is None:
@@ -76,24 +116,24 @@ class Declarer:
             # Another request completed or removed it meanwhile, and nothing is stored.
             return None
 
-    def ask(self, upload: Upload, length: int, head: bytes | None) -> None:
+    def _ask(self, upload: Upload, length: int, head: bytes | None) -> None:
         """Ask the application; it refuses by raising."""
         declared = replace(upload, length=length)
         self._gate.validate(declared)
         if head is not None:
             self._gate.inspect(declared, head)
 
-    def store(self, upload: Upload, length: int) -> Upload | None:
-        """Store it, and what the upload counts from now on.
+    def _store(self, upload: Upload, length: int) -> Upload | None:
+        """Store the length, and what the upload counts from now on.
 
-        :return: ``None``: the upload is not as it was seen.
-        :raises QuotaExceeded: it would count more than there is room for.
+        :return: ``None``: the upload has changed since it was looked up.
+        :raises QuotaExceeded: the upload would count more than there is room for.
         """
         quota = None if upload.reserved is None else self._gate.quota(length)
         return self._repository.declare_length(upload, length, quota)
 
 
 def _is_declarable(row: Upload, offset: int) -> bool:
-    """Would :meth:`Declarer.store` find the row as it was seen?"""
+    """True if the row is still as it was seen, so that the length can be stored."""
     is_open = row.status is Status.UPLOADING and row.length is None
     return is_open and row.offset == offset

@@ -1,8 +1,8 @@
-"""What is done with bytes while the next ones are on their way.
+"""Updates digests in a background thread while the next block is being received.
 
-Hashing is slower than receiving and writing together, and all of them let the
-interpreter go: long blocks are hashed in a thread of their own, so that a body takes as
-long as its digest alone.
+Hashing is slower than receiving and writing together, and all three release the
+interpreter's lock: long blocks are hashed in a thread of their own, so that a body
+takes as long as its digest alone.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-#: Bytes of a block that is worth the way to another thread.
+#: Bytes from which on a block is worth handing to another thread.
 WORTH = 128 * 2**10
-#: Blocks that may be waiting while the next one is received: one, so that whoever
-#: receives needs two buffers in turn.
+#: Blocks that may wait while the next one is received: one, so that a receiver needs
+#: two buffers in turn.
 AHEAD = 1
 
 
 class Digest(Protocol):
-    """What takes blocks."""
+    """Takes blocks."""
 
     def update(self, data: memoryview, /) -> object:
         """Take the next bytes."""
 
 
-class Beside:
-    """Gives blocks to digests in their order; for one thread, which closes it.
+class DigestThread:
+    """Hands blocks to digests in order. One thread uses it, and closes it.
 
     :param digests: all of them take each block.
     """
@@ -40,9 +40,9 @@ class Beside:
         self._waiting = 0
 
     def update(self, block: memoryview) -> None:
-        """Take the next bytes, perhaps later.
+        """Take the next bytes, now or later.
 
-        A long block must stay as it is until :meth:`make_room` or :meth:`settle`.
+        A long block must not change before :meth:`wait_for_buffer` or :meth:`join`.
         """
         if not self._digests:
             return
@@ -56,19 +56,19 @@ class Beside:
 
     @property
     def is_at_work(self) -> bool:
-        """May a block that was given still be looked at?"""
+        """True if a block that was given may still be read."""
         return self._waiting > 0
 
-    def make_room(self) -> None:
+    def wait_for_buffer(self) -> None:
         """Wait until the buffer before the last one may be filled again."""
         self._wait_for(AHEAD)
 
-    def settle(self) -> None:
-        """Wait until all bytes are taken."""
+    def join(self) -> None:
+        """Wait until all blocks are hashed."""
         self._wait_for(0)
 
     def close(self) -> None:
-        """Let the thread end; may be called twice."""
+        """End the thread; may be called twice."""
         if self._blocks is not None:
             self._blocks.put(None)
             self._blocks = None
@@ -84,12 +84,15 @@ class Beside:
         if self._blocks is None and _threads_are_real():
             blocks: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
             thread = threading.Thread(
-                target=self._run, args=(blocks,), name="beside", daemon=True
+                target=self._run,
+                args=(blocks,),
+                name="flask-chunked-digest",
+                daemon=True,
             )
             try:
                 thread.start()
             except RuntimeError:
-                # No more threads for this process; it takes longer, that is all.
+                # The process may start no more threads; hash in this one.
                 return False
             self._blocks = blocks
         return self._blocks is not None
@@ -110,5 +113,5 @@ class Beside:
 
 
 def _threads_are_real() -> bool:
-    """Would another thread run at the same time? Those of gevent would not."""
+    """False where gevent has replaced threads: another one would not run at once."""
     return _thread.start_new_thread.__module__ == _thread.__name__

@@ -1,12 +1,14 @@
-"""Which uploads time gives up, and when."""
+"""When unfinished uploads expire."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from uuid import UUID
 
-from ..exceptions import UploadExpired
+from ..exceptions import UnknownUpload, UploadExpired
 from .gate import Kind, kind_of, rules_of
+from .ports import Ports
 from .records import Cutoff, Upload
 from .states import Status
 from .verification import STALE
@@ -17,43 +19,46 @@ def utcnow() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class Expiry:
-    """The two limits on an unfinished upload's life.
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long unfinished uploads live; ``None``: no limit.
 
-    :param idle: after its last committed byte; ``None``: for ever.
-    :param lifetime: after its creation; ``None``: for ever.
-    :param group_activity: last activity in the waiting concatenation that an upload
-        belongs to; ``None``: there is none.
+    :param idle: after the last committed byte.
+    :param total: after the creation.
     """
 
-    def __init__(
-        self,
-        idle: timedelta | None,
-        lifetime: timedelta | None,
-        clock: Callable[[], datetime],
-        group_activity: Callable[[Upload], datetime | None],
-    ) -> None:
-        self._idle = idle
-        self._lifetime = lifetime
-        self._clock = clock
-        self._group_activity = group_activity
+    idle: timedelta | None = None
+    total: timedelta | None = None
+
+
+FOREVER = Lifetimes()
+
+
+class Expiry:
+    """Whether and when unfinished uploads expire."""
+
+    def __init__(self, ports: Ports, lifetimes: Lifetimes) -> None:
+        self._idle = lifetimes.idle
+        self._lifetime = lifetimes.total
+        self._clock = ports.clock
+        self._repository = ports.repository
 
     def expires_at(self, upload: Upload) -> datetime | None:
-        """When time gives the upload up; ``None``: never.
+        """The moment at which the upload expires; ``None``: never.
 
-        A partial upload may live longer: as long as the final one that waits for it.
+        A partial upload may live longer: as long as a final upload that waits for it.
         """
         if not _may_expire(upload):
             return None
         last = upload.last_activity_at
         if self._idle is not None and kind_of(upload) is Kind.FINAL:
-            last = max(last, self._group_activity(upload) or last)
+            last = max(last, self._repository.group_activity(upload) or last)
         return self._end(upload, last)
 
     def require_live(self, upload: Upload) -> None:
-        """Refuse an upload that time gave up.
+        """Refuse an upload that has expired.
 
-        :raises UploadExpired: it is unfinished and too old, or was expired already.
+        :raises UploadExpired: it is unfinished and too old, or its row says so.
         """
         if upload.status is Status.EXPIRED:
             raise UploadExpired()
@@ -64,12 +69,24 @@ class Expiry:
         if end is None or end > now:
             return
         if kind_of(upload) is not Kind.ORDINARY:
-            # Kept alive by others, perhaps; asked only where it matters.
-            last = self._group_activity(upload)
+            # Other uploads of its concatenation may keep it alive.
+            last = self._repository.group_activity(upload)
             end = None if last is None else self._end(upload, last)
             if end is not None and end > now:
                 return
         raise UploadExpired()
+
+    def current(self, upload_id: UUID) -> Upload:
+        """The row of an upload that is there and has not expired.
+
+        :raises UnknownUpload: there is none, or it is being removed.
+        :raises UploadExpired: it has expired.
+        """
+        row = self._repository.get(upload_id)
+        if row is None or row.status is Status.TERMINATING:
+            raise UnknownUpload()
+        self.require_live(row)
+        return row
 
     def _end(self, upload: Upload, last_activity_at: datetime) -> datetime | None:
         ends = []
@@ -80,7 +97,7 @@ class Expiry:
         return min(ends, default=None)
 
     def cutoff(self) -> Cutoff | None:
-        """Which uploads are given up by now; ``None``: none ever is."""
+        """Which uploads have expired by now; ``None``: no upload expires."""
         if self._idle is None and self._lifetime is None:
             return None
         now = self._clock()

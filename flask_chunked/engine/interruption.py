@@ -1,4 +1,4 @@
-"""Who is receiving what in this process, so that a stalled reader can be let go."""
+"""The bodies that this process reads, so that a superseded request can end early."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from uuid import UUID
 from .ports import Reader
 
 
-class Receiving:
-    """The bodies that are being read, by upload.
+class ActiveReaders:
+    """The readers of bodies, by upload.
 
-    Only a courtesy: safety is the fence's, which works across processes. A reader that
-    waits for a silent client would find out much later; its thread is freed here.
+    An optimisation: correctness depends on the fence alone, which works across
+    processes. Without it, a superseded request keeps its thread until the read timeout.
     """
 
     def __init__(self) -> None:
@@ -22,8 +22,8 @@ class Receiving:
         self._lock = threading.Lock()
 
     @contextmanager
-    def by(self, upload_id: UUID, reader: Reader) -> Iterator[None]:
-        """For the length of the block this reader is known as one of the upload's."""
+    def register(self, upload_id: UUID, reader: Reader) -> Iterator[None]:
+        """This reader is one of the upload's for the length of the block."""
         with self._lock:
             self._readers.setdefault(upload_id, []).append(reader)
         try:
@@ -33,8 +33,8 @@ class Receiving:
                 self._keep(upload_id, lambda known: known is not reader)
 
     def interrupt(self, upload_id: UUID, but: Reader | None = None) -> None:
-        """End the bodies of all who receive for the upload, except one."""
-        # Under the lock: once its request is over, the connection may be another's.
+        """End the upload's bodies, except one."""
+        # Under the lock: after its request, the connection may belong to another one.
         with self._lock:
             for reader in self._readers.get(upload_id, ()):
                 if reader is not but:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from ..storage.base import Part
+from ..storage.base import Part, Storage
 from .records import Cutoff, Ending, Quota, Step, Upload
 
 
@@ -261,3 +262,19 @@ class Policy(Protocol):
 
     def announce(self, event: str, upload: Upload) -> None:
         """After a commit; cannot refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything outside the engine that its parts use.
+
+    :param policy: the application's hooks and limits.
+    :param clock: returns the present moment, aware UTC.
+    :param new_id: returns a new random id.
+    """
+
+    repository: Repository
+    storage: Storage
+    policy: Policy
+    clock: Callable[[], datetime]
+    new_id: Callable[[], UUID]

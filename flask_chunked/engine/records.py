@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from ..exceptions import BytesMissing
 from ..storage.base import Blob, Part, State
 from .states import Status
 
@@ -71,6 +72,16 @@ class Upload:
         if self.storage_key is None:
             return None
         return Blob(self.storage_key, self.offset, self.storage_state)
+
+    def require_blob(self) -> Blob:
+        """What the storage needs to know.
+
+        :raises BytesMissing: the file was moved away.
+        """
+        blob = self.blob
+        if blob is None:
+            raise BytesMissing()
+        return blob
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,7 @@ class UploadRequest:
 
     def discard(self, upload: Upload) -> None:
         """Remove an upload that this request made; no answer is about it any more."""
-        self.engine.abandon(upload)
+        self.engine.remove.discard(upload)
         self.subject = None
 
     @contextmanager
@@ -200,7 +200,7 @@ class UploadRequest:
         """:meth:`discard` the new upload if its creating request fails in here."""
         self.subject = upload
         try:
-            with self.engine.creating(upload):
+            with self.engine.remove.discarding(upload):
                 yield
         except BaseException:
             self.subject = None

@@ -16,9 +16,9 @@ from urllib.parse import parse_qsl
 
 from flask import Request
 
-from ..engine.digest_thread import Beside, Digest
+from ..engine.atomic import AtomicWriter, ShortChunk
+from ..engine.digest_thread import Digest, DigestThread
 from ..engine.digests import FileDigest
-from ..engine.held_chunk import HeldChunk, ShortChunk
 from ..exceptions import MalformedBody, TooLarge
 from ..protocol.filename import from_disposition
 from ..storage.base import Stage
@@ -49,7 +49,7 @@ class PartLimits:
 
 
 #: What takes the bytes of a file part.
-Store = Stage | HeldChunk | ShortChunk
+Store = Stage | AtomicWriter | ShortChunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class FilePart:
         digests: Sequence[Digest] = (),
     ) -> None:
         self.stage = store if isinstance(store, Stage) else None
-        self.held = store if isinstance(store, HeldChunk) else None
+        self.held = store if isinstance(store, AtomicWriter) else None
         self.short = store if isinstance(store, ShortChunk) else None
         self.size = 0
         self.filename: str | None = None
@@ -94,7 +94,7 @@ class FilePart:
         # What is stored can be read again where somebody wants to know.
         self._digest = hashlib.sha256() if store is None else None
         mine = [] if self._digest is None else [self._digest]
-        self._beside = Beside([*mine, *digests])
+        self._digest_thread = DigestThread([*mine, *digests])
 
     @property
     def digest(self) -> str:
@@ -116,13 +116,13 @@ class FilePart:
     def is_at_work(self) -> bool:
         """May a block that was given still be looked at?"""
         held = self.held
-        return self._beside.is_at_work or (held is not None and held.is_at_work)
+        return self._digest_thread.is_at_work or (held is not None and held.is_at_work)
 
     def make_room(self) -> None:
         """Wait until the block before the last one is not needed any more."""
-        self._beside.make_room()
+        self._digest_thread.wait_for_buffer()
         if self.held is not None:
-            self.held.make_room()
+            self.held.wait_for_buffer()
 
     def write(self, block: bytes | memoryview) -> int:
         """Take bytes of the part.
@@ -137,21 +137,21 @@ class FilePart:
         kept = memoryview(block)[:room]
         if room < len(block):
             # Buffers in turn count on it that each block is looked at, or none.
-            self._beside.settle()
+            self._digest_thread.join()
         if kept:
             if self._store is not None:
                 self._store.write(kept)
-            self._beside.update(kept)
+            self._digest_thread.update(kept)
         self.size += len(block)
         return len(block)
 
     def settle(self) -> None:
         """Wait until the digests have taken everything."""
-        self._beside.settle()
+        self._digest_thread.join()
 
     def close(self) -> None:
         """Take no more; may be called twice."""
-        self._beside.close()
+        self._digest_thread.close()
 
 
 @dataclass(slots=True)

@@ -159,7 +159,7 @@ def test_t31_upload_that_comes_alive_is_not_cleaned_away(
 
     def chosen_by_the_clean_up(*args: Any) -> Any:
         now[0] = utcnow() + timedelta(days=2)
-        chosen.extend(here.engine.expirable(expired_too=True))
+        chosen.extend(here.engine.remove.expirable(expired_too=True))
         monkeypatch.undo()
         return real(*args)
 
@@ -167,7 +167,7 @@ def test_t31_upload_that_comes_alive_is_not_cleaned_away(
     monkeypatch.setattr(here.storage, "appender", chosen_by_the_clean_up)
     assert state(put(client, url, DATA[5:7], "bytes 5-6/10")) == (200, 1, 7)
     ((upload, before),) = chosen
-    assert here.engine.expire(upload, before, keep_record=False) is None
+    assert here.engine.remove.expire(upload, before, keep_record=False) is None
     assert state(client.get(url)) == (200, 1, 7)
 
 

@@ -15,7 +15,7 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
-from flask_chunked.engine.digest_thread import WORTH, Beside
+from flask_chunked.engine.digest_thread import WORTH, DigestThread
 from flask_chunked.request import buffers, forms, multipart
 from flask_chunked.request.forms import FilePart, PartLimits
 from flask_chunked.request.multipart import MultipartForm
@@ -116,20 +116,20 @@ def test_a_form_that_the_app_has_read_is_not_read_faster_than_it_is_hashed(
         assert request.files is not None
 
     most = 0
-    update, take = Beside.update, Beside._take
+    update, take = DigestThread.update, DigestThread._take
 
-    def noted(beside: Beside, block: memoryview) -> None:
+    def noted(beside: DigestThread, block: memoryview) -> None:
         nonlocal most
         update(beside, block)
         most = max(most, beside._waiting)
 
-    def slowly(beside: Beside, block: memoryview) -> None:
+    def slowly(beside: DigestThread, block: memoryview) -> None:
         time.sleep(0.01)
         take(beside, block)
 
     monkeypatch.setattr(forms, "BUFFER_SIZE", WORTH)
-    monkeypatch.setattr(Beside, "update", noted)
-    monkeypatch.setattr(Beside, "_take", slowly)
+    monkeypatch.setattr(DigestThread, "update", noted)
+    monkeypatch.setattr(DigestThread, "_take", slowly)
     answer = put_form(app.test_client(), bytes(3 * WORTH))
     assert answer.status_code == 200
     assert 1 <= most <= 2

@@ -88,7 +88,6 @@ class TusMachine(RuleBasedStateMachine):
         real = engine.clock
         clock = lambda: real() + timedelta(hours=self.hours)  # noqa: E731
         engine.clock = clock
-        engine._completer._clock = clock
 
     def teardown(self) -> None:
         if hasattr(self, "app"):

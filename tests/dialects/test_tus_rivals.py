@@ -129,7 +129,7 @@ def test_a_final_that_another_request_made_first_is_no_error(
 
     def rival() -> None:
         (final,) = finals(tus_app)
-        engine.assemble(final, engine.members(final))
+        engine.concatenate.assemble(final, engine.concatenate.members(final))
 
     before_claim(tus_app, monkeypatch, rival)
     response = tus.final(a)
@@ -175,15 +175,15 @@ def test_members_that_complete_while_the_final_is_created_are_not_overlooked(
 ) -> None:
     a = tus.partial(b"abc", 4)
     engine = registered(tus_app).engine
-    create = engine.create
+    create = engine.create.upload
 
     def after_completion(new: Any) -> Upload:
-        monkeypatch.setattr(engine, "create", create)
+        monkeypatch.setattr(engine.create, "upload", create)
         # Too early to find the final upload, too late to be seen complete.
         assert Tus(tus_app.test_client()).patch(a, 3, b"d").status_code == 204
         return create(new)
 
-    monkeypatch.setattr(engine, "create", after_completion)
+    monkeypatch.setattr(engine.create, "upload", after_completion)
     url = tus.final(a).headers["Location"]
     assert tus.head(url).headers["Upload-Offset"] == "4"
 
@@ -208,8 +208,8 @@ def test_rule_55_so_it_is_where_the_maker_died_at_once(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "assemble", die)
-        patch.setattr(engine, "abandon", die)
+        patch.setattr(engine.concatenate, "assemble", die)
+        patch.setattr(engine.remove, "discard", die)
         with pytest.raises(KeyboardInterrupt):
             tus.final(a)
     url = f"/uploads/{finals(tus_app)[0].id}"

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
-from flask_chunked.engine.concatenate import Members
 from flask_chunked.engine.engine import Engine
+from flask_chunked.engine.expiry import Lifetimes
+from flask_chunked.engine.members import Members
 from flask_chunked.engine.records import (
     Cutoff,
     Ending,
@@ -516,22 +517,24 @@ class Bench:
     clock: Clock = field(default_factory=Clock)
     expiration: timedelta | None = timedelta(days=1)
     lifetime: timedelta | None = None
+    #: Of the memory, unless a test has another one.
+    storage: Any = field(
+        default_factory=lambda: MemoryStorage(StorageSettings(base="/nowhere"))
+    )
 
     def __post_init__(self) -> None:
-        self.storage = MemoryStorage(StorageSettings(base="/nowhere"))
         self.engine = Engine(
-            blueprint="uploads",
-            repository=self.repository,
-            storage=self.storage,
-            policy=self.policy,
-            expiration=self.expiration,
-            lifetime=self.lifetime,
-            clock=self.clock,
+            "uploads",
+            self.repository,
+            self.storage,
+            self.policy,
+            Lifetimes(self.expiration, self.lifetime),
         )
+        self.engine.clock = self.clock
 
     def create(self, length: int | None = 10, **more: Any) -> Upload:
         """:param more: further fields of the new upload."""
-        return self.engine.create(
+        return self.engine.create.upload(
             NewUpload("ann", "a.bin", length=length, dialect="test", **more)
         )
 
@@ -539,9 +542,9 @@ class Bench:
         """A partial upload that begins with these bytes; complete without a length."""
         upload = self.material(length or len(content))
         reader = ScriptedReader(content)
-        upload = self.engine.append_stream(upload, 0, None, reader)
+        upload = self.engine.append.stream(upload, 0, None, reader)
         if upload.offset == upload.length:
-            upload = self.engine.complete(upload, None).upload
+            upload = self.engine.complete.request(upload, None).upload
         return upload
 
     def material(self, length: int | None) -> Upload:
@@ -555,12 +558,12 @@ class Bench:
             "ann", "a.bin", length=None, dialect="test", concat=f"final;{urls}"
         )
         members = Members(tuple(self.row(partial) for partial in partials))
-        return self.engine.create_final(new, members)
+        return self.engine.concatenate.create(new, members)
 
     def filled(self, content: bytes = b"0123456789") -> Upload:
         upload = self.create(len(content))
         reader = ScriptedReader(content)
-        return self.engine.append_stream(upload, 0, len(content), reader)
+        return self.engine.append.stream(upload, 0, len(content), reader)
 
     def row(self, upload: Upload) -> Upload:
         return self.repository.rows[upload.id]
@@ -569,7 +572,8 @@ class Bench:
         blob = self.row(upload).blob
         assert blob is not None
         with self.storage.open(blob) as reader:
-            return reader.read(2**20)
+            content: bytes = reader.read(2**20)
+            return content
 
 
 def idle_since(bench: Bench) -> Cutoff:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_chunked.engine import writer as intake_module
+from flask_chunked.engine import stream
 from flask_chunked.engine.records import Step
 from flask_chunked.exceptions import (
     AlreadyComplete,
@@ -26,7 +26,7 @@ from tests.engine.fakes import Bench, ScriptedReader, cut, idle_since
 
 
 def stage_of(bench: Bench, content: bytes) -> Stage:
-    stage = bench.storage.stage()
+    stage: Stage = bench.storage.stage()
     stage.write(content)
     return stage
 
@@ -38,9 +38,9 @@ def bench() -> Bench:
 
 def test_blocks_become_the_file(bench: Bench) -> None:
     upload = bench.create(10)
-    after = bench.engine.append_stream(upload, 0, 6, ScriptedReader(b"abc", b"def"))
+    after = bench.engine.append.stream(upload, 0, 6, ScriptedReader(b"abc", b"def"))
     assert (after.offset, bench.stored(upload)) == (6, b"abcdef")
-    after = bench.engine.append_stream(upload, 6, 10, ScriptedReader(b"ghij"))
+    after = bench.engine.append.stream(upload, 6, 10, ScriptedReader(b"ghij"))
     assert (after.offset, bench.stored(upload)) == (10, b"abcdefghij")
 
 
@@ -55,22 +55,22 @@ def test_stale_offset_is_a_conflict_and_supersedes_nobody(
 ) -> None:
     upload = bench.create(10)
     with pytest.raises(OffsetMismatch) as caught:
-        bench.engine.append_stream(upload, start, start + 1, ScriptedReader(b"x"))
+        bench.engine.append.stream(upload, start, start + 1, ScriptedReader(b"x"))
     assert (caught.value.expected, caught.value.provided) == (0, start)
     assert bench.row(upload).fence == 0
 
 
 def test_append_to_a_complete_upload_is_refused(bench: Bench) -> None:
     upload = bench.filled()
-    bench.engine.complete(upload, None)
+    bench.engine.complete.request(upload, None)
     with pytest.raises(AlreadyComplete):
-        bench.engine.append_stream(bench.row(upload), 10, 11, ScriptedReader(b"x"))
+        bench.engine.append.stream(bench.row(upload), 10, 11, ScriptedReader(b"x"))
 
 
 def test_a_cut_body_keeps_what_arrived(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(BodyInterrupted):
-        bench.engine.append_stream(upload, 0, 10, ScriptedReader(b"abcd", cut()))
+        bench.engine.append.stream(upload, 0, 10, ScriptedReader(b"abcd", cut()))
     assert bench.row(upload).offset == 4
     assert bench.stored(upload) == b"abcd"
     assert bench.policy.seen("chunk_received") == [4]
@@ -79,7 +79,7 @@ def test_a_cut_body_keeps_what_arrived(bench: Bench) -> None:
 def test_nobody_is_told_of_progress_who_does_not_listen(bench: Bench) -> None:
     bench.policy.unheard.add("chunk_received")
     upload = bench.create(10)
-    bench.engine.append_stream(upload, 0, 4, ScriptedReader(b"abcd"))
+    bench.engine.append.stream(upload, 0, 4, ScriptedReader(b"abcd"))
     assert bench.row(upload).offset == 4
     assert bench.policy.seen("chunk_received") == []
 
@@ -87,7 +87,7 @@ def test_nobody_is_told_of_progress_who_does_not_listen(bench: Bench) -> None:
 def test_a_worker_told_to_exit_commits_what_arrived(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(SystemExit):
-        bench.engine.append_stream(
+        bench.engine.append.stream(
             upload, 0, 10, ScriptedReader(b"abcd", SystemExit(1))
         )
     assert bench.row(upload).offset == 4
@@ -96,7 +96,7 @@ def test_a_worker_told_to_exit_commits_what_arrived(bench: Bench) -> None:
 def test_a_body_that_ends_early_without_an_error_is_told(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(ChunkSizeMismatch) as caught:
-        bench.engine.append_stream(upload, 0, 10, ScriptedReader(b"abcd"))
+        bench.engine.append.stream(upload, 0, 10, ScriptedReader(b"abcd"))
     assert (caught.value.actual, caught.value.reported) == (4, 10)
     assert bench.row(upload).offset == 4
 
@@ -104,7 +104,7 @@ def test_a_body_that_ends_early_without_an_error_is_told(bench: Bench) -> None:
 def test_a_body_beyond_its_range_is_kept_up_to_the_range(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(ChunkSizeMismatch) as caught:
-        bench.engine.append_stream(upload, 0, 4, ScriptedReader(b"abcdef"))
+        bench.engine.append.stream(upload, 0, 4, ScriptedReader(b"abcdef"))
     assert (caught.value.actual, caught.value.reported) == (6, 4)
     assert bench.stored(upload) == b"abcd"
 
@@ -112,13 +112,13 @@ def test_a_body_beyond_its_range_is_kept_up_to_the_range(bench: Bench) -> None:
 def test_a_block_behind_the_range_is_not_written(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(ChunkSizeMismatch):
-        bench.engine.append_stream(upload, 0, 4, ScriptedReader(b"abcd", b"ef"))
+        bench.engine.append.stream(upload, 0, 4, ScriptedReader(b"abcd", b"ef"))
     assert bench.stored(upload) == b"abcd"
 
 
 def test_no_announced_end_takes_the_whole_body(bench: Bench) -> None:
     upload = bench.create(10)
-    after = bench.engine.append_stream(upload, 0, None, ScriptedReader(b"abc"))
+    after = bench.engine.append.stream(upload, 0, None, ScriptedReader(b"abc"))
     assert after.offset == 3
 
 
@@ -129,7 +129,7 @@ def test_bytes_are_committed_before_a_silent_client_is_waited_for(
     seen: list[int] = []
     reader = ScriptedReader(b"abc", None, lambda: seen.append(bench.row(upload).offset))
     with pytest.raises(ChunkSizeMismatch):
-        bench.engine.append_stream(upload, 0, 10, reader)
+        bench.engine.append.stream(upload, 0, 10, reader)
     assert seen == [3]
     assert reader.waited >= 1
 
@@ -168,11 +168,11 @@ def test_pause_makes_no_commit_where_one_is_dear_and_not_due(
     commits: list[int],
 ) -> None:
     monkeypatch.setattr(MemoryAppender, "lingers", lingers)
-    monkeypatch.setattr(intake_module, "COMMIT_SECONDS", seconds)
+    monkeypatch.setattr(stream, "COMMIT_SECONDS", seconds)
     upload = bench.create(9)
     reader = ScriptedReader(b"abc", None, b"def", None, b"ghi")
     reader.goes_on = goes_on
-    assert bench.engine.append_stream(upload, 0, 9, reader).offset == 9
+    assert bench.engine.append.stream(upload, 0, 9, reader).offset == 9
     assert dear == commits
     assert bench.stored(upload) == b"abcdefghi"
     assert all(0 < offered <= seconds for offered in reader.lingered)
@@ -181,7 +181,7 @@ def test_pause_makes_no_commit_where_one_is_dear_and_not_due(
 def test_nobody_lingers_with_nothing_to_commit(bench: Bench, dear: list[int]) -> None:
     upload = bench.create(3)
     reader = ScriptedReader(None, b"abc")
-    bench.engine.append_stream(upload, 0, 3, reader)
+    bench.engine.append.stream(upload, 0, 3, reader)
     assert (reader.lingered, reader.waited, dear) == ([], 1, [3])
 
 
@@ -191,7 +191,7 @@ def test_what_came_before_a_pause_is_kept_when_the_client_is_lost_in_it(
     upload = bench.create(9)
     reader = ScriptedReader(b"abc", None, BodyInterrupted())
     with pytest.raises(BodyInterrupted):
-        bench.engine.append_stream(upload, 0, 9, reader)
+        bench.engine.append.stream(upload, 0, 9, reader)
     assert dear == [3]
     assert bench.row(upload).offset == 3
 
@@ -199,13 +199,13 @@ def test_what_came_before_a_pause_is_kept_when_the_client_is_lost_in_it(
 def test_long_bodies_commit_in_sections(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake_module, "COMMIT_BYTES", 4)
+    monkeypatch.setattr(stream, "COMMIT_BYTES", 4)
     upload = bench.create(10)
     commits: list[str] = []
     bench.repository.before = lambda name: (
         commits.append(name) if name == "advance" else None
     )
-    bench.engine.append_stream(upload, 0, 10, ScriptedReader(b"abcd", b"efgh", b"ij"))
+    bench.engine.append.stream(upload, 0, 10, ScriptedReader(b"abcd", b"efgh", b"ij"))
     assert len(commits) == 3
 
 
@@ -216,15 +216,15 @@ def test_a_take_over_stops_the_writer_and_its_bytes_do_not_count(
     told: list[int] = []
 
     def take_over() -> None:
-        told.append(bench.engine.take_over(upload).offset)
+        told.append(bench.engine.append.take_over(upload).offset)
 
     reader = ScriptedReader(b"abc", None, take_over, b"XYZ")
     with pytest.raises(Superseded) as caught:
-        bench.engine.append_stream(upload, 0, 10, reader)
+        bench.engine.append.stream(upload, 0, 10, reader)
     assert told == [3]
     assert caught.value.expected == 3
     assert reader.interrupts == 1
-    after = bench.engine.append_stream(upload, 3, 6, ScriptedReader(b"def"))
+    after = bench.engine.append.stream(upload, 3, 6, ScriptedReader(b"def"))
     assert (after.offset, bench.stored(upload)) == (6, b"abcdef")
 
 
@@ -234,10 +234,10 @@ def test_a_dead_tail_is_cut_by_the_next_append(
     upload = bench.create(10)
     bench.repository.failing = {"advance"}
     with pytest.raises(DatabaseUnavailable):
-        bench.engine.append_stream(upload, 0, 6, ScriptedReader(b"abcdef"))
+        bench.engine.append.stream(upload, 0, 6, ScriptedReader(b"abcdef"))
     bench.repository.failing = set()
     assert bench.row(upload).offset == 0
-    after = bench.engine.append_stream(upload, 0, 2, ScriptedReader(b"xy"))
+    after = bench.engine.append.stream(upload, 0, 2, ScriptedReader(b"xy"))
     blob = after.blob
     assert blob is not None
     assert (bench.stored(upload), bench.storage.measure(blob)) == (b"xy", 2)
@@ -253,15 +253,17 @@ def test_losing_the_compare_and_set_is_being_superseded(bench: Bench) -> None:
 
     bench.repository.before = steal
     with pytest.raises(Superseded):
-        bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+        bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
     assert bench.row(upload).offset == 0
 
 
 def test_a_writer_whose_upload_was_removed_leaves_no_bytes(bench: Bench) -> None:
     upload = bench.create(10)
-    reader = ScriptedReader(b"abc", lambda: bench.engine.terminate(upload), b"def")
+    reader = ScriptedReader(
+        b"abc", lambda: bench.engine.remove.terminate(upload), b"def"
+    )
     with pytest.raises(UnknownUpload):
-        bench.engine.append_stream(upload, 0, 10, reader)
+        bench.engine.append.stream(upload, 0, 10, reader)
     assert bench.repository.rows == {}
     assert list(bench.storage.stored()) == []
 
@@ -270,31 +272,31 @@ def test_a_writer_whose_upload_was_removed_leaves_no_bytes(bench: Bench) -> None
 def test_a_writer_that_is_let_go_is_told_who_came(bench: Bench, sent: bytes) -> None:
     upload = bench.create(10)
     reader = ScriptedReader(
-        sent, None, lambda: bench.engine.take_over(upload), BodyInterrupted()
+        sent, None, lambda: bench.engine.append.take_over(upload), BodyInterrupted()
     )
     with pytest.raises(Superseded) as caught:
-        bench.engine.append_stream(upload, 0, 10, reader)
+        bench.engine.append.stream(upload, 0, 10, reader)
     assert (caught.value.expected, caught.value.provided) == (len(sent), 0)
 
 
 def test_a_silent_writer_whose_upload_is_terminated_is_told_so(bench: Bench) -> None:
     upload = bench.create(10)
     reader = ScriptedReader(
-        None, lambda: bench.engine.terminate(upload), BodyInterrupted()
+        None, lambda: bench.engine.remove.terminate(upload), BodyInterrupted()
     )
     with pytest.raises(UnknownUpload):
-        bench.engine.append_stream(upload, 0, 10, reader)
+        bench.engine.append.stream(upload, 0, 10, reader)
 
 
 def test_a_writer_whose_upload_expired_is_told_so(bench: Bench) -> None:
     upload = bench.create(10)
 
     def expire() -> None:
-        bench.engine.expire(upload, idle_since(bench), keep_record=True)
+        bench.engine.remove.expire(upload, idle_since(bench), keep_record=True)
 
     reader = ScriptedReader(expire, b"def")
     with pytest.raises(UploadExpired):
-        bench.engine.append_stream(upload, 0, 10, reader)
+        bench.engine.append.stream(upload, 0, 10, reader)
     assert list(bench.storage.stored()) == []
 
 
@@ -302,9 +304,9 @@ def test_a_full_storage_keeps_the_offset(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = bench.create(10)
-    bench.engine.append_stream(upload, 0, 4, ScriptedReader(b"abcd"))
+    bench.engine.append.stream(upload, 0, 4, ScriptedReader(b"abcd"))
     with pytest.raises(StorageFull):
-        bench.engine.append_stream(
+        bench.engine.append.stream(
             bench.row(upload), 4, 10, ScriptedReader(StorageFull())
         )
     assert bench.row(upload).offset == 4
@@ -314,43 +316,43 @@ def test_a_staged_chunk_is_appended_whole(bench: Bench) -> None:
     upload = bench.create(6)
     for start, content in ((0, b"abc"), (3, b"def")):
         stage = stage_of(bench, content)
-        after = bench.engine.append_whole(upload, start, stage)
+        after = bench.engine.append.whole(upload, start, stage)
     assert (after.offset, bench.stored(upload)) == (6, b"abcdef")
 
 
 def test_the_last_chunk_again_is_the_same_answer(bench: Bench) -> None:
     upload = bench.create(6)
     stage = stage_of(bench, b"abc")
-    bench.engine.append_whole(upload, 0, stage)
+    bench.engine.append.whole(upload, 0, stage)
     fence = bench.row(upload).fence
     again = stage_of(bench, b"abc")
-    after = bench.engine.append_whole(upload, 0, again)
+    after = bench.engine.append.whole(upload, 0, again)
     assert (after.offset, after.fence) == (3, fence)
 
 
 def test_other_bytes_in_the_last_range_are_a_conflict(bench: Bench) -> None:
     upload = bench.create(6)
     stage = stage_of(bench, b"abc")
-    bench.engine.append_whole(upload, 0, stage)
+    bench.engine.append.whole(upload, 0, stage)
     other = stage_of(bench, b"xyz")
     with pytest.raises(OffsetMismatch) as caught:
-        bench.engine.append_whole(upload, 0, other)
+        bench.engine.append.whole(upload, 0, other)
     assert caught.value.expected == 3
 
 
 def test_another_range_is_a_conflict_whatever_its_bytes(bench: Bench) -> None:
     upload = bench.create(6)
-    bench.engine.append_whole(upload, 0, stage_of(bench, b"abc"))
+    bench.engine.append.whole(upload, 0, stage_of(bench, b"abc"))
     with pytest.raises(OffsetMismatch):
-        bench.engine.append_whole(upload, 0, stage_of(bench, b"ab"))
+        bench.engine.append.whole(upload, 0, stage_of(bench, b"ab"))
 
 
 def test_append_to_a_removed_upload_is_unknown(bench: Bench) -> None:
     upload = bench.create(6)
-    bench.engine.terminate(upload)
+    bench.engine.remove.terminate(upload)
     stage = stage_of(bench, b"abc")
     with pytest.raises(UnknownUpload):
-        bench.engine.append_whole(upload, 0, stage)
+        bench.engine.append.whole(upload, 0, stage)
 
 
 def test_an_upload_removed_between_claim_and_answer_is_unknown(bench: Bench) -> None:
@@ -364,7 +366,7 @@ def test_an_upload_removed_between_claim_and_answer_is_unknown(bench: Bench) -> 
 
     bench.repository.before = remove
     with pytest.raises(UnknownUpload):
-        bench.engine.append_whole(upload, 0, stage)
+        bench.engine.append.whole(upload, 0, stage)
 
 
 def test_a_storage_failure_after_a_take_over_is_being_superseded(
@@ -373,11 +375,11 @@ def test_a_storage_failure_after_a_take_over_is_being_superseded(
     upload = bench.create(10)
 
     def fail() -> None:
-        bench.engine.take_over(upload)
+        bench.engine.append.take_over(upload)
         raise StorageFull()
 
     with pytest.raises(Superseded):
-        bench.engine.append_stream(upload, 0, 10, ScriptedReader(fail))
+        bench.engine.append.stream(upload, 0, 10, ScriptedReader(fail))
 
 
 # -- inspect ---------------------------------------------------------------------------
@@ -386,11 +388,11 @@ def test_a_storage_failure_after_a_take_over_is_being_superseded(
 def test_inspect_sees_the_first_bytes_once(bench: Bench) -> None:
     upload = bench.create(9000)
     engine = bench.engine
-    engine.append_stream(upload, 0, 3000, ScriptedReader(b"a" * 3000))
+    engine.append.stream(upload, 0, 3000, ScriptedReader(b"a" * 3000))
     assert bench.policy.seen("inspect") == []
-    engine.append_stream(upload, 3000, 6000, ScriptedReader(b"b" * 3000))
+    engine.append.stream(upload, 3000, 6000, ScriptedReader(b"b" * 3000))
     assert bench.policy.seen("inspect") == [b"a" * 3000 + b"b" * 1096]
-    engine.append_stream(upload, 6000, 9000, ScriptedReader(b"c" * 3000))
+    engine.append.stream(upload, 6000, 9000, ScriptedReader(b"c" * 3000))
     assert len(bench.policy.seen("inspect")) == 1
 
 
@@ -401,9 +403,9 @@ def test_inspect_sees_a_small_file_whole(bench: Bench) -> None:
 
 def test_inspect_of_an_unknown_length_waits_for_4096_bytes(bench: Bench) -> None:
     upload = bench.create(None)
-    bench.engine.append_stream(upload, 0, None, ScriptedReader(b"a" * 4095))
+    bench.engine.append.stream(upload, 0, None, ScriptedReader(b"a" * 4095))
     assert bench.policy.seen("inspect") == []
-    bench.engine.append_stream(upload, 4095, None, ScriptedReader(b"b"))
+    bench.engine.append.stream(upload, 4095, None, ScriptedReader(b"b"))
     assert bench.policy.seen("inspect") == [b"a" * 4095 + b"b"]
 
 
@@ -417,7 +419,7 @@ def test_a_head_refused_in_mid_body_removes_the_upload(bench: Bench) -> None:
     bench.policy.refusals["inspect"] = ChunkedUploadError("no")
     reader = ScriptedReader(b"a" * 5000, None, b"b" * 4000)
     with pytest.raises(ChunkedUploadError):
-        bench.engine.append_stream(upload, 0, 9000, reader)
+        bench.engine.append.stream(upload, 0, 9000, reader)
     assert bench.repository.rows == {}
     assert list(bench.storage.stored()) == []
 
@@ -437,7 +439,7 @@ def test_a_head_refused_after_a_first_commit_removes_the_upload(
         b"b" * 4000,
     )
     with pytest.raises(ChunkedUploadError, match="no"):
-        bench.engine.append_stream(upload, 0, length, reader, exact=False)
+        bench.engine.append.stream(upload, 0, length, reader, exact=False)
     assert committed == [1000]
     assert bench.policy.seen("inspect") == [b"a" * 1000 + b"b" * 3096]
     assert bench.repository.rows == {}
@@ -452,9 +454,9 @@ def test_a_refused_head_removes_the_upload(bench: Bench, staged: bool) -> None:
     with pytest.raises(ChunkedUploadError, match="no such files here"):
         if staged:
             stage = stage_of(bench, b"abc")
-            bench.engine.append_whole(upload, 0, stage)
+            bench.engine.append.whole(upload, 0, stage)
         else:
-            bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+            bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
     assert bench.repository.rows == {}
     assert list(bench.storage.stored()) == []
 
@@ -463,7 +465,7 @@ def test_a_broken_inspect_commits_nothing_and_keeps_the_upload(bench: Bench) -> 
     upload = bench.create(3)
     bench.policy.refusals["inspect"] = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
-        bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+        bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
     assert bench.row(upload).offset == 0
 
 
@@ -475,12 +477,12 @@ def test_a_refusal_does_not_remove_what_another_request_took_over(
     asked = bench.policy.inspect
 
     def inspect(upload_: object, head: bytes) -> None:
-        bench.engine.take_over(upload)
+        bench.engine.append.take_over(upload)
         asked(upload, head)
 
     bench.policy.inspect = inspect  # type: ignore[assignment]
     with pytest.raises(ChunkedUploadError):
-        bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+        bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
     assert upload.id in bench.repository.rows
 
 
@@ -497,32 +499,34 @@ def test_a_policy_that_does_not_inspect_is_not_asked(bench: Bench) -> None:
 def test_expiry_slides_with_committed_bytes(bench: Bench) -> None:
     upload = bench.create(10)
     bench.clock.advance(hours=23)
-    upload = bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+    upload = bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
     bench.clock.advance(hours=23)
-    upload = bench.engine.append_stream(upload, 3, 6, ScriptedReader(b"def"))
+    upload = bench.engine.append.stream(upload, 3, 6, ScriptedReader(b"def"))
     bench.clock.advance(hours=24)
     with pytest.raises(UploadExpired):
-        bench.engine.append_stream(upload, 6, 9, ScriptedReader(b"ghi"))
+        bench.engine.append.stream(upload, 6, 9, ScriptedReader(b"ghi"))
 
 
 def test_a_take_over_does_not_prolong_life(bench: Bench) -> None:
     upload = bench.create(10)
     bench.clock.advance(hours=23)
-    taken = bench.engine.take_over(upload)
-    assert bench.engine.expires_at(taken) == upload.created_at + timedelta(days=1)
+    taken = bench.engine.append.take_over(upload)
+    assert bench.engine.expiry.expires_at(taken) == upload.created_at + timedelta(
+        days=1
+    )
 
 
 def test_without_expiration_uploads_live_for_ever() -> None:
     bench = Bench(expiration=None)
     upload = bench.create(10)
     bench.clock.advance(days=10_000)
-    assert bench.engine.expires_at(upload) is None
-    assert list(bench.engine.expirable(expired_too=True)) == []
-    bench.engine.require_live(upload)
+    assert bench.engine.expiry.expires_at(upload) is None
+    assert list(bench.engine.remove.expirable(expired_too=True)) == []
+    bench.engine.expiry.require_live(upload)
 
 
 def test_taking_over_a_complete_upload_reads_it(bench: Bench) -> None:
     upload = bench.filled()
-    done = bench.engine.complete(upload, None).upload
-    assert bench.engine.take_over(upload) == bench.row(upload)
+    done = bench.engine.complete.request(upload, None).upload
+    assert bench.engine.append.take_over(upload) == bench.row(upload)
     assert bench.row(upload).fence == done.fence

@@ -36,7 +36,7 @@ def deferred(bench: Bench, content: bytes = b"") -> Upload:
     """An upload of these bytes whose length is not known; nothing was asked yet."""
     upload = bench.create(None)
     if content:
-        upload = bench.engine.append_stream(upload, 0, None, ScriptedReader(content))
+        upload = bench.engine.append.stream(upload, 0, None, ScriptedReader(content))
     del bench.policy.calls[:]
     return upload
 
@@ -51,7 +51,7 @@ def asked(bench: Bench) -> list[tuple[str, object]]:
 
 def test_validate_is_asked_again_with_the_length(bench: Bench) -> None:
     upload = bench.create(None)
-    bench.engine.declare_length(upload, 10)
+    bench.engine.declare.length(upload, 10)
     assert bench.policy.seen("validate") == [None, 10]
 
 
@@ -70,7 +70,7 @@ def test_inspect_is_asked_where_no_commit_asks_it_any_more(
     bench: Bench, content: bytes, length: int, inspected: list[bytes]
 ) -> None:
     upload = deferred(bench, content)
-    bench.engine.declare_length(upload, length)
+    bench.engine.declare.length(upload, length)
     calls: list[tuple[str, object]] = [("validate", length)]
     assert asked(bench) == calls + [("inspect", head) for head in inspected]
 
@@ -82,27 +82,27 @@ def test_a_file_of_any_size_is_inspected_once(
 ) -> None:
     upload = bench.create(None)
     if is_declared_first:
-        upload = bench.engine.declare_length(upload, size)
+        upload = bench.engine.declare.length(upload, size)
     if size:
         reader = ScriptedReader(b"z" * size)
-        upload = bench.engine.append_stream(upload, 0, None, reader)
+        upload = bench.engine.append.stream(upload, 0, None, reader)
     if not is_declared_first:
-        upload = bench.engine.declare_length(upload, size)
-    assert bench.engine.complete(upload, None).first
+        upload = bench.engine.declare.length(upload, size)
+    assert bench.engine.complete.request(upload, None).first
     assert bench.policy.seen("inspect") == [b"z" * min(size, 4096)]
 
 
 def test_a_partial_upload_is_not_asked_about(bench: Bench) -> None:
     upload = bench.material(None)
-    upload = bench.engine.append_stream(upload, 0, None, ScriptedReader(SMALL))
-    bench.engine.declare_length(upload, 10)
+    upload = bench.engine.append.stream(upload, 0, None, ScriptedReader(SMALL))
+    bench.engine.declare.length(upload, 10)
     assert asked(bench) == []
 
 
 def test_a_known_length_asks_nothing(bench: Bench) -> None:
     upload = bench.create(10)
     del bench.policy.calls[:]
-    assert bench.engine.declare_length(upload, 10) is upload
+    assert bench.engine.declare.length(upload, 10) is upload
     assert asked(bench) == []
 
 
@@ -114,7 +114,7 @@ def test_a_late_refusal_removes_the_upload(bench: Bench, hook: str) -> None:
     upload = deferred(bench, SMALL)
     bench.policy.refusals[hook] = REFUSAL
     with pytest.raises(ChunkedUploadError, match="not this one"):
-        bench.engine.declare_length(upload, 10)
+        bench.engine.declare.length(upload, 10)
     assert bench.repository.rows == {}
     assert list(bench.storage.stored()) == []
     assert bench.policy.seen("terminated") == [10]
@@ -128,7 +128,7 @@ def test_a_late_refusal_leaves_an_upload_that_another_request_has(
     bench.repository.take_over(upload.id)
     bench.policy.refusals[hook] = REFUSAL
     with pytest.raises(ChunkedUploadError, match="not this one"):
-        bench.engine.declare_length(upload, 10)
+        bench.engine.declare.length(upload, 10)
     assert bench.stored(upload) == SMALL
     assert bench.row(upload).length is None
 
@@ -148,7 +148,7 @@ def test_an_impossible_length_changes_nothing_and_asks_nothing(
     bench.policy.largest = 20
     before = bench.row(upload)
     with pytest.raises(error):
-        bench.engine.declare_length(upload, length)
+        bench.engine.declare.length(upload, length)
     assert bench.row(upload) == before
     assert asked(bench) == []
 
@@ -158,15 +158,15 @@ def test_a_quota_that_the_length_exceeds_changes_nothing(bench: Bench) -> None:
     upload = deferred(bench, SMALL)
     before = bench.row(upload)
     with pytest.raises(QuotaExceeded):
-        bench.engine.declare_length(upload, 30)
+        bench.engine.declare.length(upload, 30)
     assert bench.row(upload) == before
-    assert bench.engine.declare_length(upload, 20).reserved == 20
+    assert bench.engine.declare.length(upload, 20).reserved == 20
 
 
 def test_an_upload_that_counts_nowhere_asks_no_quota(bench: Bench) -> None:
     upload = deferred(bench, SMALL)
     bench.policy.limits = Quota(None, 20, 0)
-    assert bench.engine.declare_length(upload, 30).reserved is None
+    assert bench.engine.declare.length(upload, 30).reserved is None
 
 
 # -- final uploads that wait -----------------------------------------------------------
@@ -179,37 +179,37 @@ def test_a_member_whose_length_makes_a_waiting_final_too_large_is_refused(
     final = bench.final(a, b, a)
     bench.policy.largest = 10
     with pytest.raises(TooLarge) as caught:
-        bench.engine.declare_length(a, 4)
+        bench.engine.declare.length(a, 4)
     assert caught.value.limit == 10
     assert bench.row(a).length is None
-    assert bench.engine.declare_length(a, 3).length == 3
-    members = bench.engine.members(final)
-    assert bench.engine.note_length(bench.row(final), members).length == 9
+    assert bench.engine.declare.length(a, 3).length == 3
+    members = bench.engine.concatenate.members(final)
+    assert bench.engine.concatenate.note_length(bench.row(final), members).length == 9
 
 
 def test_a_final_that_can_never_be_made_limits_no_member(bench: Bench) -> None:
     a, b = bench.material(None), bench.partial(b"abc")
     bench.final(a, b)
-    bench.engine.terminate(b)
+    bench.engine.remove.terminate(b)
     bench.policy.largest = 10
-    assert bench.engine.declare_length(a, 10).length == 10
+    assert bench.engine.declare.length(a, 10).length == 10
 
 
 def test_members_whose_lengths_are_unknown_count_nothing_yet(bench: Bench) -> None:
     a, b = bench.material(None), bench.material(None)
     bench.final(a, b)
     bench.policy.largest = 10
-    assert bench.engine.declare_length(a, 10).length == 10
+    assert bench.engine.declare.length(a, 10).length == 10
     with pytest.raises(TooLarge):
-        bench.engine.declare_length(b, 1)
+        bench.engine.declare.length(b, 1)
 
 
 def test_a_final_that_no_longer_waits_limits_no_member(bench: Bench) -> None:
     a, b = bench.material(None), bench.partial(b"abc")
     final = bench.final(a, b)
-    bench.engine.terminate(final)
+    bench.engine.remove.terminate(final)
     bench.policy.largest = 10
-    assert bench.engine.declare_length(a, 10).length == 10
+    assert bench.engine.declare.length(a, 10).length == 10
 
 
 # -- at the same time ------------------------------------------------------------------
@@ -229,10 +229,10 @@ def when(bench: Bench, name: str, happens: Callable[[], object]) -> None:
 def test_a_writer_that_does_not_know_the_length_commits_nothing(bench: Bench) -> None:
     upload = deferred(bench, SMALL)
     reader = ScriptedReader(
-        b"abc", lambda: bench.engine.declare_length(bench.row(upload), 100)
+        b"abc", lambda: bench.engine.declare.length(bench.row(upload), 100)
     )
     with pytest.raises(Superseded):
-        bench.engine.append_stream(upload, 10, None, reader, exact=False)
+        bench.engine.append.stream(upload, 10, None, reader, exact=False)
     assert (bench.row(upload).offset, bench.row(upload).length) == (10, 100)
     assert reader.interrupts == 1
 
@@ -245,10 +245,10 @@ def test_bytes_that_came_meanwhile_make_a_declaration_an_offset_mismatch(
     when(
         bench,
         "declare_length",
-        lambda: bench.engine.append_stream(upload, 10, None, more),
+        lambda: bench.engine.append.stream(upload, 10, None, more),
     )
     with pytest.raises(OffsetMismatch) as caught:
-        bench.engine.declare_length(upload, 100)
+        bench.engine.declare.length(upload, 100)
     assert (caught.value.expected, caught.value.provided) == (13, 10)
     assert bench.row(upload).length is None
 
@@ -264,27 +264,27 @@ def test_of_two_declarations_the_first_one_counts(
     def rival() -> None:
         if other is None:
             reader = ScriptedReader(b"a" * 91)
-            bench.engine.append_stream(upload, 10, None, reader)
+            bench.engine.append.stream(upload, 10, None, reader)
         else:
-            bench.engine.declare_length(upload, other)
+            bench.engine.declare.length(upload, other)
 
     when(bench, "declare_length", rival)
     if error is None:
-        assert bench.engine.declare_length(upload, 100) == bench.row(upload)
+        assert bench.engine.declare.length(upload, 100) == bench.row(upload)
         return
     with pytest.raises(error):
-        bench.engine.declare_length(upload, 100)
+        bench.engine.declare.length(upload, 100)
     assert bench.row(upload).length == other
 
 
 def test_a_repeat_of_a_declaration_goes_by_the_row(bench: Bench) -> None:
     seen = deferred(bench, SMALL)
-    done = bench.engine.complete(bench.engine.declare_length(seen, 10), None)
+    done = bench.engine.complete.request(bench.engine.declare.length(seen, 10), None)
     # Its bytes are not where the request looks for them; the row says why.
-    assert bench.engine.declare_length(seen, 10) == bench.row(seen)
-    bench.engine.terminate(done.upload)
+    assert bench.engine.declare.length(seen, 10) == bench.row(seen)
+    bench.engine.remove.terminate(done.upload)
     with pytest.raises(UnknownUpload):
-        bench.engine.declare_length(seen, 10)
+        bench.engine.declare.length(seen, 10)
 
 
 def test_bytes_that_were_removed_outside_are_missing(bench: Bench) -> None:
@@ -292,5 +292,5 @@ def test_bytes_that_were_removed_outside_are_missing(bench: Bench) -> None:
     assert upload.blob is not None
     bench.storage.delete(upload.blob)
     with pytest.raises(BytesMissing):
-        bench.engine.declare_length(upload, 10)
+        bench.engine.declare.length(upload, 10)
     assert bench.row(upload).length is None

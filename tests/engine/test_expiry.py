@@ -23,7 +23,7 @@ def bench() -> Bench:
 
 def is_live(bench: Bench, upload: Upload) -> bool:
     try:
-        bench.engine.require_live(bench.row(upload))
+        bench.engine.expiry.require_live(bench.row(upload))
     except UploadExpired:
         return False
     return True
@@ -31,9 +31,9 @@ def is_live(bench: Bench, upload: Upload) -> bool:
 
 def swept(bench: Bench) -> set[str]:
     """What the clean-up finds and removes, by name."""
-    found = list(bench.engine.expirable(expired_too=False))
+    found = list(bench.engine.remove.expirable(expired_too=False))
     gone = [
-        bench.engine.expire(upload, cutoff, keep_record=False)
+        bench.engine.remove.expire(upload, cutoff, keep_record=False)
         for upload, cutoff in found
     ]
     assert None not in gone
@@ -43,7 +43,7 @@ def swept(bench: Bench) -> set[str]:
 def touch(bench: Bench, partial: Upload) -> None:
     """One more byte."""
     row = bench.row(partial)
-    bench.engine.append_stream(row, row.offset, None, ScriptedReader(b"x"), exact=False)
+    bench.engine.append.stream(row, row.offset, None, ScriptedReader(b"x"), exact=False)
 
 
 # -- by kind and state -----------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_what_is_idle_for_too_long_is_given_up_by_kind_and_state(
     bench.repository.rows[upload.id] = row = replace(upload, status=status)
     is_refused, is_removed = GIVEN_UP[kind, status]
     expires_at = START + DAY if is_refused else None
-    assert bench.engine.expires_at(row) == expires_at
+    assert bench.engine.expiry.expires_at(row) == expires_at
     bench.clock.advance(days=1, microseconds=-1)
     assert is_live(bench, upload)
     assert swept(bench) == set()
@@ -99,8 +99,8 @@ def test_being_named_is_activity(bench: Bench) -> None:
     a = bench.partial(b"abc")
     bench.clock.advance(hours=20)
     final = bench.final(a)
-    bench.engine.assemble(final, bench.engine.members(final))
-    assert bench.engine.expires_at(bench.row(a)) == START + timedelta(hours=44)
+    bench.engine.concatenate.assemble(final, bench.engine.concatenate.members(final))
+    assert bench.engine.expiry.expires_at(bench.row(a)) == START + timedelta(hours=44)
     bench.clock.advance(hours=23)
     assert is_live(bench, a)
     bench.clock.advance(hours=1)
@@ -122,9 +122,9 @@ def test_a_waiting_final_and_its_members_live_by_the_activity_of_one(
         assert bench.row(upload).last_activity_at == (
             bench.clock() if upload is b else START
         )
-    assert bench.engine.expires_at(bench.row(final)) == bench.clock() + DAY
+    assert bench.engine.expiry.expires_at(bench.row(final)) == bench.clock() + DAY
     # What a member tells is its own; it may live longer.
-    assert bench.engine.expires_at(bench.row(a)) == START + DAY
+    assert bench.engine.expiry.expires_at(bench.row(a)) == START + DAY
     assert swept(bench) == set()
     bench.clock.advance(days=1)
     for upload in (a, b, final):
@@ -164,12 +164,14 @@ def test_a_final_that_waits_no_more_keeps_no_member(bench: Bench, end: str) -> N
     a, b = bench.partial(b"abc"), bench.partial(b"de")
     final = bench.final(a, b)
     if end == "complete":
-        bench.engine.assemble(final, bench.engine.members(final))
+        bench.engine.concatenate.assemble(
+            final, bench.engine.concatenate.members(final)
+        )
     else:
-        bench.engine.terminate(final)
+        bench.engine.remove.terminate(final)
     bench.clock.advance(hours=20)
     other = bench.final(b)
-    bench.engine.assemble(other, bench.engine.members(other))
+    bench.engine.concatenate.assemble(other, bench.engine.concatenate.members(other))
     bench.clock.advance(hours=4)
     assert (is_live(bench, a), is_live(bench, b)) == (False, True)
 
@@ -183,7 +185,9 @@ def test_a_lifetime_ends_however_active_the_others_are() -> None:
     bench.clock.advance(hours=20)
     touch(bench, b)
     assert [is_live(bench, one) for one in (a, b, final)] == [False, True, True]
-    assert bench.engine.expires_at(bench.row(final)) == START + timedelta(hours=40)
+    assert bench.engine.expiry.expires_at(bench.row(final)) == START + timedelta(
+        hours=40
+    )
 
 
 def test_a_lifetime_alone_asks_for_no_activity() -> None:
@@ -191,7 +195,7 @@ def test_a_lifetime_alone_asks_for_no_activity() -> None:
     final = bench.final(bench.partial(b"a", 2))
     asked: list[str] = []
     bench.repository.before = asked.append
-    assert bench.engine.expires_at(final) == START + DAY
+    assert bench.engine.expiry.expires_at(final) == START + DAY
     assert asked == []
 
 
@@ -201,9 +205,9 @@ def test_others_are_asked_for_only_where_it_matters(bench: Bench) -> None:
     asked: list[str] = []
     bench.repository.before = asked.append
     for upload in (ordinary, partial, final):
-        bench.engine.require_live(upload)
-    bench.engine.expires_at(ordinary)
-    bench.engine.expires_at(partial)
+        bench.engine.expiry.require_live(upload)
+    bench.engine.expiry.expires_at(ordinary)
+    bench.engine.expiry.expires_at(partial)
     assert asked == []
     bench.clock.advance(days=1)
     assert not is_live(bench, ordinary)
@@ -216,9 +220,9 @@ def test_a_group_that_came_alive_is_not_removed(bench: Bench) -> None:
     a, b = bench.partial(b"a"), bench.partial(b"b", 100)
     final = bench.final(a, b)
     bench.clock.advance(days=1)
-    found = list(bench.engine.expirable(expired_too=False))
+    found = list(bench.engine.remove.expirable(expired_too=False))
     assert len(found) == 3
     bench.repository.rows[b.id] = replace(bench.row(b), last_activity_at=bench.clock())
     for upload, cutoff in found:
-        assert bench.engine.expire(upload, cutoff, keep_record=False) is None
+        assert bench.engine.remove.expire(upload, cutoff, keep_record=False) is None
     assert set(bench.repository.rows) == {a.id, b.id, final.id}

@@ -252,7 +252,7 @@ def test_creation_refuses_a_length_above_it(make: str) -> None:
         if make == "create":
             bench.create(MAX_LENGTH + 1)
         else:
-            bench.engine.require_room("ann", MAX_LENGTH + 1)
+            bench.engine.create.require_room("ann", MAX_LENGTH + 1)
     assert bench.repository.rows == {}
     assert bench.policy.calls == []
     assert bench.create(MAX_LENGTH).length == MAX_LENGTH
@@ -274,17 +274,19 @@ def test_a_final_upload_takes_no_bytes_on_any_road(status: Status) -> None:
     bench = Bench()
     final = bench.final(bench.partial(b"abc"))
     if status is Status.COMPLETE:
-        final = bench.engine.assemble(final, bench.engine.members(final))
+        final = bench.engine.concatenate.assemble(
+            final, bench.engine.concatenate.members(final)
+        )
     before = bench.row(final)
     stage = bench.storage.stage()
     stage.write(b"abc")
     roads: list[Callable[[], object]] = [
-        lambda: bench.engine.append_stream(final, 0, 3, ScriptedReader(b"abc")),
-        lambda: bench.engine.append_whole(final, 0, stage),
-        lambda: bench.engine.hold(final, 0, ScriptedReader(b"abc")).__enter__(),
+        lambda: bench.engine.append.stream(final, 0, 3, ScriptedReader(b"abc")),
+        lambda: bench.engine.append.whole(final, 0, stage),
+        lambda: bench.engine.append.hold(final, 0, ScriptedReader(b"abc")).__enter__(),
     ]
     if status is Status.UPLOADING:
-        roads.append(lambda: bench.engine.complete(final, None))
+        roads.append(lambda: bench.engine.complete.request(final, None))
     for road in roads:
         with pytest.raises(FinalUpload):
             road()

@@ -83,9 +83,9 @@ def test_parts_of_all_steps_are_there_at_the_end(bench: Bench) -> None:
     upload = bench.create(10)
     for start, block in ((0, b"0123"), (4, b"456789")):
         reader = ScriptedReader(block)
-        upload = bench.engine.append_stream(upload, start, None, reader)
+        upload = bench.engine.append.stream(upload, start, None, reader)
     assert bench.row(upload).storage_state == {"taken": 1, "flushed": 10}
-    bench.engine.complete(upload, None)
+    bench.engine.complete.request(upload, None)
     (parts,) = storage_of(bench).finalized
     assert [part.size for part in parts] == [4, 10]
 
@@ -98,7 +98,7 @@ def test_storage_is_told_that_its_receipt_is_in_the_row(bench: Bench) -> None:
 def test_saved_state_moves_nothing_else(bench: Bench) -> None:
     upload = bench.create(8)
     reader = ScriptedReader(b"0123")
-    upload = bench.engine.append_stream(upload, 0, None, reader)
+    upload = bench.engine.append.stream(upload, 0, None, reader)
     before = bench.row(upload)
 
     def look(name: str) -> None:
@@ -108,7 +108,7 @@ def test_saved_state_moves_nothing_else(bench: Bench) -> None:
             assert row.last_digest == before.last_digest
 
     bench.repository.before = look
-    bench.engine.append_stream(upload, 4, None, ScriptedReader(b"4567"))
+    bench.engine.append.stream(upload, 4, None, ScriptedReader(b"4567"))
 
 
 def test_superseded_writer_saves_no_state_and_writes_nothing(bench: Bench) -> None:
@@ -123,7 +123,7 @@ def test_superseded_writer_saves_no_state_and_writes_nothing(bench: Bench) -> No
 
     bench.repository.before = overtake
     with pytest.raises(Superseded):
-        bench.engine.append_stream(upload, 0, None, ScriptedReader(b"0123"))
+        bench.engine.append.stream(upload, 0, None, ScriptedReader(b"0123"))
     assert bench.row(upload).storage_state == {"length": 10}
     assert storage.last.settled == []
 
@@ -140,7 +140,7 @@ def test_superseded_writer_is_told_that_its_receipt_is_lost(bench: Bench) -> Non
 
     bench.repository.before = overtake
     with pytest.raises(Superseded):
-        bench.engine.append_stream(upload, 0, None, ScriptedReader(b"0123"))
+        bench.engine.append.stream(upload, 0, None, ScriptedReader(b"0123"))
     assert storage_of(bench).last.settled == [False]
 
 
@@ -148,7 +148,7 @@ def test_digest_is_taken_from_the_finished_bytes(bench: Bench) -> None:
     upload = bench.filled(b"0123456789")
     right = Expected("sha256", hashlib.sha256(b"0123456789").hexdigest())
     with pytest.raises(ChecksumMismatch):
-        bench.engine.complete(upload, Expected("sha256", "0" * 64))
+        bench.engine.complete.request(upload, Expected("sha256", "0" * 64))
     assert len(storage_of(bench).finalized) == 1
-    assert bench.engine.complete(upload, right).first
+    assert bench.engine.complete.request(upload, right).first
     assert len(storage_of(bench).finalized) == 3

@@ -13,7 +13,7 @@ from tests.engine.fakes import Bench
 
 def test_own_columns_read_as_attributes() -> None:
     bench = Bench()
-    upload = bench.engine.create(
+    upload = bench.engine.create.upload(
         NewUpload("ann", "a.bin", 3, "test", fields={"title": "Holiday"})
     )
     assert upload.title == "Holiday"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flask_chunked.engine import writer as intake_module
+from flask_chunked.engine import stream
 from flask_chunked.engine.records import Expected, NewUpload, Upload
 from flask_chunked.engine.splice import Pipe
 from flask_chunked.exceptions import (
@@ -36,11 +36,7 @@ BLOCK = os.urandom(50_000)
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     """An engine on a real directory."""
-    bench = Bench()
-    storage = LocalStorage(StorageSettings(base=str(tmp_path)))
-    bench.engine.storage = bench.storage = storage  # type: ignore[assignment]
-    bench.engine._completer._storage = storage
-    return bench
+    return Bench(storage=LocalStorage(StorageSettings(base=str(tmp_path))))
 
 
 @pytest.fixture
@@ -65,7 +61,7 @@ def pouring(*script: Any) -> ScriptedReader:
 
 
 def create(bench: Bench, length: int, hash_name: str | None = None) -> Upload:
-    return bench.engine.create(
+    return bench.engine.create.upload(
         NewUpload(
             user="ann",
             filename="a",
@@ -81,7 +77,7 @@ def test_what_follows_a_block_goes_through_a_pipe(
 ) -> None:
     upload = create(bench, 150_000)
     reader = pouring(BLOCK, BLOCK, None, BLOCK)
-    after = bench.engine.append_stream(upload, 0, 150_000, reader)
+    after = bench.engine.append.stream(upload, 0, 150_000, reader)
     assert after.offset == 150_000
     assert bench.stored(upload) == BLOCK * 3
     assert sum(spliced) == 50_000
@@ -95,15 +91,15 @@ def test_the_storage_knows_how_long_the_file_will_be(
         LocalAppender, "expect", lambda appender, length: expected.append(length)
     )
     upload = create(bench, 150_000)
-    bench.engine.append_stream(upload, 0, 50_000, pouring(BLOCK))
+    bench.engine.append.stream(upload, 0, 50_000, pouring(BLOCK))
     unknown = bench.create(None)
-    bench.engine.append_stream(unknown, 0, None, pouring(BLOCK))
+    bench.engine.append.stream(unknown, 0, None, pouring(BLOCK))
     assert expected == [150_000]
 
 
 def test_bytes_that_are_hashed_are_seen(bench: Bench, spliced: list[int]) -> None:
     upload = create(bench, 100_000, "md5")
-    bench.engine.append_stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
+    bench.engine.append.stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
     assert spliced == []
     assert bench.stored(upload) == BLOCK * 2
 
@@ -111,7 +107,7 @@ def test_bytes_that_are_hashed_are_seen(bench: Bench, spliced: list[int]) -> Non
 def test_a_reader_that_cannot_pour_is_read(bench: Bench, spliced: list[int]) -> None:
     upload = create(bench, 150_000)
     reader = ScriptedReader(BLOCK, BLOCK, BLOCK)
-    bench.engine.append_stream(upload, 0, 150_000, reader)
+    bench.engine.append.stream(upload, 0, 150_000, reader)
     assert spliced == []
     assert bench.stored(upload) == BLOCK * 3
 
@@ -126,7 +122,7 @@ def test_where_there_is_no_pipe_bytes_are_read(
     assert Pipe.open() is None
     before = len(os.listdir("/proc/self/fd"))
     upload = create(bench, 100_000)
-    bench.engine.append_stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
+    bench.engine.append.stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
     assert spliced == []
     assert bench.stored(upload) == BLOCK * 2
     assert len(os.listdir("/proc/self/fd")) == before
@@ -140,7 +136,7 @@ def test_a_file_system_without_splice_gets_the_bytes_all_the_same(
 
     monkeypatch.setattr(os, "splice", refuse)
     upload = create(bench, 100_000)
-    bench.engine.append_stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
+    bench.engine.append.stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
     assert bench.stored(upload) == BLOCK * 2
 
 
@@ -160,11 +156,11 @@ def test_a_failed_move_keeps_what_was_there_before(
     monkeypatch.setattr(os, "splice", fail)
     upload = create(bench, 100_000)
     with pytest.raises(kind):
-        bench.engine.append_stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
+        bench.engine.append.stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
     row = bench.row(upload)
     assert row.offset == 50_000
     monkeypatch.setattr(os, "splice", real)
-    bench.engine.append_stream(row, 50_000, 100_000, pouring(BLOCK))
+    bench.engine.append.stream(row, 50_000, 100_000, pouring(BLOCK))
     assert bench.stored(upload) == BLOCK * 2
 
 
@@ -172,7 +168,7 @@ def test_without_a_length_everything_is_poured(
     bench: Bench, spliced: list[int]
 ) -> None:
     upload = bench.create(None)
-    after = bench.engine.append_stream(upload, 0, None, pouring(BLOCK, BLOCK))
+    after = bench.engine.append.stream(upload, 0, None, pouring(BLOCK, BLOCK))
     assert (after.offset, sum(spliced)) == (100_000, 50_000)
 
 
@@ -180,7 +176,7 @@ def test_nothing_is_poured_beyond_the_end(bench: Bench, spliced: list[int]) -> N
     upload = create(bench, 60_000)
     reader = pouring(BLOCK, BLOCK)
     with pytest.raises(ChunkSizeMismatch):
-        bench.engine.append_stream(upload, 0, 60_000, reader)
+        bench.engine.append.stream(upload, 0, 60_000, reader)
     assert sum(spliced) == 10_000
     assert bench.stored(upload) == (BLOCK * 2)[:60_000]
 
@@ -188,11 +184,11 @@ def test_nothing_is_poured_beyond_the_end(bench: Bench, spliced: list[int]) -> N
 def test_a_section_ends_when_its_time_is_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake_module, "SECTION_SECONDS", -1)
+    monkeypatch.setattr(stream, "SECTION_SECONDS", -1)
     asked: list[str] = []
     bench.repository.before = asked.append
     upload = create(bench, 150_000)
-    bench.engine.append_stream(upload, 0, 150_000, ScriptedReader(*[BLOCK] * 3))
+    bench.engine.append.stream(upload, 0, 150_000, ScriptedReader(*[BLOCK] * 3))
     # MemoryRepository.advance() asks holds() itself.
     assert asked.count("holds") == 3 + 1
     assert asked.count("advance") == 1
@@ -202,7 +198,7 @@ def test_one_section_asks_once_and_commits_once(bench: Bench) -> None:
     asked: list[str] = []
     bench.repository.before = asked.append
     upload = create(bench, 150_000)
-    bench.engine.append_stream(upload, 0, 150_000, pouring(*[BLOCK] * 3))
+    bench.engine.append.stream(upload, 0, 150_000, pouring(*[BLOCK] * 3))
     assert asked == ["create", "claim", "holds", "advance", "holds"]
 
 
@@ -210,7 +206,7 @@ def test_a_cut_behind_a_pipe_keeps_everything(bench: Bench) -> None:
     upload = create(bench, 150_000)
     reader = pouring(BLOCK, BLOCK, BodyInterrupted())
     with pytest.raises(BodyInterrupted):
-        bench.engine.append_stream(upload, 0, 150_000, reader)
+        bench.engine.append.stream(upload, 0, 150_000, reader)
     assert bench.row(upload).offset == 100_000
     assert bench.stored(upload) == BLOCK * 2
 
@@ -229,7 +225,7 @@ def test_a_storage_that_fails_behind_a_cut_is_told(
 
     reader = ScriptedReader(BLOCK, break_down)
     with pytest.raises(StorageError):
-        bench.engine.append_stream(upload, 0, 150_000, reader)
+        bench.engine.append.stream(upload, 0, 150_000, reader)
     assert bench.row(upload).offset == 0
 
 
@@ -238,7 +234,7 @@ def test_a_storage_that_fails_behind_a_cut_is_told(
 
 def complete(bench: Bench, upload: Upload, content: bytes) -> None:
     digest = hashlib.md5(content).hexdigest()
-    bench.engine.complete(bench.row(upload), Expected("md5", digest))
+    bench.engine.complete.request(bench.row(upload), Expected("md5", digest))
 
 
 def no_reading(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,14 +248,14 @@ def test_completion_does_not_read_what_was_seen(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = create(bench, 150_000, "md5")
-    bench.engine.append_stream(upload, 0, 50_000, ScriptedReader(BLOCK))
+    bench.engine.append.stream(upload, 0, 50_000, ScriptedReader(BLOCK))
     with bench.storage.stage() as stage:
         stage.write(BLOCK)
-        digest = bench.engine.file_digest(bench.row(upload))
+        digest = bench.engine.append.file_digest(bench.row(upload))
         assert digest is not None
         digest.update(BLOCK)
-        bench.engine.append_whole(upload, 50_000, stage, digest)
-    bench.engine.append_stream(upload, 100_000, 150_000, ScriptedReader(BLOCK))
+        bench.engine.append.whole(upload, 50_000, stage, digest)
+    bench.engine.append.stream(upload, 100_000, 150_000, ScriptedReader(BLOCK))
     no_reading(bench, monkeypatch)
     with pytest.raises(ChecksumMismatch):
         complete(bench, upload, BLOCK)
@@ -271,30 +267,30 @@ def test_a_stage_that_went_on_from_elsewhere_does_not_count(
     bench: Bench, origin: bytes | None
 ) -> None:
     upload = create(bench, 100_000, "md5")
-    bench.engine.append_stream(upload, 0, 50_000, ScriptedReader(BLOCK))
+    bench.engine.append.stream(upload, 0, 50_000, ScriptedReader(BLOCK))
     with bench.storage.stage() as stage:
         stage.write(BLOCK)
-        digest = bench.engine.file_digest(bench.row(upload))
+        digest = bench.engine.append.file_digest(bench.row(upload))
         assert digest is not None
         digest.origin = origin
-        after = bench.engine.append_whole(upload, 50_000, stage, digest)
+        after = bench.engine.append.whole(upload, 50_000, stage, digest)
     assert after.hash_state is None
     complete(bench, upload, BLOCK * 2)
 
 
 def test_without_a_state_the_file_is_read(bench: Bench) -> None:
     upload = create(bench, 100_000, "md5")
-    bench.engine.append_stream(upload, 0, 50_000, ScriptedReader(BLOCK))
+    bench.engine.append.stream(upload, 0, 50_000, ScriptedReader(BLOCK))
     row = bench.row(upload)
     bench.repository.rows[upload.id] = replace(row, hash_state=None)
-    after = bench.engine.append_stream(upload, 50_000, 100_000, ScriptedReader(BLOCK))
+    after = bench.engine.append.stream(upload, 50_000, 100_000, ScriptedReader(BLOCK))
     assert after.hash_state is None
     complete(bench, upload, BLOCK * 2)
 
 
 def test_a_state_of_another_algorithm_is_not_used(bench: Bench) -> None:
     upload = create(bench, 50_000, "sha1")
-    bench.engine.append_stream(upload, 0, 50_000, ScriptedReader(BLOCK))
+    bench.engine.append.stream(upload, 0, 50_000, ScriptedReader(BLOCK))
     complete(bench, upload, BLOCK)
 
 
@@ -303,33 +299,33 @@ def test_a_storage_that_cannot_read_keeps_digests_of_chunks(
 ) -> None:
     monkeypatch.setattr(bench.storage, "reads_unfinished", False, raising=False)
     upload = create(bench, 100_000)
-    after = bench.engine.append_stream(upload, 0, 50_000, ScriptedReader(BLOCK))
+    after = bench.engine.append.stream(upload, 0, 50_000, ScriptedReader(BLOCK))
     assert after.last_digest == hashlib.sha256(BLOCK).hexdigest()
     with bench.storage.stage() as stage:
         stage.write(b"12345")
-        after = bench.engine.append_whole(upload, 50_000, stage)
+        after = bench.engine.append.whole(upload, 50_000, stage)
     assert after.last_digest == hashlib.sha256(b"12345").hexdigest()
     no_reading(bench, monkeypatch)
-    assert bench.engine.is_repeat(after, 50_000, 50_005, after.last_digest)
-    assert not bench.engine.is_repeat(after, 50_000, 50_004, after.last_digest)
-    assert not bench.engine.is_repeat(after, 50_000, 50_005, "0" * 64)
+    assert bench.engine.append.is_repeat(after, 50_000, 50_005, after.last_digest)
+    assert not bench.engine.append.is_repeat(after, 50_000, 50_004, after.last_digest)
+    assert not bench.engine.append.is_repeat(after, 50_000, 50_005, "0" * 64)
 
 
 def test_a_repeat_of_a_file_that_was_moved_away_is_none(bench: Bench) -> None:
     upload = bench.filled(BLOCK)
     digest = hashlib.sha256(BLOCK).hexdigest()
-    assert bench.engine.is_repeat(upload, 0, len(BLOCK), digest)
+    assert bench.engine.append.is_repeat(upload, 0, len(BLOCK), digest)
     moved = replace(upload, storage_key=None)
-    assert not bench.engine.is_repeat(moved, 0, len(BLOCK), digest)
+    assert not bench.engine.append.is_repeat(moved, 0, len(BLOCK), digest)
 
 
 def test_a_repeat_beside_the_deletion_finds_no_upload(bench: Bench) -> None:
     """Its row was read before the upload was removed, its bytes are read after that."""
     upload = bench.filled(BLOCK)
     digest = hashlib.sha256(BLOCK).hexdigest()
-    bench.engine.terminate(upload)
+    bench.engine.remove.terminate(upload)
     with pytest.raises(UnknownUpload):
-        bench.engine.is_repeat(upload, 0, len(BLOCK), digest)
+        bench.engine.append.is_repeat(upload, 0, len(BLOCK), digest)
 
 
 def test_a_repeat_of_bytes_that_were_removed_outside_says_so(bench: Bench) -> None:
@@ -337,4 +333,6 @@ def test_a_repeat_of_bytes_that_were_removed_outside_says_so(bench: Bench) -> No
     assert upload.blob is not None
     bench.storage.delete(upload.blob)
     with pytest.raises(BytesMissing):
-        bench.engine.is_repeat(upload, 0, len(BLOCK), hashlib.sha256(BLOCK).hexdigest())
+        bench.engine.append.is_repeat(
+            upload, 0, len(BLOCK), hashlib.sha256(BLOCK).hexdigest()
+        )

@@ -46,7 +46,7 @@ def watch(bench: Bench) -> list[str]:
 
 
 def append(bench: Bench, upload: Upload, reader: ScriptedReader) -> Upload:
-    return bench.engine.append_stream(upload, upload.offset, len(CONTENT), reader)
+    return bench.engine.append.stream(upload, upload.offset, len(CONTENT), reader)
 
 
 def test_claim_under_the_lock_needs_no_look_at_the_fence(
@@ -63,7 +63,7 @@ def test_claim_under_the_lock_needs_no_look_at_the_fence(
 
 def test_new_upload_is_as_good_as_claimed(bench: Bench, upload: Upload) -> None:
     calls = watch(bench)
-    bench.engine.append_stream(upload, 0, 10, short(CONTENT), is_new=True)
+    bench.engine.append.stream_first(upload, 10, short(CONTENT))
     assert calls[:2] == ["holds", "advance"]
     assert bench.stored(upload) == CONTENT
 
@@ -71,9 +71,9 @@ def test_new_upload_is_as_good_as_claimed(bench: Bench, upload: Upload) -> None:
 def test_new_upload_that_was_taken_over_is_left_alone(
     bench: Bench, upload: Upload
 ) -> None:
-    bench.engine.take_over(upload)
+    bench.engine.append.take_over(upload)
     with pytest.raises(Superseded):
-        bench.engine.append_stream(upload, 0, 10, short(CONTENT), is_new=True)
+        bench.engine.append.stream_first(upload, 10, short(CONTENT))
     assert bench.row(upload).offset == 0
 
 
@@ -91,7 +91,7 @@ def test_other_start_than_the_snapshots_is_refused_before_the_body(
 ) -> None:
     reader = short(CONTENT)
     with pytest.raises(OffsetMismatch):
-        bench.engine.append_stream(upload, 5, 10, reader)
+        bench.engine.append.stream(upload, 5, 10, reader)
     assert not reader.ended
 
 
@@ -122,12 +122,12 @@ def test_client_that_went_away_is_told_who_took_over(
 def test_file_that_is_gone_is_explained_by_the_claim(
     bench: Bench, upload: Upload
 ) -> None:
-    half = bench.engine.append_stream(upload, 0, 5, short(CONTENT[:5]))
+    half = bench.engine.append.stream(upload, 0, 5, short(CONTENT[:5]))
     done = append(bench, half, short(CONTENT[5:]))
-    bench.engine.complete(done, None)
+    bench.engine.complete.request(done, None)
     with pytest.raises(AlreadyComplete):
         append(bench, half, short(CONTENT[5:]))
-    bench.engine.terminate(bench.row(upload))
+    bench.engine.remove.terminate(bench.row(upload))
     with pytest.raises(UnknownUpload):
         append(bench, half, short(CONTENT[5:]))
 
@@ -136,7 +136,7 @@ def test_late_repeat_beside_a_completion_is_a_conflict(
     bench: Bench, upload: Upload
 ) -> None:
     """The file is finished before the row says so: the bytes are not lost."""
-    half = bench.engine.append_stream(upload, 0, 5, short(CONTENT[:5]))
+    half = bench.engine.append.stream(upload, 0, 5, short(CONTENT[:5]))
     bench.repository.rows[upload.id] = full = replace(half, offset=10)
     assert full.blob is not None
     bench.storage.delete(full.blob)
@@ -190,7 +190,7 @@ def test_client_that_is_let_go_before_its_claim_takes_nothing_over(
 ) -> None:
     taken: list[Upload] = []
     reader = short(
-        lambda: taken.append(bench.engine.take_over(upload)), BodyInterrupted()
+        lambda: taken.append(bench.engine.append.take_over(upload)), BodyInterrupted()
     )
     with pytest.raises(Superseded):
         append(bench, upload, reader)
@@ -229,14 +229,14 @@ def test_new_upload_is_committed_without_a_look_at_the_fence(
     plain: Bench, upload: Upload
 ) -> None:
     calls = watch(plain)
-    plain.engine.append_stream(upload, 0, 10, short(CONTENT), is_new=True)
+    plain.engine.append.stream_first(upload, 10, short(CONTENT))
     assert calls == ["advance", "holds"]
     assert plain.stored(upload) == CONTENT
 
 
 def test_last_bytes_begin_the_completion(plain: Bench, upload: Upload) -> None:
     reader = short(CONTENT)
-    begun = plain.engine.append_stream(upload, 0, 10, reader, finishing=True)
+    begun = plain.engine.append.stream(upload, 0, 10, reader, finishing=True)
     assert begun == plain.row(upload)
     assert begun.status is Status.COMPLETING
 
@@ -307,7 +307,7 @@ def test_offset_that_was_told_since_the_look_stays_true(
     def take_over(name: str = "advance") -> None:
         if name == "advance":
             plain.repository.before = lambda name: None
-            plain.engine.take_over(upload)
+            plain.engine.append.take_over(upload)
 
     if when == "before the commit":
         plain.repository.before = take_over
@@ -339,7 +339,7 @@ def test_refused_commit_leaves_the_file_as_it_was(
     error: type[Exception],
 ) -> None:
     if start:
-        upload = plain.engine.append_stream(upload, 0, start, short(CONTENT[:start]))
+        upload = plain.engine.append.stream(upload, 0, start, short(CONTENT[:start]))
     row = replace(upload, **change)  # type: ignore[arg-type]
     plain.repository.rows[upload.id] = row
     with pytest.raises(error):
@@ -351,9 +351,9 @@ def test_refused_commit_leaves_the_file_as_it_was(
 def test_new_upload_that_was_taken_over_gets_no_bytes(
     plain: Bench, upload: Upload
 ) -> None:
-    plain.engine.take_over(upload)
+    plain.engine.append.take_over(upload)
     with pytest.raises(Superseded):
-        plain.engine.append_stream(upload, 0, 10, short(CONTENT), is_new=True)
+        plain.engine.append.stream_first(upload, 10, short(CONTENT))
     assert plain.row(upload).offset == 0
     assert list(plain.storage.stored()) == []
 

@@ -58,7 +58,7 @@ def upload(bench: Bench) -> Upload:
 
 def complete(bench: Bench, upload: Upload) -> bool:
     """Was it this request that completed it?"""
-    return bench.engine.complete(bench.row(upload), None).first
+    return bench.engine.complete.request(bench.row(upload), None).first
 
 
 def crash(bench: Bench, upload: Upload) -> None:
@@ -79,7 +79,7 @@ def test_a_second_request_starts_no_second_verify(
     def rival() -> None:
         for seen in (upload, bench.row(upload)):
             with pytest.raises(CompletionInProgress) as caught:
-                bench.engine.complete(seen, expected)
+                bench.engine.complete.request(seen, expected)
             refusals.append(caught.value)
 
     policy.meanwhile = rival
@@ -92,13 +92,13 @@ def test_a_request_that_began_with_its_last_bytes_is_the_one(
     bench: Bench, policy: SlowPolicy
 ) -> None:
     upload = bench.create(10)
-    begun = bench.engine.append_stream(
+    begun = bench.engine.append.stream(
         upload, 0, 10, ScriptedReader(CONTENT), finishing=True
     )
     assert begun.verify_started_at == bench.row(upload).verify_started_at
     with pytest.raises(CompletionInProgress):
-        bench.engine.complete(begun, None)
-    assert bench.engine.finish(begun).first
+        bench.engine.complete.request(begun, None)
+    assert bench.engine.complete.finish(begun).first
     assert policy.seen("verify") == [10]
     assert bench.row(upload).verify_started_at is None
 
@@ -211,13 +211,13 @@ def test_a_commit_that_fails_lets_the_next_request_verify_at_once(
     bench: Bench, upload: Upload, finishing: bool
 ) -> None:
     if finishing:
-        upload = bench.engine.append_stream(
+        upload = bench.engine.append.stream(
             bench.create(10), 0, 10, ScriptedReader(CONTENT), finishing=True
         )
     bench.repository.failing = {"complete"}
     with pytest.raises(DatabaseUnavailable):
         if finishing:
-            bench.engine.finish(upload)
+            bench.engine.complete.finish(upload)
         else:
             complete(bench, upload)
     bench.repository.failing = set()
@@ -332,7 +332,7 @@ def test_a_renewal_that_comes_late_changes_nothing(
     now = bench.clock()
     begun = bench.repository.begin_completion(upload.id, now, now - STALE)
     assert begun is not None
-    done = bench.engine.finish(begun).upload
+    done = bench.engine.complete.finish(begun).upload
     bench.repository.note_verification(upload.id, begun.fence, now + timedelta(hours=1))
     assert bench.row(upload).verify_started_at is done.verify_started_at is None
 
@@ -380,8 +380,8 @@ def test_a_request_waits_for_the_outcome_of_another_one(
     bench: Bench, upload: Upload, time: FakeTime
 ) -> None:
     crash(bench, upload)
-    at_look(bench, 4, lambda: bench.engine.finish(bench.row(upload)))
-    answer = bench.engine.wait_for_completion(upload)
+    at_look(bench, 4, lambda: bench.engine.complete.finish(bench.row(upload)))
+    answer = bench.engine.complete.wait(upload)
     assert not answer.first
     assert answer.upload == bench.row(upload)
     assert time.slept == [PAUSE] * 3
@@ -397,7 +397,7 @@ def test_a_request_verifies_where_another_one_gave_up(
         2,
         lambda: bench.repository.note_verification(upload.id, fence, None),
     )
-    assert bench.engine.wait_for_completion(upload).first
+    assert bench.engine.complete.wait(upload).first
     assert time.slept == [PAUSE]
 
 
@@ -406,7 +406,7 @@ def test_a_request_that_waited_long_enough_is_told_to_come_again(
 ) -> None:
     crash(bench, upload)
     with pytest.raises(CompletionInProgress):
-        bench.engine.wait_for_completion(upload)
+        bench.engine.complete.wait(upload)
     assert PATIENCE <= sum(time.slept) < PATIENCE + 2 * PAUSE
     assert bench.policy.seen("verify") == []
 
@@ -415,6 +415,6 @@ def test_an_upload_that_is_removed_while_it_is_waited_for_is_unknown(
     bench: Bench, upload: Upload, time: FakeTime
 ) -> None:
     crash(bench, upload)
-    at_look(bench, 2, lambda: bench.engine.terminate(upload))
+    at_look(bench, 2, lambda: bench.engine.remove.terminate(upload))
     with pytest.raises(UnknownUpload):
-        bench.engine.wait_for_completion(upload)
+        bench.engine.complete.wait(upload)

@@ -61,7 +61,7 @@ def heard(bench: Bench) -> list[str]:
 def create(
     bench: Bench, reader: ScriptedReader, size: int | None = 10, **more: Any
 ) -> Upload:
-    return bench.engine.create_with(new(**more), reader, size, finishing=True)
+    return bench.engine.create.with_body(new(**more), reader, size, finishing=True)
 
 
 # -- creation with all bytes -----------------------------------------------------------
@@ -95,9 +95,11 @@ def test_first_bytes_are_a_chunk_like_any_other(bench: Bench) -> None:
     upload = create(bench, short(CONTENT[:4]), 4, hash_name="md5")
     row = bench.row(upload)
     assert (row.status, row.offset, row.last_start) == (Status.UPLOADING, 4, 0)
-    assert bench.engine.is_repeat(row, 0, 4, hashlib.sha256(CONTENT[:4]).hexdigest())
-    row = bench.engine.append_stream(row, 4, 10, ScriptedReader(CONTENT[4:]))
-    assert bench.engine.complete(row, MD5).first
+    assert bench.engine.append.is_repeat(
+        row, 0, 4, hashlib.sha256(CONTENT[:4]).hexdigest()
+    )
+    row = bench.engine.append.stream(row, 4, 10, ScriptedReader(CONTENT[4:]))
+    assert bench.engine.complete.request(row, MD5).first
     assert bench.row(upload).digest == f"md5:{MD5.hexdigest}"
     assert bench.stored(upload) == CONTENT
 
@@ -109,21 +111,21 @@ def test_length_may_come_later(bench: Bench) -> None:
 
 
 def test_who_does_not_finish_gets_an_upload_with_all_bytes(bench: Bench) -> None:
-    upload = bench.engine.create_with(new(), short(CONTENT), 10, finishing=False)
+    upload = bench.engine.create.with_body(new(), short(CONTENT), 10, finishing=False)
     assert (upload.status, upload.offset) == (Status.UPLOADING, 10)
     assert list(bench.storage.unfinished) == [upload.storage_key]
 
 
 def test_bytes_that_are_here_already(bench: Bench) -> None:
-    assert bench.engine.fills_first
-    upload = bench.engine.create_filled(new(), bytearray(CONTENT))
+    assert bench.engine.create.fills_first
+    upload = bench.engine.create.with_content(new(), bytearray(CONTENT))
     assert (upload.status, upload.offset) == (Status.UPLOADING, 10)
     assert bench.stored(upload) == CONTENT
 
 
 def test_what_is_counted_counts(bench: Bench) -> None:
     bench.policy.limits = Quota(max_uploads=1, max_bytes=None, reserve=0)
-    upload = bench.engine.create_filled(new(), CONTENT)
+    upload = bench.engine.create.with_content(new(), CONTENT)
     assert upload.reserved == 10
 
 
@@ -170,7 +172,7 @@ def test_body_of_a_slow_client_waits_for_the_row(bench: Bench) -> None:
     reader = short(CONTENT[:3], None, CONTENT[3:])
     upload = create(bench, reader)
     assert (upload.offset, heard(bench)) == (0, ["created"])
-    upload = bench.engine.append_stream(upload, 0, 10, reader, is_new=True)
+    upload = bench.engine.append.stream_first(upload, 10, reader)
     assert bench.stored(upload) == CONTENT
 
 
@@ -233,7 +235,7 @@ def test_bytes_stay_where_nobody_knows_of_the_row(bench: Bench) -> None:
 
 
 def append_all(bench: Bench, upload: Upload) -> Upload:
-    return bench.engine.append_stream(upload, 0, 10, short(CONTENT), finishing=True)
+    return bench.engine.append.stream(upload, 0, 10, short(CONTENT), finishing=True)
 
 
 def test_all_bytes_finish_an_upload_with_one_statement(bench: Bench) -> None:
@@ -261,7 +263,7 @@ def test_all_bytes_begin_the_completion_otherwise(bench: Bench, name: str) -> No
     upload = bench.create(**more)
     begun = append_all(bench, upload)
     assert begun.status is Status.COMPLETING
-    assert bench.engine.finish(begun).first
+    assert bench.engine.complete.finish(begun).first
     assert bench.stored(upload) == CONTENT
 
 
@@ -272,14 +274,14 @@ def test_file_that_is_there_is_not_touched(bench: Bench) -> None:
         pass
     begun = append_all(bench, upload)
     assert begun.status is Status.COMPLETING
-    bench.engine.finish(begun)
+    bench.engine.complete.finish(begun)
     assert bench.stored(upload) == CONTENT
 
 
 def test_last_bytes_of_more_are_no_whole_file(bench: Bench) -> None:
     upload = bench.create()
-    upload = bench.engine.append_stream(upload, 0, 4, short(CONTENT[:4]))
-    begun = bench.engine.append_stream(
+    upload = bench.engine.append.stream(upload, 0, 4, short(CONTENT[:4]))
+    begun = bench.engine.append.stream(
         upload, 4, 10, short(CONTENT[4:]), finishing=True
     )
     assert begun.status is Status.COMPLETING
@@ -288,13 +290,13 @@ def test_last_bytes_of_more_are_no_whole_file(bench: Bench) -> None:
 def test_more_bytes_than_a_block_are_no_whole_file(bench: Bench) -> None:
     upload = bench.create()
     half = short(CONTENT[:5], CONTENT[5:])
-    assert bench.engine.append_stream(upload, 0, 10, half, finishing=True).offset == 10
+    assert bench.engine.append.stream(upload, 0, 10, half, finishing=True).offset == 10
     assert bench.row(upload).status is Status.COMPLETING
 
 
 def test_less_than_was_announced_finishes_nothing(bench: Bench) -> None:
     upload = bench.create()
-    upload = bench.engine.append_stream(
+    upload = bench.engine.append.stream(
         upload, 0, 10, short(CONTENT[:4]), exact=False, finishing=True
     )
     assert (upload.status, upload.offset) == (Status.UPLOADING, 4)
@@ -302,7 +304,7 @@ def test_less_than_was_announced_finishes_nothing(bench: Bench) -> None:
 
 def test_upload_that_was_taken_over_gets_no_finished_file(bench: Bench) -> None:
     upload = bench.create()
-    bench.engine.take_over(upload)
+    bench.engine.append.take_over(upload)
     with pytest.raises(Superseded):
         append_all(bench, upload)
     assert (bench.row(upload).status, bench.row(upload).offset) == (
@@ -317,14 +319,14 @@ def test_upload_that_was_taken_over_gets_no_finished_file(bench: Bench) -> None:
 
 
 def filled(bench: Bench) -> Upload:
-    return bench.engine.create_filled(new(hash_name="md5"), CONTENT)
+    return bench.engine.create.with_content(new(hash_name="md5"), CONTENT)
 
 
 @pytest.mark.parametrize("expected", [MD5, None])
 def test_completion_is_one_statement(bench: Bench, expected: Expected | None) -> None:
     upload = filled(bench)
     calls = calls_of(bench)
-    done = bench.engine.complete(upload, expected)
+    done = bench.engine.complete.request(upload, expected)
     assert done.first
     assert calls == ["finish", "claim_delivery", "mark_delivered"]
     row = bench.row(upload)
@@ -338,24 +340,24 @@ def test_wrong_digest_changes_nothing(bench: Bench) -> None:
     upload = filled(bench)
     calls = calls_of(bench)
     with pytest.raises(ChecksumMismatch):
-        bench.engine.complete(upload, Expected("md5", "0" * 32))
+        bench.engine.complete.request(upload, Expected("md5", "0" * 32))
     assert calls == []
     assert bench.row(upload) == upload
     assert list(bench.storage.unfinished) == [upload.storage_key]
 
 
 def test_digest_that_nobody_took_is_read(bench: Bench) -> None:
-    upload = bench.engine.create_filled(new(), CONTENT)
+    upload = bench.engine.create.with_content(new(), CONTENT)
     calls = calls_of(bench)
-    assert bench.engine.complete(upload, MD5).first
+    assert bench.engine.complete.request(upload, MD5).first
     assert calls[0] == "begin_completion"
 
 
 def test_somebody_who_was_there_since_is_found_out(bench: Bench) -> None:
     upload = filled(bench)
-    bench.engine.take_over(upload)
+    bench.engine.append.take_over(upload)
     calls = calls_of(bench)
-    assert bench.engine.complete(upload, MD5).first
+    assert bench.engine.complete.request(upload, MD5).first
     assert calls[:3] == ["finish", "begin_completion", "complete"]
     assert bench.stored(upload) == CONTENT
 
@@ -366,10 +368,10 @@ def test_two_at_once_complete_it_once(bench: Bench) -> None:
     def another(name: str) -> None:
         if name == "finish":
             bench.repository.before = lambda name: None
-            assert bench.engine.complete(upload, MD5).first
+            assert bench.engine.complete.request(upload, MD5).first
 
     bench.repository.before = another
-    assert not bench.engine.complete(upload, MD5).first
+    assert not bench.engine.complete.request(upload, MD5).first
     assert heard(bench) == list(HEARD)
 
 
@@ -378,15 +380,15 @@ def test_completion_that_was_begun_is_gone_on_with(bench: Bench) -> None:
     begun = bench.repository.begin_completion(upload.id, bench.clock(), None)
     assert begun is not None
     calls = calls_of(bench)
-    assert bench.engine.complete(begun, MD5).first
+    assert bench.engine.complete.request(begun, MD5).first
     assert calls[:2] == ["begin_completion", "complete"]
 
 
 def test_upload_that_is_gone_is_unknown(bench: Bench) -> None:
     upload = filled(bench)
-    bench.engine.terminate(upload)
+    bench.engine.remove.terminate(upload)
     with pytest.raises(UnknownUpload):
-        bench.engine.complete(upload, MD5)
+        bench.engine.complete.request(upload, MD5)
     assert list(bench.storage.stored()) == []
 
 
@@ -395,4 +397,4 @@ def test_bytes_that_are_gone_are_told(bench: Bench) -> None:
     assert upload.blob is not None
     bench.storage.delete(upload.blob)
     with pytest.raises(BytesMissing):
-        bench.engine.complete(upload, MD5)
+        bench.engine.complete.request(upload, MD5)

@@ -113,11 +113,11 @@ class Client:
                 upload = append_streamed(engine, upload, start, [chunk])
             self._tell("acked", str(upload.id), length, stop)
         if self._random.random() < 0.7:
-            engine.complete(upload, None)
+            engine.complete.request(upload, None)
             self._tell("completed", str(upload.id), length, length)
             if self._random.random() < 0.3:
                 self._tell("ending", str(upload.id), length, length)
-                engine.terminate(upload)
+                engine.remove.terminate(upload)
 
 
 def live(directory: Path, seed: int, *, durable: bool) -> Record:

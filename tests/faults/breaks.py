@@ -186,9 +186,10 @@ BREAKS = (
         "repeats",
         "tests/faults/test_repeats.py",
         Change(
-            "engine/repeats.py",
-            "    if not may_repeat(upload, start, stop):\n        return False\n",
-            "    return False\n",
+            "engine/append.py",
+            "        if not self.may_repeat(upload, start, stop):\n"
+            "            return False\n",
+            "        return False\n",
         ),
     ),
     _row(

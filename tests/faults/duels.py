@@ -25,7 +25,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_chunked import maintenance
-from flask_chunked.engine import writer as intake
+from flask_chunked.engine import stream
 from flask_chunked.engine.records import Upload
 from flask_chunked.request import body as bodies
 from tests.apps import dispose
@@ -378,7 +378,7 @@ def main() -> int:
     # Deliveries of uploads that are terminated meanwhile are logged as failures.
     logging.getLogger("flask_chunked").setLevel(logging.CRITICAL)
     scale = LONG if options.long else 1
-    bodies.BLOCK_SIZE, intake.COMMIT_BYTES = BLOCK * scale, SECTION * scale
+    bodies.BLOCK_SIZE, stream.COMMIT_BYTES = BLOCK * scale, SECTION * scale
     print(f"duels: {options.arena}, seed {seed}, {options.duels} duels", flush=True)
     config = on_database(options.database)
     ground = ground_at(options.directory, options.s3, **config)

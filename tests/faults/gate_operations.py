@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from flask_chunked import maintenance
 from flask_chunked.engine.records import NewUpload
 from flask_chunked.engine.states import Status
-from flask_chunked.engine.writer import Intake
+from flask_chunked.engine.writer import UploadWriter
 from flask_chunked.exceptions import ChunkedUploadError, UnknownUpload
 from tests.dialects.tus import Tus
 from tests.exchange import PREFIX
@@ -65,7 +65,7 @@ def _part(ground: Ground, length: int, left: int = 0) -> Known:
     known = Known(upload.id, content(upload.id, length), acked=length - left)
     append_staged(ground.engine, upload, 0, known.content[: length - left])
     if not left:
-        ground.engine.complete(row_of(ground, known), None)
+        ground.engine.complete.request(row_of(ground, known), None)
         known.completed = True
     return known
 
@@ -112,11 +112,11 @@ def _half_made(ground: Ground) -> Known:
     known = _final(ground, _parts(ground))
     engine = ground.engine
     claimed = engine.repository.claim(known.id, 0)
-    members = engine.members(row_of(ground, known))
+    members = engine.concatenate.members(row_of(ground, known))
     assert claimed is not None
-    with engine._intake(claimed, Intake) as intake:
+    with engine.append.writing(UploadWriter(claimed, engine.ports)) as writer:
         blob, start = members.from_offset(0)[0]
-        intake.copy(blob, start)
+        writer.copy(blob, start)
     known.acked = PARTS[0]
     _age(ground, known)
     return known
@@ -125,7 +125,7 @@ def _half_made(ground: Ground) -> Known:
 def _finished_final(ground: Ground) -> Known:
     known = _final(ground, _parts(ground))
     engine, row = ground.engine, row_of(ground, known)
-    engine.assemble(row, engine.members(row))
+    engine.concatenate.assemble(row, engine.concatenate.members(row))
     known.acked, known.completed = len(known.content), True
     return known
 
@@ -146,7 +146,7 @@ def _idle_part(ground: Ground) -> Known:
 def _idle_concatenation(ground: Ground) -> Known:
     # Time gives them up in the order of their ids, and the last one finds no directory.
     ids = map(UUID, (f"{number:032x}" for number in count(uuid4().int >> 1)))
-    ground.engine._creator._new_id = lambda: next(ids)
+    ground.engine.create._new_id = lambda: next(ids)
     known = _waiting_final(ground)
     for one in (known, *known.others):
         one.doomed = True
@@ -164,7 +164,7 @@ def _age(ground: Ground, known: Known) -> None:
 
 def _deferred(ground: Ground) -> Known:
     new = NewUpload(user=None, filename="late.bin", length=None, dialect="tus")
-    upload = ground.engine.create(new)
+    upload = ground.engine.create.upload(new)
     known = Known(upload.id, content(upload.id, SHORT), acked=SHORT, has_length=False)
     append_staged(ground.engine, upload, 0, known.content)
     return known

@@ -17,9 +17,9 @@ from flask import Flask
 from sqlalchemy import update
 
 from flask_chunked import ChunkedUploadBlueprint
-from flask_chunked.engine.concatenate import members_from
 from flask_chunked.engine.digests import FileDigest
 from flask_chunked.engine.engine import Engine
+from flask_chunked.engine.members import members_from
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.registration import Registration
@@ -115,7 +115,7 @@ class Ground:
         new = NewUpload(
             user=None, filename="fault.bin", length=length, dialect="content-range"
         )
-        return self.engine.create(new)
+        return self.engine.create.upload(new)
 
     def create_with(self, length: int, count: int) -> Upload:
         """A new upload whose first bytes come along."""
@@ -123,12 +123,12 @@ class Ground:
             user=None, filename="fault.bin", length=length, dialect="content-range"
         )
         engine, upload_id = self.engine, uuid4()
-        engine._creator._new_id = lambda: upload_id
+        engine.create._new_id = lambda: upload_id
         body = Blocks([content(upload_id, length)[:count]])
         try:
-            return engine.create_with(new, body, count, finishing=True)
+            return engine.create.with_body(new, body, count, finishing=True)
         finally:
-            engine._creator._new_id = uuid4
+            engine.create._new_id = uuid4
 
     def create_partial(self, length: int) -> Upload:
         """A new partial upload."""
@@ -140,7 +140,7 @@ class Ground:
             partial=True,
             concat="partial",
         )
-        return self.engine.create(new)
+        return self.engine.create.upload(new)
 
     def create_final(self, parts: Sequence[UUID]) -> Upload:
         """A new final upload of these partial ones; nothing of it is made yet."""
@@ -152,7 +152,7 @@ class Ground:
             dialect="tus",
             concat="final;" + " ".join(f"/uploads/{part}" for part in parts),
         )
-        return self.engine.create_final(new, members_from(rows))
+        return self.engine.concatenate.create(new, members_from(rows))
 
     def content_of(self, row: Upload) -> bytes:
         """All bytes that an upload will have; a final one, those of its members."""
@@ -300,14 +300,14 @@ def append_streamed(
     """Append as a raw body that comes block by block."""
     stop = start + sum(len(block or b"") for block in blocks)
     body = Blocks(blocks)
-    return engine.append_stream(upload, start, stop, body, finishing=finishing)
+    return engine.append.stream(upload, start, stop, body, finishing=finishing)
 
 
 def append_staged(engine: Engine, upload: Upload, start: int, chunk: bytes) -> Upload:
     """Append as a chunk that must be whole."""
     with engine.storage.stage() as stage:
         stage.write(chunk)
-        return engine.append_whole(
+        return engine.append.whole(
             upload, start, stage, file_digest_after(engine, upload, chunk)
         )
 
@@ -322,20 +322,20 @@ def append_form(
     if not (engine.storage.writes_ahead and start and chunk):
         return append_staged(engine, upload, start, chunk)
     middle = len(chunk) // 2
-    with engine.hold(upload, start, Blocks([chunk])) as held:
+    with engine.append.hold(upload, start, Blocks([chunk])) as held:
         held.most_kept = 0
         for piece in (chunk[:middle], chunk[middle:]):
             if not at_once:
                 held.pause()
             held.write(memoryview(bytearray(piece)))
-        return engine.commit(held)
+        return engine.append.commit(held)
 
 
 def file_digest_after(
     engine: Engine, upload: Upload, chunk: bytes
 ) -> FileDigest | None:
     """What a dialect takes on the way into the stage."""
-    digest = engine.file_digest(upload)
+    digest = engine.append.file_digest(upload)
     if digest is not None:
         digest.update(chunk)
     return digest

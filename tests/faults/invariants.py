@@ -195,7 +195,7 @@ def _stuck_tus(ground: Ground, known: Known, row: Upload) -> list[str]:
 @contextmanager
 def _later(engine: Engine) -> Iterator[None]:
     """Nothing that was begun is still at work."""
-    clock, completer = engine.clock, engine._completer
+    clock, completer = engine.clock, engine.complete
     later = lambda: clock() + max(IDLE, STALE) + timedelta(seconds=1)  # noqa: E731
     engine.clock = completer._clock = later
     try:

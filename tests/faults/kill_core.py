@@ -100,20 +100,20 @@ class Writer:
 
     def _terminate(self, engine: Engine, upload: Upload) -> None:
         self._report.send("terminating", str(upload.id), upload.length)
-        engine.terminate(upload)
+        engine.remove.terminate(upload)
 
     def _advance(self, engine: Engine, upload: Upload) -> None:
         length = upload.length or 0
         self._report.send("busy", str(upload.id), length)
         if upload.status is Status.TERMINATING:
-            engine.terminate(upload)
+            engine.remove.terminate(upload)
             return
         if upload.offset == length or upload.status is Status.COMPLETING:
             data = content(upload.id, length)
             self._complete(engine, upload, data)
             return
         if self._random.random() < 0.2:
-            upload = engine.take_over(upload)
+            upload = engine.append.take_over(upload)
             self._report.send("acked", str(upload.id), upload.offset, length)
         self._append(engine, upload, length)
 
@@ -147,7 +147,9 @@ class Writer:
         return blocks
 
     def _complete(self, engine: Engine, upload: Upload, data: bytes) -> None:
-        engine.complete(upload, Expected("sha256", hashlib.sha256(data).hexdigest()))
+        engine.complete.request(
+            upload, Expected("sha256", hashlib.sha256(data).hexdigest())
+        )
         self._report.send("completed", str(upload.id), len(data))
 
 

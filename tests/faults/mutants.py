@@ -78,11 +78,11 @@ MUTANTS = (
             Change(
                 "engine/writer.py",
                 "        receipt = self._appender.flush()\n"
-                "        self._beside.settle()\n"
+                "        self._digest_thread.join()\n"
                 "        state = self.upload.storage_state"
                 " if receipt.state is None else receipt.state\n",
                 "        receipt = type('Nothing', (), {'parts': ()})\n"
-                "        self._beside.settle()\n"
+                "        self._digest_thread.join()\n"
                 "        state = self.upload.storage_state\n",
             ),
             Change(
@@ -152,7 +152,7 @@ MUTANTS = (
                 "        done = self._repository.complete(begun.id,",
             ),
         ),
-        ("tests/engine/test_completion.py", "tests/test_policy_completion.py"),
+        ("tests/engine/test_complete.py", "tests/test_policy_completion.py"),
     ),
     Mutant(
         "cleanup by creation",

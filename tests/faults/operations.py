@@ -176,9 +176,9 @@ def _stream_and_finish(ground: Ground, known: Known) -> None:
         rest = [known.content[row.offset :]]
         row = append_streamed(ground.engine, row, row.offset, rest, finishing=True)
         if not row.is_complete:
-            ground.engine.finish(row)
+            ground.engine.complete.finish(row)
     else:
-        ground.engine.complete(row, None)
+        ground.engine.complete.request(row, None)
 
 
 def _stage(ground: Ground, known: Known) -> None:
@@ -198,24 +198,24 @@ def _hold_at_once(ground: Ground, known: Known) -> None:
 
 
 def _take_over(ground: Ground, known: Known) -> None:
-    ground.engine.take_over(row_of(ground, known))
+    ground.engine.append.take_over(row_of(ground, known))
 
 
 def _finish(ground: Ground, known: Known) -> None:
     digest = hashlib.md5(known.content).hexdigest()
-    ground.engine.complete(row_of(ground, known), Expected("md5", digest))
+    ground.engine.complete.request(row_of(ground, known), Expected("md5", digest))
 
 
 def _finish_unchecked(ground: Ground, known: Known) -> None:
-    ground.engine.complete(row_of(ground, known), None)
+    ground.engine.complete.request(row_of(ground, known), None)
 
 
 def _finish_wrongly(ground: Ground, known: Known) -> None:
-    ground.engine.complete(row_of(ground, known), Expected("md5", "0" * 32))
+    ground.engine.complete.request(row_of(ground, known), Expected("md5", "0" * 32))
 
 
 def terminate(ground: Ground, known: Known) -> None:
-    ground.engine.terminate(row_of(ground, known))
+    ground.engine.remove.terminate(row_of(ground, known))
 
 
 def _expire(ground: Ground, _: Known) -> None:

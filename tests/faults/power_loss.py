@@ -262,7 +262,7 @@ def life(ground: Ground, chance: random.Random) -> None:
         if row.offset < row.length:
             rest = content(row.id, row.length)[row.offset :]
             append_streamed(engine, row, row.offset, [rest])
-        engine.complete(row, None)
+        engine.complete.request(row, None)
 
 
 def assembly(ground: Ground, contents: dict[UUID, bytes]) -> None:
@@ -272,15 +272,15 @@ def assembly(ground: Ground, contents: dict[UUID, bytes]) -> None:
     for part in parts:
         assert part.length is not None
         append_staged(engine, part, 0, content(part.id, part.length))
-        engine.complete(part, None)
+        engine.complete.request(part, None)
     whole = b"".join(content(part.id, part.length or 0) for part in parts)
     final = ground.create_final([part.id for part in parts])
     contents[final.id] = whole
-    engine.assemble(final, engine.members(final))
+    engine.concatenate.assemble(final, engine.concatenate.members(final))
     for part in parts:
         row = engine.repository.get(part.id)
         assert row is not None
-        engine.terminate(row)
+        engine.remove.terminate(row)
 
 
 def whole_file(ground: Ground) -> None:
@@ -290,7 +290,7 @@ def whole_file(ground: Ground) -> None:
     append_staged(ground.engine, upload, 0, data)
     row = ground.engine.repository.get(upload.id)
     assert row is not None
-    ground.engine.complete(row, Expected("md5", hashlib.md5(data).hexdigest()))
+    ground.engine.complete.request(row, Expected("md5", hashlib.md5(data).hexdigest()))
 
 
 def _partial(ground: Ground, length: int) -> Upload:
@@ -302,7 +302,7 @@ def _partial(ground: Ground, length: int) -> Upload:
         partial=True,
         concat="partial",
     )
-    return ground.engine.create(new)
+    return ground.engine.create.upload(new)
 
 
 def _leave_tail(ground: Ground, row: Upload) -> None:

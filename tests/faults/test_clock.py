@@ -84,7 +84,7 @@ def test_a_wrong_clock_loses_nothing_and_delivers_once(
     ground = Ground(tmp_path, CHUNKED_UPLOAD_EXPIRATION_DELTA=EXPIRATION)
     clock = Clock(chance)
     with ground.open() as engine:
-        engine.clock = engine._completer._clock = clock
+        engine.clock = clock
         uploads = [live(ground, clock, chance) for _ in range(lives)]
         clock.put_right()
         assert broken_at_rest(ground, uploads) == []

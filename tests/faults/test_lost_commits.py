@@ -67,26 +67,28 @@ def _stream(ground: Ground, upload: Upload) -> object:
 def _stream_to_the_end(ground: Ground, upload: Upload) -> object:
     data = _data(upload)
     after = append_streamed(ground.engine, upload, 0, [data], finishing=True)
-    return after.status is Status.COMPLETING and ground.engine.finish(after).first
+    return (
+        after.status is Status.COMPLETING and ground.engine.complete.finish(after).first
+    )
 
 
 def _complete(ground: Ground, upload: Upload) -> object:
-    done = ground.engine.complete(upload, None)
+    done = ground.engine.complete.request(upload, None)
     return done.first and done.upload.is_complete
 
 
 def _terminate(ground: Ground, upload: Upload) -> object:
-    ground.engine.terminate(upload)
+    ground.engine.remove.terminate(upload)
     return ground.engine.repository.get(upload.id) is None
 
 
 def _expire(ground: Ground, upload: Upload) -> object:
     cutoff = Cutoff(ground.engine.clock() + timedelta(seconds=1), None)
-    return ground.engine.expire(upload, cutoff, keep_record=False)
+    return ground.engine.remove.expire(upload, cutoff, keep_record=False)
 
 
 def _declare(ground: Ground, upload: Upload) -> object:
-    return ground.engine.declare_length(upload, LENGTH).length == LENGTH
+    return ground.engine.declare.length(upload, LENGTH).length == LENGTH
 
 
 def _create(ground: Ground, upload: Upload) -> object:
@@ -112,7 +114,7 @@ CASES = {
     "append a staged chunk": Case(_append),
     "append a streamed chunk": Case(_stream),
     "append to the end, and complete": Case(_stream_to_the_end),
-    "take over": Case(lambda ground, upload: ground.engine.take_over(upload)),
+    "take over": Case(lambda ground, upload: ground.engine.append.take_over(upload)),
     "declare the length": Case(_declare, length=None),
     "complete": Case(_complete, offset=LENGTH),
     "terminate": Case(_terminate, offset=LENGTH),
@@ -131,7 +133,7 @@ def _now(ground: Ground, upload: Upload) -> Upload:
 
 
 def _prepared(ground: Ground, case: Case) -> Upload:
-    upload = ground.engine.create(
+    upload = ground.engine.create.upload(
         NewUpload(None, "a.bin", case.length, dialect="content-range")
     )
     if case.offset:
@@ -194,7 +196,7 @@ def test_file_that_is_finished_first_is_found_by_its_event(
                     append_streamed(ground.engine, upload, 0, [data], finishing=True)
                 assert _now(ground, upload) == upload
                 append_streamed(ground.engine, upload, 0, [data], finishing=True)
-                done = ground.engine.complete(_now(ground, upload), None).upload
+                done = ground.engine.complete.request(_now(ground, upload), None).upload
         assert commits.lost == 1
         assert done.is_complete
         known = Known(upload.id, data, acked=10, completed=True)

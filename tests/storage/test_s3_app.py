@@ -23,7 +23,7 @@ from werkzeug.test import encode_multipart
 
 import flask_chunked
 from flask_chunked.engine.records import Step, Upload
-from flask_chunked.engine.writer import Intake
+from flask_chunked.engine.writer import UploadWriter
 from flask_chunked.exceptions import (
     DatabaseUnavailable,
     NotLocal,
@@ -114,7 +114,7 @@ def test_chunks_of_any_size_become_the_file(
     app: Flask, remembers: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not remembers:
-        monkeypatch.setattr(Intake, "_dump_at", lambda *_: None)
+        monkeypatch.setattr(UploadWriter, "_dump_at", lambda *_: None)
     client = app.test_client()
     url, start = "/uploads/", 0
     for size in (1, 3 * MIB, 7 * MIB, 11, len(CONTENT)):
@@ -138,7 +138,7 @@ def test_chunks_of_any_size_become_the_file(
 def test_wrong_checksum_leaves_the_upload_open_for_the_right_one(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Intake, "_dump_at", lambda *_: None)
+    monkeypatch.setattr(UploadWriter, "_dump_at", lambda *_: None)
     client = app.test_client()
     url = put_raw(client, CONTENT).get_json()["url"]
     assert finish(client, url, b"something else").status_code == 400
@@ -307,8 +307,8 @@ def test_writer_that_was_superseded_is_never_listed(app: Flask) -> None:
     with app.app_context():
         claimed = here.repository.claim(upload.id, 0)
         assert claimed is not None and claimed.blob is not None
-        intake = Intake(claimed, here.repository, storage, engine._gate, engine.clock)
-        stale = intake._appender
+        writer = UploadWriter(claimed, engine.ports)
+        stale = writer._appender
         assert isinstance(stale, S3Appender)
         with stale.exclusive():
             stale.write(b"x" * (5 * MIB))
@@ -323,8 +323,8 @@ def test_writer_that_was_superseded_is_never_listed(app: Flask) -> None:
         stale._sent.append(late)
         stale._state = replace(stale._state, parts=1)
         stale.position = 5 * MIB
-        intake._commit()
-    intake.__exit__(None, None, None)
+        writer._commit()
+    writer.__exit__(None, None, None)
     assert finish(client, at, wanted).status_code == 200
     with client.get(at + "/file") as answer:
         assert hashlib.md5(answer.get_data()).digest() == hashlib.md5(wanted).digest()

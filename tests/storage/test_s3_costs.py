@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_chunked.engine import writer as intake
+from flask_chunked.engine import stream
 from tests.apps import registered
 from tests.conftest import AppFactory
 from tests.dialects.tus import Tus
@@ -43,8 +43,8 @@ def s3_app(
     app_factory: AppFactory, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[int], Flask]]:
     """Apps with parts of a size, on which no clock commits."""
-    monkeypatch.setattr(intake, "COMMIT_SECONDS", 600.0)
-    monkeypatch.setattr(intake, "SECTION_SECONDS", 600.0)
+    monkeypatch.setattr(stream, "COMMIT_SECONDS", 600.0)
+    monkeypatch.setattr(stream, "SECTION_SECONDS", 600.0)
     made = []
 
     def make(part: int) -> Flask:

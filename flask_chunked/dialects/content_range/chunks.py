@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from ...engine.append import refused_offset
+from ...engine.atomic import KEPT
 from ...engine.digests import FileDigest, resume
 from ...engine.gate import Action
-from ...engine.held_chunk import KEPT
 from ...engine.records import NewUpload, Upload
 from ...exceptions import (
     AlreadyComplete,
@@ -97,7 +98,7 @@ def require_creator(request: UploadRequest, length: int) -> None:
     """
     owner = request.access.require_owner()
     request.access.authorize(Action.CREATE)
-    request.engine.require_room(owner, length)
+    request.engine.create.require_room(owner, length)
 
 
 def named_upload(request: UploadRequest, text: str, action: Action) -> Upload:
@@ -114,7 +115,7 @@ def create_upload(request: UploadRequest, names: Names, length: int) -> Upload:
 
     :raises InvalidFields: schema or model refuse a field.
     """
-    return request.engine.create(_new_upload(request, names, length))
+    return request.engine.create.upload(_new_upload(request, names, length))
 
 
 def _new_upload(request: UploadRequest, names: Names, length: int) -> NewUpload:
@@ -150,10 +151,10 @@ def receive_raw_chunk(
         # The range of the last chunk again: the same bytes get the same answer.
         with receive_raw(request, PartLimits(keep=chunk.size), Place(None)) as form:
             return _require_repeat(request, upload, chunk, form)
-    upload = engine.declare_length(upload, chunk.length)
+    upload = engine.declare.length(upload, chunk.length)
     if not chunk.size:
         return upload
-    return engine.append_stream(upload, chunk.start, chunk.stop, request.body)
+    return engine.append.stream(upload, chunk.start, chunk.stop, request.body)
 
 
 def receive_form_chunk(
@@ -219,7 +220,7 @@ class _FormChunk:
 
     @property
     def _fits_memory(self) -> bool:
-        return 0 < self._chunk.size <= KEPT and self._engine.fills_first
+        return 0 < self._chunk.size <= KEPT and self._engine.create.fills_first
 
     def _choose_place(self, fields: Mapping[str, str], arriving: bool) -> Place:
         request, chunk, engine = self._call, self._chunk, self._engine
@@ -236,7 +237,7 @@ class _FormChunk:
             # Its length counts with the whole chunk, or not at all.
             ahead = False
         if upload is not None and ahead and chunk.start and chunk.size:
-            return Place(partial(engine.hold, upload, chunk.start, request.body))
+            return Place(partial(engine.append.hold, upload, chunk.start, request.body))
         if upload is None and not self._is_open and self._fits_memory:
             return in_memory()
         # The file's first bytes become the file without being copied.
@@ -249,7 +250,7 @@ class _FormChunk:
         if part.size != chunk.size:
             raise ChunkSizeMismatch(part.size, chunk.size)
         if part.held is not None:
-            return self._engine.commit(part.held)
+            return self._engine.append.commit(part.held)
         if upload is not None and self._is_repeat:
             return _require_repeat(self._call, upload, chunk, form)
         return _append_part(self._call, upload, chunk, form, part)
@@ -266,32 +267,32 @@ def _check_position(
         return
     request.access.authorize(Action.APPEND, upload)
     engine = request.engine
-    engine.require_live(upload)
-    repeat = engine.may_repeat(upload, chunk.start, chunk.stop)
+    engine.expiry.require_live(upload)
+    repeat = engine.append.may_repeat(upload, chunk.start, chunk.stop)
     if upload.is_complete and not repeat:
         raise AlreadyComplete()
     if upload.length is not None and upload.length != chunk.length:
         raise LengthChanged(upload.length, chunk.length)
     if upload.offset != chunk.start and not repeat:
-        raise engine.refuse_offset(upload, chunk.start)
+        raise refused_offset(upload, chunk.start)
 
 
 def _receive_first(request: UploadRequest, chunk: ContentRange) -> Upload:
     engine = request.engine
     new = _new_upload(request, Names.of_raw(request), chunk.length)
     size = request.announced_length()
-    created = engine.create_with(new, request.body, size, finishing=False)
+    created = engine.create.with_body(new, request.body, size, finishing=False)
     if created.offset or not chunk.size:
         return created
     # What arrived is in the caller's list; an upload without a byte is not kept.
-    with engine.creating(created, unless_started=True):
-        return engine.append_stream(created, 0, chunk.stop, request.body, is_new=True)
+    with engine.remove.discarding(created, unless_started=True):
+        return engine.append.stream_first(created, chunk.stop, request.body)
 
 
 def _file_digest(request: UploadRequest, upload: Upload | None) -> FileDigest | None:
     """The digest of the whole file that goes on with this chunk."""
     if upload is not None:
-        return request.engine.file_digest(upload)
+        return request.engine.append.file_digest(upload)
     return resume(request.checksum_in_passing, None, 0)
 
 
@@ -305,19 +306,19 @@ def _append_part(
     engine = request.engine
     if part.short is not None:
         new = _new_upload(request, Names.of_form(form, part), chunk.length)
-        return engine.create_filled(new, part.short.content)
+        return engine.create.with_content(new, part.short.content)
     if part.stage is None:  # pragma: no cover - only repeats have none
         raise ChunkMissing()
     if upload is not None:
-        upload = engine.declare_length(upload, chunk.length)
+        upload = engine.declare.length(upload, chunk.length)
         if not chunk.size:
             return upload
-        return engine.append_whole(upload, chunk.start, part.stage, part.file_digest)
+        return engine.append.whole(upload, chunk.start, part.stage, part.file_digest)
     created = create_upload(request, Names.of_form(form, part), chunk.length)
     if not chunk.size:
         return created
-    with engine.creating(created):
-        return engine.append_whole(created, 0, part.stage, part.file_digest)
+    with engine.remove.discarding(created):
+        return engine.append.whole(created, 0, part.stage, part.file_digest)
 
 
 def _require_repeat(
@@ -329,6 +330,6 @@ def _require_repeat(
     if part is not None and part.stage is not None:
         # The form named its upload after its file.
         digest = part.stage.sha256().hexdigest()
-    if not engine.is_repeat(upload, chunk.start, chunk.stop, digest):
-        raise engine.refuse_offset(upload, chunk.start)
-    return engine.declare_length(upload, chunk.length)
+    if not engine.append.is_repeat(upload, chunk.start, chunk.stop, digest):
+        raise refused_offset(upload, chunk.start)
+    return engine.declare.length(upload, chunk.length)

@@ -161,13 +161,13 @@ class ContentRangeDialect(Dialect):
         expected = self._expected(request, form.fields)
         require_creator(request, part.size)
         upload = create_upload(request, Names.of_form(form, part), part.size)
-        with request.engine.creating(upload):
+        with request.engine.remove.discarding(upload):
             request.access.authorize(Action.COMPLETE, upload)
             if part.size:
-                upload = request.engine.append_whole(
+                upload = request.engine.append.whole(
                     upload, 0, part.stage, part.file_digest
                 )
-            done = request.engine.complete(upload, expected).upload
+            done = request.engine.complete.request(upload, expected).upload
         return self._completed(request, done, form_style=True)
 
     def _whole_body(
@@ -275,12 +275,12 @@ class ContentRangeDialect(Dialect):
         form_style: bool = False,
     ) -> Response:
         request.access.authorize(Action.COMPLETE, upload)
-        request.engine.require_live(upload)
+        request.engine.expiry.require_live(upload)
         is_final = kind_of(upload) is Kind.FINAL
         demanded = self._compared if is_final else self._expected
         expected = demanded(request, fields)
         request.release_session()
-        done = request.engine.complete(upload, expected).upload
+        done = request.engine.complete.request(upload, expected).upload
         return self._completed(request, done, form_style=form_style)
 
     def _completed(
@@ -302,7 +302,7 @@ class ContentRangeDialect(Dialect):
         if form_style:
             # What django-chunked-upload answers its clients.
             body["upload_id"] = str(upload.id)
-            expires_at = request.engine.expires_at(upload)
+            expires_at = request.engine.expiry.expires_at(upload)
             body["expires"] = None if expires_at is None else _iso(expires_at)
         return body
 

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from flask import Response
 
-from ...engine.concatenate import Members, members_from
 from ...engine.gate import Action
+from ...engine.members import Members, members_from
 from ...engine.records import NewUpload, Upload
 from ...engine.states import Status
 from ...exceptions import (
@@ -59,11 +59,11 @@ def create_final(request: UploadRequest, concat: Concat, new: NewUpload) -> Resp
     for upload_id in dict.fromkeys(ids):
         known[upload_id] = member = request.access.find(upload_id)
         request.access.authorize(Action.READ, member)
-        engine.require_live(member)
+        engine.expiry.require_live(member)
     members = members_from([known[upload_id] for upload_id in ids])
     request.release_session()
     try:
-        upload = engine.create_final(new, members)
+        upload = engine.concatenate.create(new, members)
         with request.creating(upload):
             # With members read anew: one that was completed meanwhile did not find
             # this row.
@@ -104,7 +104,7 @@ def make_waiting_finals(request: UploadRequest, partial: Upload) -> None:
     Its own request is answered as ever. A final upload that is refused is removed; what
     else hinders one is reported to the client that asks for it.
     """
-    for final in request.engine.finals_waiting_for(partial):
+    for final in request.engine.concatenate.finals_waiting_for(partial):
         try:
             with _removed_if_refused(request, final):
                 _go_on(request, final)
@@ -143,7 +143,7 @@ def resume_if_idle(request: UploadRequest, final: Upload) -> Upload:
         return final
     # Stored as soon as it can be computed, whichever request makes the upload. Limits
     # of the client that asks are no reason to remove it.
-    final = engine.note_length(final, members)
+    final = engine.concatenate.note_length(final, members)
     if not may_go_on:
         return final
     with _removed_if_refused(request, final):
@@ -154,9 +154,9 @@ def _complete(request: UploadRequest, final: Upload) -> Upload:
     engine = request.engine
     request.release_session()
     try:
-        return engine.complete_final(final)
+        return engine.concatenate.complete(final)
     except CompletionInProgress:
-        return engine.wait_for_completion(final).upload
+        return engine.complete.wait(final).upload
 
 
 def _go_on(request: UploadRequest, final: Upload) -> Upload:
@@ -168,7 +168,7 @@ def _go_on(request: UploadRequest, final: Upload) -> Upload:
     members = _members(request, final)
     if members is None:
         return engine.repository.get(final.id) or final
-    final = engine.note_length(final, members)
+    final = engine.concatenate.note_length(final, members)
     if final.status is not Status.UPLOADING or not members.are_complete:
         return final
     request.access.authorize(Action.COMPLETE, final)
@@ -179,7 +179,7 @@ def _assemble(request: UploadRequest, final: Upload, members: Members) -> Upload
     engine = request.engine
     request.release_session()
     try:
-        return engine.assemble(final, members)
+        return engine.concatenate.assemble(final, members)
     except (OffsetMismatch, AlreadyComplete, CompletionInProgress):
         # Another request is making it, or has made it.
         return engine.repository.get(final.id) or final
@@ -194,7 +194,7 @@ def _members(request: UploadRequest, final: Upload) -> Members | None:
     """
     engine = request.engine
     try:
-        return engine.members(final)
+        return engine.concatenate.members(final)
     except PartialMissing:
         row = engine.repository.get(final.id)
         if row is None or row.status not in (Status.COMPLETING, Status.COMPLETE):
@@ -215,5 +215,5 @@ def _removed_if_refused(request: UploadRequest, final: Upload) -> Iterator[None]
         raise
     except ChunkedUploadError as error:
         if error.status < 500:
-            request.engine.abandon(final)
+            request.engine.remove.discard(final)
         raise

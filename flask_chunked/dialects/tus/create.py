@@ -64,7 +64,7 @@ def create(request: UploadRequest) -> Response:
     new = new_upload(request, metadata, creation.length, concat)
     request.release_session()
     if not creation.with_body:
-        upload = request.subject = request.engine.create(new)
+        upload = request.subject = request.engine.create.upload(new)
     elif creation.checksum is None:
         upload = _create_streamed(request, new)
     else:
@@ -147,7 +147,7 @@ def _create_streamed(request: UploadRequest, new: NewUpload) -> Upload:
     # Who has to look at the upload first finds its row.
     finishing = not request.access.authorizes
     size = request.announced_length()
-    upload = engine.create_with(new, request.body, size, finishing=finishing)
+    upload = engine.create.with_body(new, request.body, size, finishing=finishing)
     request.subject = upload
     if upload.offset:
         return upload
@@ -164,10 +164,10 @@ def _create_checked(
     """A body that is not right makes no upload."""
     engine = request.engine
     stop = request.access.max_bytes() if creation.length is None else creation.length
-    engine.require_room(new.user, new.length)
+    engine.create.require_room(new.user, new.length)
     with receive_checked(request, checksum, stop) as part:
-        upload = request.subject = engine.create(new)
+        upload = request.subject = engine.create.upload(new)
         if not part.size or part.stage is None:
             return upload
         with request.creating(upload):
-            return engine.append_whole(upload, 0, part.stage)
+            return engine.append.whole(upload, 0, part.stage)

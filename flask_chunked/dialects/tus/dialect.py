@@ -156,7 +156,7 @@ class TusDialect(Dialect):
             headers["Upload-Metadata"] = upload.raw_metadata
         if upload.concat is not None:
             headers["Upload-Concat"] = upload.concat
-        expires_at = request.engine.expires_at(upload)
+        expires_at = request.engine.expiry.expires_at(upload)
         if expires_at is not None:
             headers["Upload-Expires"] = http_date(expires_at)
         return headers
@@ -187,6 +187,6 @@ class TusDialect(Dialect):
         upload = request.subject
         if upload is None or "Upload-Expires" in response.headers:
             return
-        expires_at = request.engine.expires_at(upload)
+        expires_at = request.engine.expiry.expires_at(upload)
         if expires_at is not None:
             response.headers["Upload-Expires"] = http_date(expires_at)

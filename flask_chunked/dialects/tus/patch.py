@@ -47,7 +47,7 @@ def append(request: UploadRequest) -> Response:
     if not request.has_mimetype(CONTENT_TYPE):
         raise UnsupportedMediaType(f"Content-Type must be {CONTENT_TYPE}")
     patch = _parse(request, upload)
-    request.engine.require_live(upload)
+    request.engine.expiry.require_live(upload)
     _check(request, upload, patch)
     request.release_session()
     received = _take(request, upload, patch)
@@ -71,15 +71,14 @@ def receive(request: UploadRequest, upload: Upload, *, is_new: bool = False) -> 
         _require_no_more(request.body, upload.offset)
         return upload
     finishing = _may_finish_with(request, upload, announced)
+    append, body = request.engine.append, request.body
     try:
-        return request.engine.append_stream(
-            upload,
-            upload.offset,
-            stop,
-            request.body,
-            exact=False,
-            finishing=finishing,
-            is_new=is_new,
+        if is_new:
+            return append.stream_first(
+                upload, stop, body, exact=False, finishing=finishing
+            )
+        return append.stream(
+            upload, upload.offset, stop, body, exact=False, finishing=finishing
         )
     except ChunkSizeMismatch as error:
         # A body without a length went on behind the end.
@@ -108,13 +107,13 @@ def _receive_checked(
     """
     engine = request.engine
     stop = request.access.max_bytes() if length is None else length
-    digest = engine.file_digest(upload)
+    digest = engine.append.file_digest(upload)
     with receive_checked(request, checksum, stop, upload.offset, digest) as part:
         if length is not None and upload.length is None:
-            upload = engine.declare_length(upload, length)
+            upload = engine.declare.length(upload, length)
         if not part.size or part.stage is None:
             return upload
-        return engine.append_whole(
+        return engine.append.whole(
             upload,
             upload.offset,
             part.stage,
@@ -136,7 +135,7 @@ def _may_finish_with(request: UploadRequest, upload: Upload, size: int | None) -
 def finish_received(request: UploadRequest, received: Upload) -> Upload:
     """Go on behind the body of this request: complete what is all there."""
     if received.status is Status.COMPLETING:
-        return _completed(request, request.engine.finish(received))
+        return _completed(request, request.engine.complete.finish(received))
     return finish_if_all_is_there(request, received)
 
 
@@ -153,9 +152,9 @@ def finish_if_all_is_there(request: UploadRequest, upload: Upload) -> Upload:
     request.release_session()
     engine = request.engine
     try:
-        done = engine.complete(upload, None)
+        done = engine.complete.request(upload, None)
     except CompletionInProgress:
-        done = engine.wait_for_completion(upload)
+        done = engine.complete.wait(upload)
     return _completed(request, done)
 
 
@@ -211,7 +210,7 @@ def _take(request: UploadRequest, upload: Upload, patch: Patch) -> Upload:
     else:
         if patch.length is not None and upload.length is None:
             # Before the body: a length that was told survives a body that is cut.
-            upload = engine.declare_length(upload, patch.length)
+            upload = engine.declare.length(upload, patch.length)
         try:
             received = receive(request, upload)
         except TooLarge:

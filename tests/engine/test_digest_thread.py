@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_chunked.engine.digest_thread import WORTH, Beside
+from flask_chunked.engine.digest_thread import WORTH, DigestThread
 
 LONG = bytes(range(256)) * (WORTH // 256)
 
@@ -40,8 +40,8 @@ def slow() -> Slow:
 
 
 @pytest.fixture
-def beside(slow: Slow) -> Iterator[Beside]:
-    beside = Beside([slow])
+def beside(slow: Slow) -> Iterator[DigestThread]:
+    beside = DigestThread([slow])
     yield beside
     for _ in range(10):
         slow.go.release()
@@ -49,39 +49,39 @@ def beside(slow: Slow) -> Iterator[Beside]:
 
 
 def test_a_long_block_is_taken_while_its_giver_goes_on(
-    slow: Slow, beside: Beside
+    slow: Slow, beside: DigestThread
 ) -> None:
     beside.update(memoryview(LONG))
-    beside.make_room()
+    beside.wait_for_buffer()
     assert slow.blocks == []
     slow.go.release()
-    beside.settle()
+    beside.join()
     assert slow.blocks == [LONG]
     assert slow.threads != [threading.get_ident()]
 
 
 def test_of_two_buffers_the_older_is_free_when_there_is_room(
-    slow: Slow, beside: Beside
+    slow: Slow, beside: DigestThread
 ) -> None:
     first, second = bytearray(LONG), bytearray(LONG[::-1])
     beside.update(memoryview(first))
     beside.update(memoryview(second))
     slow.go.release()
-    beside.make_room()
+    beside.wait_for_buffer()
     first[:] = bytes(len(first))
     slow.go.release()
-    beside.settle()
+    beside.join()
     assert slow.blocks == [LONG, LONG[::-1]]
 
 
 def test_short_blocks_keep_their_place_behind_long_ones(
-    slow: Slow, beside: Beside
+    slow: Slow, beside: DigestThread
 ) -> None:
     beside.update(memoryview(LONG))
     beside.update(memoryview(b"short"))
     for _ in range(3):
         slow.go.release()
-    beside.settle()
+    beside.join()
     beside.update(memoryview(b"alone"))
     assert slow.blocks == [LONG, b"short", b"alone"]
     assert slow.threads[-1] == threading.get_ident()
@@ -89,12 +89,12 @@ def test_short_blocks_keep_their_place_behind_long_ones(
 
 def test_all_digests_take_all_blocks() -> None:
     digests = [hashlib.md5(), hashlib.sha256()]
-    beside = Beside(digests)
+    beside = DigestThread(digests)
     content = b"".join([LONG, b"x" * 1000, LONG, LONG])
     for piece in (LONG, b"x" * 1000, LONG, LONG):
-        beside.make_room()
+        beside.wait_for_buffer()
         beside.update(memoryview(piece))
-    beside.settle()
+    beside.join()
     assert [digest.hexdigest() for digest in digests] == [
         hashlib.md5(content).hexdigest(),
         hashlib.sha256(content).hexdigest(),
@@ -105,33 +105,35 @@ def test_all_digests_take_all_blocks() -> None:
 
 def test_without_digests_there_is_no_thread() -> None:
     before = threading.active_count()
-    beside = Beside([])
+    beside = DigestThread([])
     beside.update(memoryview(LONG))
-    beside.settle()
+    beside.join()
     assert threading.active_count() == before
     beside.close()
 
 
-def test_the_thread_ends(slow: Slow, beside: Beside) -> None:
+def test_the_thread_ends(slow: Slow, beside: DigestThread) -> None:
     beside.update(memoryview(LONG))
-    (thread,) = (one for one in threading.enumerate() if one.name == "beside")
+    (thread,) = (
+        one for one in threading.enumerate() if one.name == "flask-chunked-digest"
+    )
     beside.close()
     slow.go.release()
     thread.join(10)
     assert not thread.is_alive()
 
 
-def test_a_digest_that_fails_is_told(slow: Slow, beside: Beside) -> None:
+def test_a_digest_that_fails_is_told(slow: Slow, beside: DigestThread) -> None:
     slow.failure = ValueError("no digest")
     beside.update(memoryview(LONG))
     slow.go.release()
     with pytest.raises(ValueError, match="no digest"):
-        beside.settle()
+        beside.join()
 
 
 @pytest.mark.parametrize("why", ["no more threads", "threads of gevent"])
 def test_where_no_thread_helps_the_giver_does_it(
-    slow: Slow, beside: Beside, monkeypatch: pytest.MonkeyPatch, why: str
+    slow: Slow, beside: DigestThread, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     def refuse(*arguments: object, **named: object) -> int:
         raise RuntimeError("can't start new thread")

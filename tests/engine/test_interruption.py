@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from flask_chunked.engine.interruption import Receiving
+from flask_chunked.engine.interruption import ActiveReaders
 from flask_chunked.engine.records import Upload
 from flask_chunked.exceptions import (
     BodyInterrupted,
@@ -27,29 +27,29 @@ def bench() -> Bench:
 
 
 def test_the_reader_of_an_upload_is_interrupted_once() -> None:
-    receiving, reader, other = Receiving(), ScriptedReader(), ScriptedReader()
+    receiving, reader, other = ActiveReaders(), ScriptedReader(), ScriptedReader()
     upload_id = uuid4()
-    with receiving.by(upload_id, reader), receiving.by(uuid4(), other):
+    with receiving.register(upload_id, reader), receiving.register(uuid4(), other):
         receiving.interrupt(upload_id)
         receiving.interrupt(upload_id)
         assert (reader.interrupts, other.interrupts) == (1, 0)
 
 
 def test_nobody_is_interrupted_once_the_request_is_over() -> None:
-    receiving, reader = Receiving(), ScriptedReader()
+    receiving, reader = ActiveReaders(), ScriptedReader()
     upload_id = uuid4()
-    with pytest.raises(BodyInterrupted), receiving.by(upload_id, reader):
+    with pytest.raises(BodyInterrupted), receiving.register(upload_id, reader):
         raise BodyInterrupted
     receiving.interrupt(upload_id)
     assert reader.interrupts == 0
 
 
 def test_a_request_that_ends_does_not_forget_its_successor() -> None:
-    receiving, first, second = Receiving(), ScriptedReader(), ScriptedReader()
+    receiving, first, second = ActiveReaders(), ScriptedReader(), ScriptedReader()
     upload_id = uuid4()
     overtaken = ExitStack()
-    overtaken.enter_context(receiving.by(upload_id, first))
-    with receiving.by(upload_id, second):
+    overtaken.enter_context(receiving.register(upload_id, first))
+    with receiving.register(upload_id, second):
         overtaken.close()
         receiving.interrupt(upload_id)
         assert (first.interrupts, second.interrupts) == (0, 1)
@@ -96,16 +96,16 @@ class SilentReader:
 
 
 def take_over(bench: Bench, upload: Upload) -> None:
-    assert bench.engine.take_over(upload).offset == 3
+    assert bench.engine.append.take_over(upload).offset == 3
 
 
 def append(bench: Bench, upload: Upload) -> None:
     reader = ScriptedReader(b"def")
-    assert bench.engine.append_stream(upload, 3, 6, reader).offset == 6
+    assert bench.engine.append.stream(upload, 3, 6, reader).offset == 6
 
 
 def terminate(bench: Bench, upload: Upload) -> None:
-    bench.engine.terminate(upload)
+    bench.engine.remove.terminate(upload)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_newer_request_frees_the_thread_of_a_silent_client(
 
     def receive() -> None:
         try:
-            bench.engine.append_stream(upload, 0, 10, reader)
+            bench.engine.append.stream(upload, 0, 10, reader)
         except ChunkedUploadError as error:
             raised.append(error)
 
@@ -146,15 +146,15 @@ def test_a_refused_append_frees_nobody(bench: Bench) -> None:
 
     def refused() -> None:
         with pytest.raises(OffsetMismatch):
-            bench.engine.append_stream(upload, 7, 10, ScriptedReader(b"hij"))
+            bench.engine.append.stream(upload, 7, 10, ScriptedReader(b"hij"))
 
     reader = ScriptedReader(b"abc", None, refused, b"defghij")
-    assert bench.engine.append_stream(upload, 0, 10, reader).offset == 10
+    assert bench.engine.append.stream(upload, 0, 10, reader).offset == 10
     assert reader.interrupts == 0
 
 
 def test_a_take_over_of_a_removed_upload_frees_nobody(bench: Bench) -> None:
     upload = bench.create(10)
-    bench.engine.terminate(upload)
+    bench.engine.remove.terminate(upload)
     with pytest.raises(UnknownUpload):
-        bench.engine.take_over(upload)
+        bench.engine.append.take_over(upload)

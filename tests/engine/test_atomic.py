@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from flask_chunked.engine import held_chunk as holding_module
+from flask_chunked.engine import atomic
+from flask_chunked.engine.atomic import AtomicWriter, ShortChunk
 from flask_chunked.engine.digest_thread import WORTH
-from flask_chunked.engine.held_chunk import HeldChunk, ShortChunk
 from flask_chunked.engine.records import Expected, NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
@@ -37,38 +37,36 @@ NEW = b"56789"
 @pytest.fixture(autouse=True)
 def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are written as they come."""
-    monkeypatch.setattr(HeldChunk, "most_kept", 0)
+    monkeypatch.setattr(AtomicWriter, "most_kept", 0)
 
 
 @pytest.fixture(params=["memory", "disk"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     """An engine in memory, then on a real directory."""
-    bench = Bench()
     if request.param == "disk":
-        storage = LocalStorage(StorageSettings(base=str(tmp_path)))
-        bench.engine.storage = bench.storage = storage  # type: ignore[assignment]
-        bench.engine._completer._storage = storage
-    return bench
+        return Bench(storage=LocalStorage(StorageSettings(base=str(tmp_path))))
+    return Bench()
 
 
 @pytest.fixture
 def upload(bench: Bench) -> Upload:
     """Half an upload."""
-    upload = bench.engine.create(
+    upload = bench.engine.create.upload(
         NewUpload("ann", "a", length=10, dialect="test", hash_name="md5")
     )
-    return bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
+    return bench.engine.append.stream(upload, 0, 5, ScriptedReader(OLD))
 
 
 def size(bench: Bench, upload: Upload) -> int | None:
     blob = bench.row(upload).blob
     assert blob is not None
-    return bench.storage.measure(blob)
+    measured: int | None = bench.storage.measure(blob)
+    return measured
 
 
-def put(held: HeldChunk, *blocks: bytes) -> None:
+def put(held: AtomicWriter, *blocks: bytes) -> None:
     for block in blocks:
-        held.make_room()
+        held.wait_for_buffer()
         held.write(memoryview(bytearray(block)))
 
 
@@ -82,43 +80,48 @@ def reader(*, is_short: bool = False) -> ScriptedReader:
 def test_a_chunk_counts_when_it_is_committed(
     bench: Bench, upload: Upload, is_short: bool
 ) -> None:
-    with bench.engine.hold(upload, 5, reader(is_short=is_short)) as held:
+    with bench.engine.append.hold(upload, 5, reader(is_short=is_short)) as held:
         put(held, NEW[:2])
         assert held.is_inside
         held.pause()
         assert not held.is_inside
         put(held, NEW[2:])
         assert bench.row(upload).offset == 5
-        after = bench.engine.commit(held)
+        after = bench.engine.append.commit(held)
     assert after == bench.row(upload)
     assert after.offset == 10
     assert bench.stored(upload) == OLD + NEW
     expected = Expected("md5", hashlib.md5(OLD + NEW).hexdigest())
-    assert bench.engine.complete(after, expected).upload.status is Status.COMPLETE
+    assert (
+        bench.engine.complete.request(after, expected).upload.status is Status.COMPLETE
+    )
     assert bench.policy.seen("chunk_received") == [5, 10]
 
 
 def test_it_may_be_committed_when_others_were_let_in(
     bench: Bench, upload: Upload
 ) -> None:
-    with bench.engine.hold(upload, 5, reader()) as held:
+    with bench.engine.append.hold(upload, 5, reader()) as held:
         put(held, NEW)
         held.pause()
-        assert bench.engine.commit(held).offset == 10
+        assert bench.engine.append.commit(held).offset == 10
     assert bench.stored(upload) == OLD + NEW
 
 
 def test_what_is_not_committed_is_cut_off(bench: Bench, upload: Upload) -> None:
-    with pytest.raises(MalformedBody), bench.engine.hold(upload, 5, reader()) as held:
+    with (
+        pytest.raises(MalformedBody),
+        bench.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW)
         raise MalformedBody("no end")
     assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
-    after = bench.engine.append_stream(upload, 5, 10, ScriptedReader(b"other"))
+    after = bench.engine.append.stream(upload, 5, 10, ScriptedReader(b"other"))
     assert bench.stored(after) == OLD + b"other"
 
 
 def test_a_chunk_of_nothing_leaves_nothing_to_cut(bench: Bench, upload: Upload) -> None:
-    with pytest.raises(MalformedBody), bench.engine.hold(upload, 5, reader()):
+    with pytest.raises(MalformedBody), bench.engine.append.hold(upload, 5, reader()):
         raise MalformedBody("no file")
     assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
 
@@ -126,57 +129,69 @@ def test_a_chunk_of_nothing_leaves_nothing_to_cut(bench: Bench, upload: Upload) 
 def test_where_it_cannot_be_cut_off_the_next_append_does(
     bench: Bench, upload: Upload
 ) -> None:
-    with pytest.raises(MalformedBody), bench.engine.hold(upload, 5, reader()) as held:
+    with (
+        pytest.raises(MalformedBody),
+        bench.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW)
         bench.repository.failing.add("claim")
         raise MalformedBody("no end")
     bench.repository.failing.clear()
     assert (bench.row(upload).offset, size(bench, upload)) == (5, 10)
-    bench.engine.append_stream(bench.row(upload), 5, 8, ScriptedReader(b"abc"))
+    bench.engine.append.stream(bench.row(upload), 5, 8, ScriptedReader(b"abc"))
     assert bench.stored(upload) == OLD + b"abc"
 
 
 def test_nobody_begins_elsewhere(bench: Bench, upload: Upload) -> None:
-    with pytest.raises(OffsetMismatch), bench.engine.hold(upload, 4, reader()):
+    with pytest.raises(OffsetMismatch), bench.engine.append.hold(upload, 4, reader()):
         pytest.fail("held")
 
 
 def test_whoever_is_taken_over_writes_no_more(bench: Bench, upload: Upload) -> None:
     body = reader()
-    with pytest.raises(Superseded), bench.engine.hold(upload, 5, body) as held:
+    with pytest.raises(Superseded), bench.engine.append.hold(upload, 5, body) as held:
         put(held, NEW[:2])
         held.pause()
-        taken = bench.engine.take_over(upload)
+        taken = bench.engine.append.take_over(upload)
         assert body.interrupts == 1
-        bench.engine.append_stream(taken, 5, 10, ScriptedReader(b"other"))
+        bench.engine.append.stream(taken, 5, 10, ScriptedReader(b"other"))
         put(held, NEW[2:])
     assert bench.stored(upload) == OLD + b"other"
 
 
 def test_whoever_is_taken_over_commits_no_more(bench: Bench, upload: Upload) -> None:
-    with pytest.raises(Superseded), bench.engine.hold(upload, 5, reader()) as held:
+    with (
+        pytest.raises(Superseded),
+        bench.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW)
         held.pause()
-        bench.engine.take_over(upload)
-        bench.engine.commit(held)
+        bench.engine.append.take_over(upload)
+        bench.engine.append.commit(held)
     assert bench.row(upload).offset == 5
 
 
 def test_a_body_that_was_cut_for_another_one_is_superseded(
     bench: Bench, upload: Upload
 ) -> None:
-    with pytest.raises(Superseded), bench.engine.hold(upload, 5, reader()) as held:
+    with (
+        pytest.raises(Superseded),
+        bench.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW[:2])
         held.pause()
-        bench.engine.take_over(upload)
+        bench.engine.append.take_over(upload)
         raise BodyInterrupted
 
 
 def test_an_upload_that_is_gone_is_unknown(bench: Bench, upload: Upload) -> None:
-    with pytest.raises(UnknownUpload), bench.engine.hold(upload, 5, reader()) as held:
+    with (
+        pytest.raises(UnknownUpload),
+        bench.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW[:2])
         held.pause()
-        bench.engine.terminate(upload)
+        bench.engine.remove.terminate(upload)
         put(held, NEW[2:])
     assert not list(bench.storage.stored())
 
@@ -185,12 +200,12 @@ def test_a_section_ends_when_its_time_is_up(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    with bench.engine.hold(upload, 5, reader()) as held:
+    with bench.engine.append.hold(upload, 5, reader()) as held:
         put(held, NEW[:1])
         bench.repository.before = asked.append
         put(held, NEW[1:2])
         assert asked == []
-        monkeypatch.setattr(holding_module, "SECTION_SECONDS", -1)
+        monkeypatch.setattr(atomic, "SECTION_SECONDS", -1)
         held.pause()
         put(held, NEW[2:3], NEW[3:4])
         assert asked == ["holds", "holds"]
@@ -202,12 +217,12 @@ def test_the_first_bytes_are_inspected_before_they_count(
 ) -> None:
     bench.policy.inspects = True
     upload = bench.create(10)
-    upload = bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
-    with bench.engine.hold(upload, 5, reader()) as held:
+    upload = bench.engine.append.stream(upload, 0, 5, ScriptedReader(OLD))
+    with bench.engine.append.hold(upload, 5, reader()) as held:
         put(held, NEW)
         if pauses:
             held.pause()
-        bench.engine.commit(held)
+        bench.engine.append.commit(held)
     assert bench.policy.seen("inspect") == [OLD + NEW]
 
 
@@ -215,13 +230,13 @@ def test_what_inspection_refuses_is_gone(bench: Bench) -> None:
     bench.policy.inspects = True
     bench.policy.refusals["inspect"] = ChunkedUploadError("no")
     upload = bench.create(10)
-    upload = bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
+    upload = bench.engine.append.stream(upload, 0, 5, ScriptedReader(OLD))
     with (
         pytest.raises(ChunkedUploadError),
-        bench.engine.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as held,
     ):
         put(held, NEW)
-        bench.engine.commit(held)
+        bench.engine.append.commit(held)
     assert upload.id not in bench.repository.rows
     assert not list(bench.storage.stored())
 
@@ -229,7 +244,10 @@ def test_what_inspection_refuses_is_gone(bench: Bench) -> None:
 def test_a_full_disk_leaves_what_was_there(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(StorageFull), bench.engine.hold(upload, 5, reader()) as held:
+    with (
+        pytest.raises(StorageFull),
+        bench.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW[:2])
 
         def refuse(block: memoryview) -> None:
@@ -243,28 +261,28 @@ def test_a_full_disk_leaves_what_was_there(
 def test_a_lost_database_leaves_what_was_there(bench: Bench, upload: Upload) -> None:
     with (
         pytest.raises(DatabaseUnavailable),
-        bench.engine.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as held,
     ):
         put(held, NEW)
         bench.repository.failing.add("advance")
-        bench.engine.commit(held)
+        bench.engine.append.commit(held)
     bench.repository.failing.clear()
     assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
 
 
 def test_a_chunk_that_does_not_know_the_length_does_not_count(bench: Bench) -> None:
     upload = bench.create(None)
-    upload = bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
+    upload = bench.engine.append.stream(upload, 0, 5, ScriptedReader(OLD))
     with (
         pytest.raises(Superseded),
-        bench.engine.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as held,
     ):
         put(held, NEW)
-        bench.engine.declare_length(upload, 10)
-        bench.engine.commit(held)
+        bench.engine.declare.length(upload, 10)
+        bench.engine.append.commit(held)
     row = bench.row(upload)
     assert (row.offset, row.length) == (5, 10)
-    bench.engine.append_stream(row, 5, 10, ScriptedReader(NEW))
+    bench.engine.append.stream(row, 5, 10, ScriptedReader(NEW))
     assert bench.stored(upload) == OLD + NEW
 
 
@@ -289,9 +307,9 @@ def test_a_chunk_that_comes_at_once_is_not_claimed(
     hasty: Bench, upload: Upload
 ) -> None:
     asked = statements(hasty)
-    with hasty.engine.hold(upload, 5, reader()) as held:
+    with hasty.engine.append.hold(upload, 5, reader()) as held:
         put(held, NEW[:2], NEW[2:])
-        hasty.engine.commit(held)
+        hasty.engine.append.commit(held)
     assert asked[:1] == ["advance"]
     assert hasty.row(upload).fence == upload.fence
     assert hasty.stored(upload) == OLD + NEW
@@ -299,19 +317,19 @@ def test_a_chunk_that_comes_at_once_is_not_claimed(
 
 def test_it_is_claimed_before_others_are_let_in(hasty: Bench, upload: Upload) -> None:
     asked = statements(hasty)
-    with hasty.engine.hold(upload, 5, reader()) as held:
+    with hasty.engine.append.hold(upload, 5, reader()) as held:
         put(held, NEW[:2])
         held.pause()
         assert asked == ["claim"]
         put(held, NEW[2:])
-        hasty.engine.commit(held)
+        hasty.engine.append.commit(held)
     assert asked[:3] == ["claim", "holds", "advance"]
 
 
 def test_where_something_is_behind_the_upload_it_is_claimed_first(
     hasty: Bench, upload: Upload
 ) -> None:
-    with suppress(MalformedBody), hasty.engine.hold(upload, 5, reader()) as held:
+    with suppress(MalformedBody), hasty.engine.append.hold(upload, 5, reader()) as held:
         put(held, b"dead tail")
         held.pause()
         hasty.repository.failing.add("claim")
@@ -319,9 +337,9 @@ def test_where_something_is_behind_the_upload_it_is_claimed_first(
     hasty.repository.failing.clear()
     assert size(hasty, upload) == 14
     asked = statements(hasty)
-    with hasty.engine.hold(upload, 5, reader()) as held:
+    with hasty.engine.append.hold(upload, 5, reader()) as held:
         put(held, NEW)
-        hasty.engine.commit(held)
+        hasty.engine.append.commit(held)
     assert asked[:2] == ["claim", "advance"]
     assert hasty.stored(upload) == OLD + NEW
 
@@ -331,14 +349,14 @@ def test_only_a_refused_commit_cuts_where_the_row_has_moved(
     hasty: Bench, upload: Upload, ending: str
 ) -> None:
     expected = MalformedBody if ending == "drop" else OffsetMismatch
-    with pytest.raises(expected), hasty.engine.hold(upload, 5, reader()) as held:
+    with pytest.raises(expected), hasty.engine.append.hold(upload, 5, reader()) as held:
         put(held, NEW)
         # Of a writer that has no need to get in.
         hasty.repository.rows[upload.id] = replace(hasty.row(upload), offset=7)
         if ending == "pause":
             held.pause()
         elif ending == "commit":
-            hasty.engine.commit(held)
+            hasty.engine.append.commit(held)
         raise MalformedBody("no end")
     # Only the row tells whose the bytes are, and it is not what it was.
     assert size(hasty, upload) == (5 if ending == "commit" else 10)
@@ -349,19 +367,25 @@ def test_head_takes_over_from_a_chunk_that_is_not_claimed(
     hasty: Bench, upload: Upload, ending: str
 ) -> None:
     """In another process, so that the body goes on."""
-    with pytest.raises(Superseded), hasty.engine.hold(upload, 5, reader()) as held:
+    with (
+        pytest.raises(Superseded),
+        hasty.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW)
         taken = hasty.repository.take_over(upload.id)
         if ending == "pause":
             held.pause()
-        hasty.engine.commit(held)
+        hasty.engine.append.commit(held)
     assert taken is not None
-    after = hasty.engine.append_stream(taken, 5, 10, ScriptedReader(b"other"))
+    after = hasty.engine.append.stream(taken, 5, 10, ScriptedReader(b"other"))
     assert hasty.stored(after) == OLD + b"other"
 
 
 def test_a_newer_claim_is_not_claimed_over(hasty: Bench, upload: Upload) -> None:
-    with pytest.raises(Superseded), hasty.engine.hold(upload, 5, reader()) as held:
+    with (
+        pytest.raises(Superseded),
+        hasty.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW[:2])
         claimed = hasty.repository.claim(upload.id, 5)
         held.pause()
@@ -373,11 +397,11 @@ def test_whoever_stalls_is_let_go_by_a_chunk_that_is_not_claimed(
 ) -> None:
     stalled = reader()
     with (
-        hasty.engine._receiving.by(upload.id, stalled),
-        hasty.engine.hold(upload, 5, reader()) as held,
+        hasty.engine.readers.register(upload.id, stalled),
+        hasty.engine.append.hold(upload, 5, reader()) as held,
     ):
         put(held, NEW)
-        hasty.engine.commit(held)
+        hasty.engine.append.commit(held)
         assert stalled.interrupts == 0
     assert stalled.interrupts == 1
 
@@ -385,22 +409,25 @@ def test_whoever_stalls_is_let_go_by_a_chunk_that_is_not_claimed(
 def test_an_upload_that_expired_while_its_chunk_came_takes_no_more(
     hasty: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeldChunk, "most_kept", 5)
-    with pytest.raises(UploadExpired), hasty.engine.hold(upload, 5, reader()) as held:
+    monkeypatch.setattr(AtomicWriter, "most_kept", 5)
+    with (
+        pytest.raises(UploadExpired),
+        hasty.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW)
         hasty.clock.now += timedelta(days=2)
-        hasty.engine.commit(held)
+        hasty.engine.append.commit(held)
     assert (hasty.row(upload).offset, size(hasty, upload)) == (5, 5)
 
 
 def test_a_section_that_takes_too_long_is_due(
     hasty: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with hasty.engine.hold(upload, 5, reader()) as held:
+    with hasty.engine.append.hold(upload, 5, reader()) as held:
         put(held, NEW[:2])
         assert not held.is_due
         held.pause()
-        monkeypatch.setattr(holding_module, "SECTION_SECONDS", -1)
+        monkeypatch.setattr(atomic, "SECTION_SECONDS", -1)
         put(held, NEW[2:])
         assert held.is_due
 
@@ -414,7 +441,7 @@ LONG = bytes(range(256)) * (WORTH // 256)
 def plain(bench: Bench) -> Upload:
     """Five bytes of a long upload, whose digest nobody wants."""
     upload = bench.create(5 + 3 * WORTH)
-    return bench.engine.append_stream(upload, 0, 5, ScriptedReader(OLD))
+    return bench.engine.append.stream(upload, 0, 5, ScriptedReader(OLD))
 
 
 @pytest.mark.parametrize("pauses", [True, False])
@@ -422,30 +449,33 @@ def test_long_blocks_are_written_as_they_come(
     bench: Bench, plain: Upload, pauses: bool
 ) -> None:
     blocks = [LONG, LONG[::-1], NEW, LONG[:-5]]
-    with bench.engine.hold(plain, 5, reader()) as held:
+    with bench.engine.append.hold(plain, 5, reader()) as held:
         for end, block in enumerate(blocks, 1):
             put(held, block)
             assert not held.is_at_work
             assert size(bench, plain) == 5 + len(b"".join(blocks[:end]))
         if pauses:
             held.pause()
-        assert bench.engine.commit(held).offset == 5 + 3 * WORTH
+        assert bench.engine.append.commit(held).offset == 5 + 3 * WORTH
     assert bench.stored(plain) == OLD + b"".join(blocks)
 
 
 def test_whoever_takes_a_digest_may_be_at_work_on_a_block(
     bench: Bench, upload: Upload
 ) -> None:
-    with bench.engine.hold(upload, 5, reader()) as held:
+    with bench.engine.append.hold(upload, 5, reader()) as held:
         put(held, LONG)
         assert held.is_at_work
-        held.drop()
+        held.rollback()
 
 
 def test_a_long_chunk_that_is_not_committed_is_cut_off(
     bench: Bench, plain: Upload
 ) -> None:
-    with pytest.raises(MalformedBody), bench.engine.hold(plain, 5, reader()) as held:
+    with (
+        pytest.raises(MalformedBody),
+        bench.engine.append.hold(plain, 5, reader()) as held,
+    ):
         put(held, LONG, LONG, LONG)
         raise MalformedBody("no end")
     assert (bench.row(plain).offset, size(bench, plain)) == (5, 5)
@@ -454,7 +484,10 @@ def test_a_long_chunk_that_is_not_committed_is_cut_off(
 def test_disk_that_is_full_leaves_what_was_there(
     bench: Bench, plain: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(StorageFull), bench.engine.hold(plain, 5, reader()) as held:
+    with (
+        pytest.raises(StorageFull),
+        bench.engine.append.hold(plain, 5, reader()) as held,
+    ):
         put(held, LONG)
 
         def refuse(block: memoryview) -> None:
@@ -471,9 +504,12 @@ def test_disk_that_is_full_leaves_what_was_there(
 def test_a_short_chunk_that_is_refused_supersedes_nobody(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeldChunk, "most_kept", 5)
+    monkeypatch.setattr(AtomicWriter, "most_kept", 5)
     before = bench.row(upload)
-    with pytest.raises(MalformedBody), bench.engine.hold(upload, 5, reader()) as held:
+    with (
+        pytest.raises(MalformedBody),
+        bench.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW[:2], NEW[2:])
         assert not held.is_inside
         raise MalformedBody("no end")
@@ -485,24 +521,27 @@ def test_a_short_chunk_that_is_refused_supersedes_nobody(
 def test_what_was_kept_comes_first(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(HeldChunk, "most_kept", most)
-    with bench.engine.hold(upload, 5, reader()) as held:
+    monkeypatch.setattr(AtomicWriter, "most_kept", most)
+    with bench.engine.append.hold(upload, 5, reader()) as held:
         put(held, NEW[:1], NEW[1:4], NEW[4:])
         assert held.is_inside == (most < 5)
-        bench.engine.commit(held)
+        bench.engine.append.commit(held)
     assert bench.stored(upload) == OLD + NEW
     expected = Expected("md5", hashlib.md5(OLD + NEW).hexdigest())
-    bench.engine.complete(bench.row(upload), expected)
+    bench.engine.complete.request(bench.row(upload), expected)
 
 
 def test_a_chunk_that_was_kept_too_long_finds_another_offset(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeldChunk, "most_kept", 5)
-    with pytest.raises(OffsetMismatch), bench.engine.hold(upload, 5, reader()) as held:
+    monkeypatch.setattr(AtomicWriter, "most_kept", 5)
+    with (
+        pytest.raises(OffsetMismatch),
+        bench.engine.append.hold(upload, 5, reader()) as held,
+    ):
         put(held, NEW)
-        bench.engine.append_stream(upload, 5, 10, ScriptedReader(b"other"))
-        bench.engine.commit(held)
+        bench.engine.append.stream(upload, 5, 10, ScriptedReader(b"other"))
+        bench.engine.append.commit(held)
     assert bench.stored(upload) == OLD + b"other"
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from flask_chunked.engine import writer as intake_module
-from flask_chunked.engine.concatenate import Members, members_from
+from flask_chunked.engine import writer
+from flask_chunked.engine.members import Members, members_from
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
@@ -38,7 +38,9 @@ def members(bench: Bench, *partials: Upload) -> Members:
 
 
 def assemble(bench: Bench, final: Upload) -> Upload:
-    return bench.engine.assemble(bench.row(final), bench.engine.members(final))
+    return bench.engine.concatenate.assemble(
+        bench.row(final), bench.engine.concatenate.members(final)
+    )
 
 
 # -- members ---------------------------------------------------------------------------
@@ -49,7 +51,7 @@ def test_members_keep_order_and_repeats_and_are_read_at_once(bench: Bench) -> No
     final = bench.final(b, a, b)
     asked: list[str] = []
     bench.repository.before = asked.append
-    found = bench.engine.members(final)
+    found = bench.engine.concatenate.members(final)
     assert [upload.id for upload in found.uploads] == [b.id, a.id, b.id]
     assert found.length == 7
     assert found.are_complete
@@ -59,9 +61,9 @@ def test_members_keep_order_and_repeats_and_are_read_at_once(bench: Bench) -> No
 def test_a_member_that_is_gone_is_missing(bench: Bench) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"de")
     final = bench.final(a, b)
-    bench.engine.terminate(a)
+    bench.engine.remove.terminate(a)
     with pytest.raises(PartialMissing):
-        bench.engine.members(final)
+        bench.engine.concatenate.members(final)
 
 
 @pytest.mark.parametrize("status", [Status.TERMINATING, Status.EXPIRED])
@@ -70,7 +72,7 @@ def test_a_member_that_was_given_up_is_missing(bench: Bench, status: Status) -> 
     final = bench.final(a)
     bench.repository.rows[a.id] = replace(bench.row(a), status=status)
     with pytest.raises(PartialMissing):
-        bench.engine.members(final)
+        bench.engine.concatenate.members(final)
 
 
 def test_only_partial_uploads_may_be_members(bench: Bench) -> None:
@@ -82,9 +84,9 @@ def test_only_partial_uploads_may_be_members(bench: Bench) -> None:
 def test_a_member_that_goes_before_the_final_is_made_makes_none(bench: Bench) -> None:
     a = bench.partial(b"abc")
     found = members(bench, a)
-    bench.engine.terminate(a)
+    bench.engine.remove.terminate(a)
     with pytest.raises(PartialMissing):
-        bench.engine.create_final(
+        bench.engine.concatenate.create(
             NewUpload("ann", "a.bin", None, "test", concat="final;a"), found
         )
     assert bench.repository.rows == {}
@@ -174,7 +176,7 @@ def test_a_final_upload_keeps_its_bytes_when_a_partial_one_goes(bench: Bench) ->
     a, b = bench.partial(b"abc"), bench.partial(b"de")
     final = bench.final(a, b)
     assemble(bench, final)
-    bench.engine.terminate(a)
+    bench.engine.remove.terminate(a)
     assert bench.stored(final) == b"abcde"
 
 
@@ -216,11 +218,16 @@ def test_a_refused_head_removes_the_final_upload_alone(bench: Bench) -> None:
 def test_members_are_complete_once_each_is_completed(bench: Bench) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"d", 2)
     final = bench.final(a, b)
-    assert (final.length, bench.engine.members(final).are_complete) == (5, False)
-    bench.engine.append_stream(b, 1, 2, ScriptedReader(b"e"))
-    assert not bench.engine.members(final).are_complete  # all bytes, not completed
-    bench.engine.complete(bench.row(b), None)
-    assert bench.engine.members(final).are_complete
+    assert (final.length, bench.engine.concatenate.members(final).are_complete) == (
+        5,
+        False,
+    )
+    bench.engine.append.stream(b, 1, 2, ScriptedReader(b"e"))
+    assert not bench.engine.concatenate.members(
+        final
+    ).are_complete  # all bytes, not completed
+    bench.engine.complete.request(bench.row(b), None)
+    assert bench.engine.concatenate.members(final).are_complete
     assert assemble(bench, final).is_complete
     assert bench.stored(final) == b"abcde"
 
@@ -231,10 +238,12 @@ def test_the_length_is_noted_as_soon_as_it_is_known(bench: Bench) -> None:
 
     def noted() -> int | None:
         engine = bench.engine
-        return engine.note_length(bench.row(final), engine.members(final)).length
+        return engine.concatenate.note_length(
+            bench.row(final), engine.concatenate.members(final)
+        ).length
 
     assert noted() is None
-    bench.engine.declare_length(a, 3)
+    bench.engine.declare.length(a, 3)
     assert noted() == bench.row(final).length == 3
     assert noted() == 3
 
@@ -243,17 +252,21 @@ def test_the_length_of_a_complete_final_upload_is_not_noted_again(bench: Bench) 
     a = bench.partial(b"abc")
     final = bench.final(a)
     made = assemble(bench, final)
-    assert bench.engine.note_length(made, members(bench, a, a)) is made
+    assert bench.engine.concatenate.note_length(made, members(bench, a, a)) is made
 
 
 def test_open_finals_that_name_a_partial_wait_for_it(bench: Bench) -> None:
     a, b = bench.partial(b"a", 2), bench.partial(b"b")
     both, one = bench.final(a, b), bench.final(b)
-    waiting = [final.id for final in bench.engine.finals_waiting_for(b)]
+    waiting = [final.id for final in bench.engine.concatenate.finals_waiting_for(b)]
     assert waiting == [both.id, one.id]
     assemble(bench, one)
-    assert [final.id for final in bench.engine.finals_waiting_for(b)] == [both.id]
-    assert [final.id for final in bench.engine.finals_waiting_for(a)] == [both.id]
+    assert [final.id for final in bench.engine.concatenate.finals_waiting_for(b)] == [
+        both.id
+    ]
+    assert [final.id for final in bench.engine.concatenate.finals_waiting_for(a)] == [
+        both.id
+    ]
 
 
 def test_a_final_upload_that_waited_too_long_is_expired(bench: Bench) -> None:
@@ -279,7 +292,7 @@ def crash() -> None:
 def test_a_crash_costs_one_section_and_it_is_gone_on_with(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr(intake_module, "COPY_BYTES", 4)
+    monkeypatch.setattr(writer, "COPY_BYTES", 4)
     a, b = bench.partial(b"abcdef"), bench.partial(b"ghijk")
     final = bench.final(a, b)
     commits = 0
@@ -308,7 +321,7 @@ def test_a_crash_costs_one_section_and_it_is_gone_on_with(
 def test_copying_commits_in_sections(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake_module, "COPY_BYTES", 4)
+    monkeypatch.setattr(writer, "COPY_BYTES", 4)
     a = bench.partial(b"abcdefghij")
     final = bench.final(a)
     offsets: list[int] = []
@@ -367,7 +380,7 @@ class HalfMade:
 
 @pytest.fixture
 def half_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> HalfMade:
-    monkeypatch.setattr(intake_module, "COPY_BYTES", 4)
+    monkeypatch.setattr(writer, "COPY_BYTES", 4)
     return HalfMade(bench)
 
 
@@ -384,7 +397,7 @@ def test_a_final_upload_removed_while_it_is_made_leaves_no_bytes(
     bench: Bench, half_made: HalfMade
 ) -> None:
     with pytest.raises(UnknownUpload):
-        half_made.make(lambda: bench.engine.terminate(half_made.final))
+        half_made.make(lambda: bench.engine.remove.terminate(half_made.final))
     assert set(bench.repository.rows) == {half_made.member.id}
     assert [item.size for item in bench.storage.stored()] == [10]
 
@@ -394,10 +407,10 @@ def test_a_member_removed_in_mid_copy_is_told(
 ) -> None:
     final, member = half_made.final, half_made.member
     with pytest.raises(BytesMissing):
-        half_made.make(lambda: bench.engine.terminate(member))
+        half_made.make(lambda: bench.engine.remove.terminate(member))
     assert bench.row(final).offset == 4
     with pytest.raises(PartialMissing):
-        bench.engine.members(final)
+        bench.engine.concatenate.members(final)
 
 
 @pytest.mark.parametrize("is_done", [False, True])
@@ -410,7 +423,9 @@ def test_a_maker_that_learns_the_length_late_goes_by_the_row(
     else:
         with pytest.raises(Crash):
             half_made.make(crash)
-    made = bench.engine.assemble(stale, bench.engine.members(stale))
+    made = bench.engine.concatenate.assemble(
+        stale, bench.engine.concatenate.members(stale)
+    )
     assert made.is_complete
     assert bench.stored(made) == b"abcdefghij"
     assert len(bench.policy.seen("deliver")) == 1
@@ -471,8 +486,8 @@ def test_a_partial_upload_that_another_final_waits_for_stays(tidy: Bench) -> Non
     one, both = tidy.final(a), tidy.final(a, b)
     assert assemble(tidy, one).is_complete
     assert set(tidy.repository.rows) == {a.id, b.id, one.id, both.id}
-    tidy.engine.append_stream(tidy.row(b), 1, 2, ScriptedReader(b"e"))
-    tidy.engine.complete(tidy.row(b), None)
+    tidy.engine.append.stream(tidy.row(b), 1, 2, ScriptedReader(b"e"))
+    tidy.engine.complete.request(tidy.row(b), None)
     assert assemble(tidy, both).is_complete
     assert set(tidy.repository.rows) == {one.id, both.id}
     assert tidy.stored(both) == b"abcde"
@@ -498,7 +513,7 @@ def test_only_the_request_that_completes_a_final_drops_its_members(
     tidy.policy.keeps_partials = True
     made = assemble(tidy, final)
     tidy.policy.keeps_partials = False
-    assert tidy.engine.complete_final(made).is_complete
+    assert tidy.engine.concatenate.complete(made).is_complete
     assert a.id in tidy.repository.rows
 
 
@@ -511,7 +526,7 @@ def test_a_member_that_another_request_removes_first_hinders_nothing(
     def rival(name: str) -> None:
         if name == "is_used_up":
             tidy.repository.before = lambda _: None
-            tidy.engine.terminate(a)
+            tidy.engine.remove.terminate(a)
 
     tidy.repository.before = rival
     assert assemble(tidy, final).is_complete
@@ -534,4 +549,4 @@ def test_a_member_that_cannot_be_removed_does_not_hide_its_final(
 def test_a_complete_final_is_completed_again_by_a_checksum_only(bench: Bench) -> None:
     made = assemble(bench, bench.final(bench.partial(b"abc")))
     with pytest.raises(FinalUpload):
-        bench.engine.complete(made, None)
+        bench.engine.complete.request(made, None)

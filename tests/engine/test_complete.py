@@ -53,7 +53,7 @@ def upload(bench: Bench) -> Upload:
 
 
 def test_all_bytes_and_the_right_digest_complete(bench: Bench, upload: Upload) -> None:
-    done = bench.engine.complete(upload, md5())
+    done = bench.engine.complete.request(upload, md5())
     assert done.first
     row = bench.row(upload)
     assert (row.status, row.digest) == (Status.COMPLETE, f"md5:{md5().hexdigest}")
@@ -68,7 +68,7 @@ def test_hex_digests_compare_whatever_the_case(
     bench: Bench, upload: Upload, shape: object
 ) -> None:
     assert callable(shape)
-    bench.engine.complete(upload, Expected("md5", shape(md5().hexdigest)))
+    bench.engine.complete.request(upload, Expected("md5", shape(md5().hexdigest)))
     assert bench.row(upload).is_complete
 
 
@@ -77,23 +77,23 @@ def test_a_wrong_digest_changes_nothing(
     bench: Bench, upload: Upload, text: str
 ) -> None:
     with pytest.raises(ChecksumMismatch):
-        bench.engine.complete(upload, Expected("md5", text))
+        bench.engine.complete.request(upload, Expected("md5", text))
     row = bench.row(upload)
     assert (row.status, row.event_id, row.offset) == (Status.UPLOADING, None, 10)
-    assert bench.engine.complete(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).first
 
 
 def test_a_digest_that_is_not_wanted_is_not_taken(bench: Bench, upload: Upload) -> None:
-    bench.engine.complete(upload, None)
+    bench.engine.complete.request(upload, None)
     assert bench.row(upload).digest is None
 
 
 @pytest.mark.parametrize("length", [20, None])
 def test_missing_bytes_are_told(bench: Bench, length: int | None) -> None:
     upload = bench.create(length)
-    bench.engine.append_stream(upload, 0, None, ScriptedReader(CONTENT))
+    bench.engine.append.stream(upload, 0, None, ScriptedReader(CONTENT))
     with pytest.raises(Incomplete) as caught:
-        bench.engine.complete(upload, md5())
+        bench.engine.complete.request(upload, md5())
     assert (caught.value.offset, caught.value.length) == (10, length)
 
 
@@ -103,21 +103,21 @@ def test_an_upload_that_is_being_finished_does_not_expire(bench: Bench) -> None:
     bench.clock.advance(seconds=1)
     bench.repository.failing = {"complete"}
     with pytest.raises(DatabaseUnavailable):
-        bench.engine.complete(upload, None)
-    assert bench.engine.expire(upload, limit, keep_record=False) is None
+        bench.engine.complete.request(upload, None)
+    assert bench.engine.remove.expire(upload, limit, keep_record=False) is None
 
 
 def test_an_empty_file_completes(bench: Bench) -> None:
     upload = bench.create(0)
-    bench.engine.complete(upload, md5(b""))
+    bench.engine.complete.request(upload, md5(b""))
     assert bench.stored(upload) == b""
 
 
 def test_a_repeated_completion_gives_the_same_answer(
     bench: Bench, upload: Upload
 ) -> None:
-    bench.engine.complete(upload, md5())
-    again = bench.engine.complete(upload, md5())
+    bench.engine.complete.request(upload, md5())
+    again = bench.engine.complete.request(upload, md5())
     assert not again.first
     assert again.upload == bench.row(upload)
     assert len(bench.policy.seen("deliver")) == 1
@@ -126,44 +126,44 @@ def test_a_repeated_completion_gives_the_same_answer(
 def test_a_repeat_that_wants_no_digest_compares_none(
     bench: Bench, upload: Upload
 ) -> None:
-    bench.engine.complete(upload, md5())
-    assert not bench.engine.complete(upload, None).first
+    bench.engine.complete.request(upload, md5())
+    assert not bench.engine.complete.request(upload, None).first
 
 
 def test_a_repeat_with_a_wrong_digest_is_refused_and_it_stays_complete(
     bench: Bench, upload: Upload
 ) -> None:
-    bench.engine.complete(upload, md5())
+    bench.engine.complete.request(upload, md5())
     with pytest.raises(ChecksumMismatch):
-        bench.engine.complete(upload, WRONG)
+        bench.engine.complete.request(upload, WRONG)
     assert bench.row(upload).is_complete
 
 
 def test_a_file_finished_without_digest_is_compared_by_reading(
     bench: Bench, upload: Upload
 ) -> None:
-    bench.engine.complete(upload, None)
-    assert not bench.engine.complete(upload, md5()).first
+    bench.engine.complete.request(upload, None)
+    assert not bench.engine.complete.request(upload, md5()).first
     with pytest.raises(ChecksumMismatch):
-        bench.engine.complete(upload, WRONG)
+        bench.engine.complete.request(upload, WRONG)
 
 
 def test_a_file_that_was_moved_away_has_nothing_to_compare(
     bench: Bench, upload: Upload
 ) -> None:
-    bench.engine.complete(upload, None)
+    bench.engine.complete.request(upload, None)
     bench.repository.rows[upload.id] = replace(bench.row(upload), storage_key=None)
-    assert not bench.engine.complete(upload, WRONG).first
+    assert not bench.engine.complete.request(upload, WRONG).first
 
 
 def test_verify_refuses_and_is_asked_again(bench: Bench, upload: Upload) -> None:
     bench.policy.refusals["verify"] = ChunkedUploadError("infected", status=422)
     for _ in range(2):
         with pytest.raises(ChunkedUploadError, match="infected"):
-            bench.engine.complete(upload, md5())
+            bench.engine.complete.request(upload, md5())
         assert bench.row(upload).status is Status.UPLOADING
     bench.policy.refusals.clear()
-    assert bench.engine.complete(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).first
 
 
 @pytest.mark.parametrize("step", ["complete", "verify"])
@@ -175,11 +175,11 @@ def test_a_completion_that_died_is_carried_on(
     else:
         bench.repository.failing = {"complete"}
     with pytest.raises((DatabaseUnavailable, KeyboardInterrupt)):
-        bench.engine.complete(upload, md5())
+        bench.engine.complete.request(upload, md5())
     assert bench.row(upload).status is Status.COMPLETING
     bench.policy.refusals.clear()
     bench.repository.failing = set()
-    assert bench.engine.complete(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).first
     assert bench.stored(upload) == CONTENT
 
 
@@ -191,10 +191,10 @@ def test_the_loser_of_two_completions_repeats_the_answer(
     def win_first(name: str) -> None:
         if name == "complete":
             bench.repository.before = lambda _: None
-            bench.engine.complete(upload, md5())
+            bench.engine.complete.request(upload, md5())
 
     bench.repository.before = win_first
-    answer = bench.engine.complete(upload, md5())
+    answer = bench.engine.complete.request(upload, md5())
     assert not answer.first
     assert answer.upload == bench.row(upload)
     assert len(bench.policy.seen("deliver")) == 1
@@ -209,10 +209,10 @@ def test_a_wrong_digest_at_the_same_time_does_not_stop_a_right_one(
         if name == "complete":
             bench.repository.before = lambda _: None
             with pytest.raises(ChecksumMismatch):
-                bench.engine.complete(upload, WRONG)
+                bench.engine.complete.request(upload, WRONG)
 
     bench.repository.before = interfere
-    assert bench.engine.complete(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).first
 
 
 def test_endless_interference_asks_the_client_to_repeat(
@@ -228,7 +228,7 @@ def test_endless_interference_asks_the_client_to_repeat(
 
     bench.repository.before = interfere
     with pytest.raises(DatabaseUnavailable):
-        bench.engine.complete(upload, md5())
+        bench.engine.complete.request(upload, md5())
     assert interfered == ATTEMPTS
 
 
@@ -247,12 +247,14 @@ def test_an_upload_removed_during_completion_is_told(
 
     def begin_then_lose(upload_id: UUID, *asked: Any) -> Upload | None:
         begun = begin(upload_id, *asked)
-        bench.engine.expire(bench.row(upload), idle_since(bench), keep_record=keep)
+        bench.engine.remove.expire(
+            bench.row(upload), idle_since(bench), keep_record=keep
+        )
         return begun
 
     bench.repository.begin_completion = begin_then_lose  # type: ignore[assignment, method-assign]
     with pytest.raises(error):
-        bench.engine.complete(upload, expected)
+        bench.engine.complete.request(upload, expected)
 
 
 def test_completing_an_upload_that_is_being_removed_is_unknown(
@@ -260,7 +262,7 @@ def test_completing_an_upload_that_is_being_removed_is_unknown(
 ) -> None:
     bench.repository.begin_termination(upload.id)
     with pytest.raises(UnknownUpload):
-        bench.engine.complete(upload, None)
+        bench.engine.complete.request(upload, None)
 
 
 @pytest.mark.parametrize("expected", [None, md5()], ids=["unchecked", "checked"])
@@ -270,7 +272,7 @@ def test_bytes_that_vanished_are_told(
     assert upload.blob is not None
     bench.storage.delete(upload.blob)
     with pytest.raises(BytesMissing):
-        bench.engine.complete(upload, expected)
+        bench.engine.complete.request(upload, expected)
 
 
 def test_bytes_that_cannot_be_read_are_told_and_it_completes_later(
@@ -283,9 +285,9 @@ def test_bytes_that_cannot_be_read_are_told_and_it_completes_later(
     with monkeypatch.context() as patch:
         patch.setattr(bench.storage, "open", lambda blob: BadSector())
         with pytest.raises(StorageError):
-            bench.engine.complete(upload, md5())
+            bench.engine.complete.request(upload, md5())
     assert bench.row(upload).status is Status.COMPLETING
-    assert bench.engine.complete(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).first
 
 
 def test_bytes_that_go_while_they_are_read_belong_to_an_upload_that_is_gone(
@@ -293,12 +295,12 @@ def test_bytes_that_go_while_they_are_read_belong_to_an_upload_that_is_gone(
 ) -> None:
     class Removed(io.BytesIO):
         def readinto(self, buffer: object) -> int:
-            bench.engine.terminate(upload)
+            bench.engine.remove.terminate(upload)
             raise OSError("cannot read") from BytesMissing()
 
     monkeypatch.setattr(bench.storage, "open", lambda blob: Removed())
     with pytest.raises(UnknownUpload):
-        bench.engine.complete(upload, md5())
+        bench.engine.complete.request(upload, md5())
 
 
 # -- delivery --------------------------------------------------------------------------
@@ -306,13 +308,15 @@ def test_bytes_that_go_while_they_are_read_belong_to_an_upload_that_is_gone(
 
 def test_a_delivery_that_raised_stays_pending(bench: Bench, upload: Upload) -> None:
     bench.policy.refusals["deliver"] = ZeroDivisionError()
-    assert bench.engine.complete(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).first
     row = bench.row(upload)
     assert (row.is_complete, row.delivered_at, row.attempts) == (True, None, 1)
     bench.policy.refusals.clear()
-    assert list(bench.engine.deliver_pending(timedelta(seconds=60))) == []
+    assert list(bench.engine.complete.deliver_pending(timedelta(seconds=60))) == []
     bench.clock.advance(seconds=60)
-    delivered = [ok for _, ok in bench.engine.deliver_pending(timedelta(seconds=60))]
+    delivered = [
+        ok for _, ok in bench.engine.complete.deliver_pending(timedelta(seconds=60))
+    ]
     assert delivered == [True]
     assert bench.row(upload).attempts == 2
     events = bench.policy.seen("deliver")
@@ -320,12 +324,12 @@ def test_a_delivery_that_raised_stays_pending(bench: Bench, upload: Upload) -> N
 
 
 def test_a_delivery_is_made_by_one_at_a_time(bench: Bench, upload: Upload) -> None:
-    done = bench.engine.complete(upload, None).upload
+    done = bench.engine.complete.request(upload, None).upload
     bench.repository.rows[upload.id] = replace(bench.row(upload), delivered_at=None)
-    assert bench.engine.deliver(done) is False
+    assert bench.engine.complete.deliver(done) is False
     bench.clock.advance(seconds=61)
-    assert bench.engine.deliver(done) is True
-    assert bench.engine.deliver(done) is False
+    assert bench.engine.complete.deliver(done) is True
+    assert bench.engine.complete.deliver(done) is False
 
 
 def test_a_process_that_dies_in_delivery_leaves_it_pending(
@@ -333,7 +337,7 @@ def test_a_process_that_dies_in_delivery_leaves_it_pending(
 ) -> None:
     bench.policy.refusals["deliver"] = SystemExit()
     with pytest.raises(SystemExit):
-        bench.engine.complete(upload, md5())
+        bench.engine.complete.request(upload, md5())
     assert bench.row(upload).is_complete
     assert bench.row(upload).delivered_at is None
 
@@ -342,29 +346,29 @@ def test_a_process_that_dies_in_delivery_leaves_it_pending(
 
 
 def test_termination_removes_bytes_and_row(bench: Bench, upload: Upload) -> None:
-    bench.engine.terminate(upload)
+    bench.engine.remove.terminate(upload)
     assert bench.repository.rows == {}
     assert list(bench.storage.stored()) == []
     with pytest.raises(UnknownUpload):
-        bench.engine.terminate(upload)
+        bench.engine.remove.terminate(upload)
 
 
 def test_termination_that_died_is_carried_on(bench: Bench, upload: Upload) -> None:
     bench.repository.failing = {"remove"}
     with pytest.raises(DatabaseUnavailable):
-        bench.engine.terminate(upload)
+        bench.engine.remove.terminate(upload)
     assert bench.row(upload).status is Status.TERMINATING
     bench.repository.failing = set()
-    bench.engine.terminate(upload)
+    bench.engine.remove.terminate(upload)
     assert bench.repository.rows == {}
 
 
 def test_a_moved_file_leaves_only_a_record_to_remove(
     bench: Bench, upload: Upload
 ) -> None:
-    bench.engine.complete(upload, None)
+    bench.engine.complete.request(upload, None)
     bench.repository.rows[upload.id] = replace(bench.row(upload), storage_key=None)
-    bench.engine.terminate(upload)
+    bench.engine.remove.terminate(upload)
     assert bench.repository.rows == {}
 
 
@@ -372,18 +376,18 @@ def test_a_moved_file_leaves_only_a_record_to_remove(
 def test_expiry_removes_bytes_and_maybe_the_record(bench: Bench, keep: bool) -> None:
     upload = bench.filled()
     bench.clock.advance(days=2)
-    for candidate, before in bench.engine.expirable(expired_too=not keep):
-        assert bench.engine.expire(candidate, before, keep_record=keep)
+    for candidate, before in bench.engine.remove.expirable(expired_too=not keep):
+        assert bench.engine.remove.expire(candidate, before, keep_record=keep)
     assert list(bench.storage.stored()) == []
     assert (upload.id in bench.repository.rows) is keep
     assert bench.policy.seen("expired") == [10]
     if keep:
         with pytest.raises(UploadExpired):
-            bench.engine.require_live(bench.row(upload))
-        again = list(bench.engine.expirable(expired_too=False))
+            bench.engine.expiry.require_live(bench.row(upload))
+        again = list(bench.engine.remove.expirable(expired_too=False))
         assert again == []
-        for candidate, before in bench.engine.expirable(expired_too=True):
-            bench.engine.expire(candidate, before, keep_record=False)
+        for candidate, before in bench.engine.remove.expirable(expired_too=True):
+            bench.engine.remove.expire(candidate, before, keep_record=False)
         assert bench.repository.rows == {}
         assert bench.policy.seen("expired") == [10]
 
@@ -393,16 +397,18 @@ def test_a_lifetime_ends_however_active_the_upload_is() -> None:
     upload = bench.create(10)
     for _ in range(2):
         bench.clock.advance(hours=14)
-        upload = bench.engine.append_stream(
+        upload = bench.engine.append.stream(
             upload, upload.offset, None, ScriptedReader(b"ab"), exact=False
         )
-    assert bench.engine.expires_at(upload) == upload.created_at + timedelta(hours=30)
-    assert list(bench.engine.expirable(expired_too=True)) == []
+    assert bench.engine.expiry.expires_at(upload) == upload.created_at + timedelta(
+        hours=30
+    )
+    assert list(bench.engine.remove.expirable(expired_too=True)) == []
     bench.clock.advance(hours=2)
     with pytest.raises(UploadExpired):
-        bench.engine.require_live(upload)
-    ((candidate, cutoff),) = bench.engine.expirable(expired_too=True)
-    assert bench.engine.expire(candidate, cutoff, keep_record=False)
+        bench.engine.expiry.require_live(upload)
+    ((candidate, cutoff),) = bench.engine.remove.expirable(expired_too=True)
+    assert bench.engine.remove.expire(candidate, cutoff, keep_record=False)
     assert bench.repository.rows == {}
 
 
@@ -410,42 +416,42 @@ def test_a_lifetime_alone_lets_idle_uploads_be() -> None:
     bench = Bench(expiration=None, lifetime=timedelta(days=3))
     upload = bench.create(10)
     bench.clock.advance(days=2)
-    bench.engine.require_live(upload)
-    assert list(bench.engine.expirable(expired_too=True)) == []
+    bench.engine.expiry.require_live(upload)
+    assert list(bench.engine.remove.expirable(expired_too=True)) == []
     bench.clock.advance(days=1)
-    assert [found.id for found, _ in bench.engine.expirable(expired_too=True)] == [
-        upload.id
-    ]
+    assert [
+        found.id for found, _ in bench.engine.remove.expirable(expired_too=True)
+    ] == [upload.id]
 
 
 def test_an_upload_that_came_alive_is_not_expired(bench: Bench) -> None:
     upload = bench.create(10)
     bench.clock.advance(days=2)
-    ((candidate, before),) = bench.engine.expirable(expired_too=True)
+    ((candidate, before),) = bench.engine.remove.expirable(expired_too=True)
     bench.repository.rows[upload.id] = replace(
         bench.row(upload), last_activity_at=bench.clock()
     )
-    assert bench.engine.expire(candidate, before, keep_record=False) is None
+    assert bench.engine.remove.expire(candidate, before, keep_record=False) is None
     assert upload.id in bench.repository.rows
 
 
 def test_a_complete_upload_never_expires(bench: Bench, upload: Upload) -> None:
-    bench.engine.complete(upload, None)
+    bench.engine.complete.request(upload, None)
     bench.clock.advance(days=2)
-    assert list(bench.engine.expirable(expired_too=True)) == []
-    bench.engine.require_live(bench.row(upload))
+    assert list(bench.engine.remove.expirable(expired_too=True)) == []
+    bench.engine.expiry.require_live(bench.row(upload))
 
 
 @pytest.mark.parametrize("started", [False, True])
 def test_an_upload_whose_creator_failed_is_dropped(bench: Bench, started: bool) -> None:
     upload = bench.create(10)
     if started:
-        bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
-    bench.engine.abandon(upload, unless_started=True)
+        bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
+    bench.engine.remove.discard(upload, unless_started=True)
     assert (upload.id in bench.repository.rows) is started
-    bench.engine.abandon(upload)
+    bench.engine.remove.discard(upload)
     assert bench.repository.rows == {}
-    bench.engine.abandon(upload)
+    bench.engine.remove.discard(upload)
 
 
 @pytest.mark.parametrize("error", [None, StorageError(), KeyboardInterrupt()], ids=repr)
@@ -455,7 +461,7 @@ def test_a_creating_request_that_fails_leaves_nothing(
     upload = bench.create(10)
     with (
         nullcontext() if error is None else pytest.raises(type(error)),
-        bench.engine.creating(upload),
+        bench.engine.remove.discarding(upload),
     ):
         if error is not None:
             raise error
@@ -469,10 +475,10 @@ def test_a_creating_request_that_fails_may_keep_what_arrived(
     upload = bench.create(10)
     with (
         pytest.raises(BodyInterrupted),
-        bench.engine.creating(upload, unless_started=True),
+        bench.engine.remove.discarding(upload, unless_started=True),
     ):
         script = [b"abc", cut()] if started else [cut()]
-        bench.engine.append_stream(upload, 0, 10, ScriptedReader(*script))
+        bench.engine.append.stream(upload, 0, 10, ScriptedReader(*script))
     assert (upload.id in bench.repository.rows) is started
 
 
@@ -484,16 +490,16 @@ def test_an_upload_that_another_request_removes_first_is_abandoned(
     def rival(name: str) -> None:
         if name == "begin_termination":
             bench.repository.before = lambda _: None
-            bench.engine.terminate(upload)
+            bench.engine.remove.terminate(upload)
 
     bench.repository.before = rival
-    bench.engine.abandon(upload)
+    bench.engine.remove.discard(upload)
     assert bench.repository.rows == {}
 
 
 def test_a_complete_upload_is_never_abandoned(bench: Bench, upload: Upload) -> None:
-    bench.engine.complete(upload, None)
-    bench.engine.abandon(upload)
+    bench.engine.complete.request(upload, None)
+    bench.engine.remove.discard(upload)
     assert bench.row(upload).is_complete
 
 
@@ -503,10 +509,10 @@ def test_a_complete_upload_is_never_abandoned(bench: Bench, upload: Upload) -> N
 def tailed(bench: Bench) -> Upload:
     """Three bytes committed, three more behind them."""
     upload = bench.create(10)
-    bench.engine.append_stream(upload, 0, 3, ScriptedReader(b"abc"))
+    bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
     bench.repository.failing = {"advance"}
     with pytest.raises(DatabaseUnavailable):
-        bench.engine.append_stream(bench.row(upload), 3, 6, ScriptedReader(b"def"))
+        bench.engine.append.stream(bench.row(upload), 3, 6, ScriptedReader(b"def"))
     bench.repository.failing = set()
     return bench.row(upload)
 
@@ -515,7 +521,7 @@ def test_a_dead_tail_can_be_cut(bench: Bench) -> None:
     upload = tailed(bench)
     assert upload.blob is not None
     assert bench.storage.measure(upload.blob) == 6
-    assert bench.engine.cut_tail(upload)
+    assert bench.engine.remove.truncate_uncommitted(upload)
     assert bench.storage.measure(upload.blob) == 3
 
 
@@ -528,19 +534,19 @@ def test_a_tail_of_a_newer_writer_is_left_alone(bench: Bench) -> None:
             bench.repository.take_over(upload.id)
 
     bench.repository.before = take
-    assert not bench.engine.cut_tail(upload)
+    assert not bench.engine.remove.truncate_uncommitted(upload)
     assert upload.blob is not None
     assert bench.storage.measure(upload.blob) == 6
     moved_on = replace(upload, offset=1)
-    assert not bench.engine.cut_tail(moved_on)
+    assert not bench.engine.remove.truncate_uncommitted(moved_on)
 
 
 def test_a_finished_file_can_be_cut_and_a_moved_one_not(
     bench: Bench, upload: Upload
 ) -> None:
-    done = bench.engine.complete(upload, None).upload
-    assert bench.engine.cut_tail(done)
-    assert not bench.engine.cut_tail(replace(done, storage_key=None))
+    done = bench.engine.complete.request(upload, None).upload
+    assert bench.engine.remove.truncate_uncommitted(done)
+    assert not bench.engine.remove.truncate_uncommitted(replace(done, storage_key=None))
 
 
 def test_a_storage_that_fails_at_the_end_can_be_asked_again(
@@ -552,8 +558,8 @@ def test_a_storage_that_fails_at_the_end_can_be_asked_again(
     with monkeypatch.context() as patched:
         patched.setattr(bench.storage, "delete", fail)
         with pytest.raises(StorageError):
-            bench.engine.terminate(upload)
-    bench.engine.terminate(upload)
+            bench.engine.remove.terminate(upload)
+    bench.engine.remove.terminate(upload)
     assert bench.repository.rows == {}
 
 
@@ -562,10 +568,10 @@ def test_an_event_that_nobody_wants_is_delivered_with_the_completion(
 ) -> None:
     bench.policy.delivers = False
     upload = bench.filled()
-    done = bench.engine.complete(upload, None).upload
+    done = bench.engine.complete.request(upload, None).upload
     assert done.delivered_at == done.completed_at == bench.clock.now
     assert bench.policy.seen("deliver") == []
-    assert list(bench.engine.deliver_pending(timedelta(0))) == []
+    assert list(bench.engine.complete.deliver_pending(timedelta(0))) == []
 
 
 # -- with the last byte ----------------------------------------------------------------
@@ -574,7 +580,7 @@ def test_an_event_that_nobody_wants_is_delivered_with_the_completion(
 def append_last(bench: Bench, upload: Upload, *script: object) -> Upload:
     reader = ScriptedReader(*script)  # type: ignore[arg-type]
     start, stop = upload.offset, upload.length
-    return bench.engine.append_stream(
+    return bench.engine.append.stream(
         upload, start, stop, reader, exact=False, finishing=True
     )
 
@@ -585,7 +591,7 @@ def test_completion_begins_with_the_commit_of_the_last_byte(bench: Bench) -> Non
     begun = append_last(bench, part, b"56789")
     assert begun == bench.row(begun)
     assert begun.status is Status.COMPLETING
-    done = bench.engine.finish(begun)
+    done = bench.engine.complete.finish(begun)
     assert done.first
     assert bench.row(begun).is_complete
     hooks = [name for name, _ in bench.policy.calls]
@@ -600,17 +606,17 @@ def test_staged_chunk_begins_completion_too(bench: Bench) -> None:
     upload = bench.create()
     stage = bench.storage.stage()
     stage.write(CONTENT)
-    begun = bench.engine.append_whole(upload, 0, stage, finishing=True)
+    begun = bench.engine.append.whole(upload, 0, stage, finishing=True)
     assert begun.status is Status.COMPLETING
-    assert bench.engine.finish(begun).first
+    assert bench.engine.complete.finish(begun).first
 
 
 def test_completion_begun_with_the_last_byte_survives_its_process(bench: Bench) -> None:
     begun = append_last(bench, bench.create(), CONTENT)
     with pytest.raises(CompletionInProgress):
-        bench.engine.complete(bench.row(begun), md5())
+        bench.engine.complete.request(bench.row(begun), md5())
     bench.clock.advance(seconds=60)
-    assert bench.engine.complete(bench.row(begun), md5()).first
+    assert bench.engine.complete.request(bench.row(begun), md5()).first
 
 
 def test_other_completion_that_is_refused_between_is_begun_anew(bench: Bench) -> None:
@@ -623,10 +629,10 @@ def test_other_completion_that_is_refused_between_is_begun_anew(bench: Bench) ->
         if name == "complete":
             bench.repository.before = lambda _: None
             with pytest.raises(ChecksumMismatch):
-                bench.engine.complete(begun, WRONG)
+                bench.engine.complete.request(begun, WRONG)
 
     bench.repository.before = refuse
-    assert bench.engine.finish(begun).first
+    assert bench.engine.complete.finish(begun).first
     assert bench.row(begun).is_complete
 
 
@@ -647,7 +653,7 @@ def test_storage_that_fails_once_at_the_last_byte_is_no_take_over(
     with pytest.raises(StorageError):
         append_last(bench, upload, CONTENT)
     assert bench.row(upload).status is Status.COMPLETING
-    assert bench.engine.complete(bench.row(upload), md5()).first
+    assert bench.engine.complete.request(bench.row(upload), md5()).first
 
 
 def test_a_verification_that_failed_just_then_is_tried_again(bench: Bench) -> None:
@@ -662,4 +668,4 @@ def test_a_verification_that_failed_just_then_is_tried_again(bench: Bench) -> No
             bench.repository.refuse_completion(other.id, other.fence)
 
     bench.repository.before = refused
-    assert bench.engine.complete(upload, None).first
+    assert bench.engine.complete.request(upload, None).first

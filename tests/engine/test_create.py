@@ -34,13 +34,13 @@ def test_a_full_quota_refuses_before_the_body_and_at_creation(
     bench.policy.limits = ONE
     upload = bench.create(10)
     with pytest.raises(TooManyUploads):
-        bench.engine.require_room(upload.user, 10)
+        bench.engine.create.require_room(upload.user, 10)
     with pytest.raises(TooManyUploads):
         bench.create(10)
     assert list(bench.repository.rows) == [upload.id]
-    bench.engine.require_room("somebody else", 10)
+    bench.engine.create.require_room("somebody else", 10)
     bench.policy.limits = None
-    bench.engine.require_room(upload.user, 10)
+    bench.engine.create.require_room(upload.user, 10)
 
 
 @pytest.mark.parametrize("ask", ["require_room", "create"])
@@ -51,7 +51,7 @@ def test_what_only_waits_to_expire_makes_room(bench: Bench, ask: str) -> None:
     if ask == "create":
         made = bench.create(10)
     else:
-        bench.engine.require_room(old.user, 10)
+        bench.engine.create.require_room(old.user, 10)
     assert set(bench.repository.rows) == ({made.id} if made else set())
     assert list(bench.storage.stored()) == []
     assert bench.policy.seen("expired") == [3]
@@ -63,9 +63,9 @@ def test_an_upload_that_a_rival_completes_is_not_abandoned(bench: Bench) -> None
     def rival(name: str) -> None:
         if name == "begin_termination":
             bench.repository.before = lambda name: None
-            bench.engine.complete(upload, None)
+            bench.engine.complete.request(upload, None)
 
     bench.repository.before = rival
-    bench.engine.abandon(upload)
+    bench.engine.remove.discard(upload)
     assert bench.row(upload).is_complete
     assert bench.stored(upload) == b"0123456789"

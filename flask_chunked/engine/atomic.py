@@ -1,8 +1,8 @@
-"""A chunk that counts whole or not at all, written where it will be.
+"""A chunk that is committed as a whole or discarded.
 
-It grows behind the committed offset, as a dead tail does: nothing of it counts before
-:meth:`~flask_chunked.engine.engine.Engine.commit`, and the next append would cut it. So
-no byte is written twice.
+It is written to the file beyond the committed offset, where it is ignored until
+:meth:`AtomicWriter.commit`, and where the next writer truncates it. So no byte is
+written twice.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 
 from ..exceptions import ChunkedUploadError
-from .writer import SECTION_SECONDS, Intake
+from .writer import SECTION_SECONDS, UploadWriter
 
-#: Bytes that are kept until more come, or until they are known to be right.
+#: Bytes that stay in memory until more come, or until they are committed.
 KEPT = 64 * 2**10
 
 
 class ShortChunk:
-    """The first bytes of an upload that is made with them, when they are right.
+    """The first bytes of an upload that is created with them.
 
-    :ivar content: what came so far, in memory.
+    :ivar content: what has come so far, in memory.
     """
 
     def __init__(self) -> None:
@@ -33,19 +33,20 @@ class ShortChunk:
         return len(block)
 
 
-class HeldChunk(Intake):
-    """Takes the blocks of one chunk. Whoever waits for the client, pauses first.
+class AtomicWriter(UploadWriter):
+    """Takes the blocks of one chunk. Call :meth:`pause` before waiting for the client.
 
-    The upload is claimed before others are let in again; never, where the whole chunk
-    comes meanwhile: the commit looks at fence and offset itself. A short chunk is kept
-    until its commit, so that a request that is refused supersedes nobody.
+    :meth:`pause` claims the upload and releases the file's lock. If the whole chunk
+    arrives within one section, no claim is made: the commit compares fence and offset.
+    A short chunk stays in memory until its commit, so that a refused request supersedes
+    no other.
 
-    :ivar most_kept: bytes at most that wait for others.
+    :ivar most_kept: bytes that stay in memory at most.
     """
 
     most_kept = KEPT
     _kept: bytearray | None = None
-    #: Are there bytes that were written, or may have been?
+    #: Bytes were written, or may have been.
     _has_begun = False
     _section: ExitStack | None = None
     _until = 0.0
@@ -63,18 +64,18 @@ class HeldChunk(Intake):
 
     @property
     def is_inside(self) -> bool:
-        """Are others kept out of the upload, since bytes kept coming?"""
+        """True inside a section: other writers wait."""
         return self._section is not None
 
     @property
     def is_due(self) -> bool:
-        """Were others kept out for long enough?"""
+        """True if the section has lasted long enough."""
         return time.monotonic() > self._until
 
     def write(self, block: memoryview) -> int:
         """Take the next bytes.
 
-        :raises Superseded: somebody else has the upload.
+        :raises Superseded: another request has the upload.
         """
         if not self._has_begun:
             kept = self._kept = bytearray() if self._kept is None else self._kept
@@ -99,9 +100,9 @@ class HeldChunk(Intake):
         self._put(block)
 
     def pause(self) -> None:
-        """Let others in; to be called before the client is waited for.
+        """Leave the section, so that other writers get in.
 
-        :raises Superseded, OffsetMismatch: somebody else has the upload.
+        :raises Superseded, OffsetMismatch: another request has the upload.
         """
         self._leave(for_good=False)
 
@@ -111,12 +112,12 @@ class HeldChunk(Intake):
             with section:
                 if not for_good and self._appender.position != self.committed:
                     # Others would write where these bytes are.
-                    self.claim(as_seen=True)
+                    self.claim(if_unchanged=True)
 
     def commit(self) -> None:
-        """The chunk is whole: from here on it counts.
+        """Commit the whole chunk.
 
-        :raises Superseded: somebody else has the upload.
+        :raises Superseded: another request has the upload.
         """
         self._write_kept()
         if self.is_inside and not self._needs_inspection():
@@ -124,17 +125,17 @@ class HeldChunk(Intake):
         self.pause()
         self._commit_pending()
 
-    def drop(self) -> None:
-        """Cut off what does not count, as far as that can be had."""
+    def rollback(self) -> None:
+        """Truncate what is not committed, if this request still has the upload."""
         if self._appender.position == self.committed:
             return
-        # Where it cannot be had the next append does it.
+        # Otherwise the next writer truncates it.
         with suppress(ChunkedUploadError):
             if not self.is_inside:
                 self._enter_section()
             mine = self.upload
-            # A commit whose answer is lost may have counted them, or be about to: a
-            # claim waits for it, where a look would not.
+            # A commit whose answer was lost may have happened, or be about to: a claim
+            # waits for it, and a look does not.
             claimed = self._repository.claim(mine.id, mine.offset, mine.fence)
             if claimed is not None:
                 self._claim = None
@@ -144,7 +145,7 @@ class HeldChunk(Intake):
     def _enter_section(self) -> None:
         with ExitStack() as stack:
             stack.enter_context(self._appender.exclusive())
-            if self.is_claimed or not self._is_alone():
+            if self.is_claimed or not self._is_at_end_of_file():
                 self._check_fence()
             self._section = stack.pop_all()
         self._until = time.monotonic() + SECTION_SECONDS

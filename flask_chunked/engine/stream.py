@@ -1,0 +1,180 @@
+"""From a request body to the writer: read, write a section, commit when it is due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
+from .ports import Ports, Reader
+from .records import Ending, Upload
+from .splice import PIPE_SIZE, Pipe
+from .writer import SECTION_SECONDS, Claim, UploadWriter
+
+#: A streamed body commits after so many bytes ...
+COMMIT_BYTES = 32 * 2**20
+#: ... or seconds, whichever is first.
+COMMIT_SECONDS = 1.0
+
+
+class StreamWriter(UploadWriter):
+    """Writes a body as it arrives. An error keeps what arrived.
+
+    :param finishing: completion begins with the commit of the last byte.
+    :param ending: makes the completion record of an upload whose whole body is one
+        section, so that its only commit completes it; ``None``: not possible here.
+    """
+
+    def __init__(
+        self,
+        claimed: Upload,
+        ports: Ports,
+        *,
+        finishing: bool = False,
+        ending: Callable[[], Ending] | None = None,
+        claim: Claim | None = None,
+    ) -> None:
+        super().__init__(claimed, ports, finishing=finishing, claim=claim)
+        self._ending = ending
+        self._pipe: Pipe | None = None
+        self._may_splice = self._appender.drains_pipes and not self._digests
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+        super().__exit__(kind, error, trace)
+
+    def stream(self, reader: Reader, stop: int | None) -> None:
+        """Write a body. Whatever ends it, the bytes that arrived are committed.
+
+        :param stop: the offset that the chunk must not pass; ``None``: no limit.
+        :raises ChunkSizeMismatch: the body is longer; it is kept up to ``stop``.
+        :raises Superseded: a newer request took over; that one decides what is kept.
+        """
+        try:
+            self._receive(reader, stop)
+        except Superseded:
+            raise
+        # Also when a worker is told to exit while it reads: the bytes that arrived
+        # are committed before the error goes on.
+        except BaseException as error:
+            self.interrupted = reader.is_let_go
+            if not self.refused:
+                self._commit_received(error)
+            raise
+        self._commit_pending()
+
+    def _commit_received(self, error: BaseException) -> None:
+        try:
+            self._commit_pending()
+        except StorageError:
+            # A second failure of the storage says nothing that the first did not.
+            if not isinstance(error, StorageError):
+                raise
+
+    def _receive(self, reader: Reader, stop: int | None) -> None:
+        while not reader.ended:
+            self.wait_for_buffer()
+            block = reader.read()
+            if not block:
+                if not reader.ended and not self._waited(reader):
+                    self.claim()
+                    self._commit_pending()
+                    reader.wait()
+                continue
+            with self._appender.exclusive():
+                needs_no_claim = self._is_rest_at_end_of_file(block, reader, stop)
+                if not needs_no_claim:
+                    self._check_fence()
+                self._take_section(block, reader, stop)
+                due = self._is_due() or reader.ended
+                if due and not self._needs_inspection():
+                    self._commit(self._finish() if needs_no_claim else None)
+            if due:
+                self._commit_pending()
+
+    def _waited(self, reader: Reader) -> bool:
+        """True if the client went on before a commit was due.
+
+        Only for storages whose commits are expensive.
+        """
+        pending = self._appender.position > self.committed
+        if not pending or not self._appender.lingers:
+            return False
+        left = self._committed_at + COMMIT_SECONDS - time.monotonic()
+        return left > 0 and reader.linger(left)
+
+    def _take_section(
+        self, block: memoryview, reader: Reader, stop: int | None
+    ) -> None:
+        """Write a block and what is there already; never wait for the client here."""
+        until = time.monotonic() + SECTION_SECONDS
+        count: int | None = self._write_up_to(block, stop)
+        while count and not (reader.ended or self._is_due()):
+            if time.monotonic() > until:
+                return
+            count = self._splice(reader, stop)
+            if count is None:
+                self.wait_for_buffer()
+                count = self._write_up_to(reader.read_ready(), stop)
+
+    def _write_up_to(self, block: memoryview, stop: int | None) -> int:
+        room = len(block) if stop is None else stop - self._appender.position
+        kept = block[:room]
+        if kept:
+            self._put(kept)
+        if room < len(block):
+            reported = self._appender.position - self.claimed.offset
+            extra = len(block) - room
+            raise ChunkSizeMismatch(reported + extra, reported)
+        return len(block)
+
+    def _splice(self, reader: Reader, stop: int | None) -> int | None:
+        """Move bytes through a pipe, past this process.
+
+        :return: the number of bytes; ``None``: not possible, read and write them.
+        """
+        if not self._may_splice:
+            return None
+        room = PIPE_SIZE
+        if stop is not None:
+            room = min(room, stop - self._appender.position)
+        if not room:
+            # What still comes is too much, which the other way reports.
+            return None
+        pipe = self._pipe = self._pipe or Pipe.open()
+        moved = None if pipe is None else reader.pour(pipe.inlet, room)
+        if pipe is None or moved is None:
+            self._may_splice = False
+            return None
+        if moved:
+            self._appender.write_from(pipe.outlet, moved)
+        return moved
+
+    def _is_rest_at_end_of_file(
+        self, block: memoryview, reader: Reader, stop: int | None
+    ) -> bool:
+        """True if this block is the rest of the body and the file ends at our offset.
+
+        Writing it cannot overwrite another writer's bytes, and the commit in the same
+        section compares fence and offset itself.
+        """
+        fits = stop is None or self._appender.position + len(block) <= stop
+        return reader.ended and fits and self._is_at_end_of_file()
+
+    def _is_due(self) -> bool:
+        pending = self._appender.position - self.committed
+        waited = time.monotonic() - self._committed_at
+        return pending >= COMMIT_BYTES or waited >= COMMIT_SECONDS
+
+    def _finish(self) -> Ending | None:
+        """Finish the file, if it is whole; the record for the row then."""
+        if self._ending is None or self._appender.position != self.claimed.length:
+            return None
+        return self._ending() if self._appender.finish() else None
