@@ -11,6 +11,7 @@ import pytest
 
 from flask_chunked import exceptions
 from flask_chunked.config.settings import SETTINGS
+from flask_chunked.engine.gate import RULES
 from flask_chunked.engine.states import TRANSITIONS, Event, Status
 from tests.documents import (
     PAGES,
@@ -112,6 +113,24 @@ def test_states_are_those_of_the_code() -> None:
     assert told == {
         (status, event, goal) for (status, event), goal in TRANSITIONS.items()
     }
+
+
+def test_kinds_are_those_of_the_gate() -> None:
+    (table,) = tables(section(ARCHITECTURE, "The gate"))
+    names, *columns = zip(*table, strict=True)
+    kinds = {column[0]: column for column in columns}
+    assert set(kinds) == {kind.value for kind in RULES}
+    for kind, rules in RULES.items():
+        shown = dict(zip(names, kinds[kind.value], strict=True))
+        writers = rules.writers
+        takers = "every dialect" if writers is None else ", ".join(writers)
+        assert shown["append bytes"].startswith(takers or "403")
+        assert set(re.findall(r"\w+", shown["hooks of a file"])) == (
+            {hook.value for hook in rules.hooks} or {"none"}
+        )
+        assert shown["download"] == ("yes" if rules.is_file else "404")
+        assert (shown["signals"] == "all") is (rules.signals is None)
+        assert (shown["expires"] == "always") is rules.is_material
 
 
 #: Errors with the letters that the page uses for their numbers.
