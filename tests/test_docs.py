@@ -191,7 +191,7 @@ def figures() -> dict[str, tuple[str, str]]:
 
 
 def test_figures_of_the_fault_suite_are_told() -> None:
-    told = section(RELIABILITY, "How it is shown").astext()
+    told = section(RELIABILITY, "How it is tested").astext()
     missing = {
         name
         for name, (change, release) in figures().items()
