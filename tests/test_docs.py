@@ -231,7 +231,7 @@ def test_what_servers_keep_is_what_was_measured() -> None:
             else:
                 assert said.endswith("all")
         later = habits.silent is None and habits.cut != ALL
-        assert ("when somebody comes" in told[names[kind]][2]) is later
+        assert ("on the next request" in told[names[kind]][2]) is later
 
 
 def test_lines_for_nginx_are_those_of_the_readme() -> None:
