@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docutils import nodes
 
 from flask_chunked import exceptions
 from flask_chunked.config.settings import SETTINGS
@@ -73,6 +74,12 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
         if re.fullmatch(r"(docs|examples|tests|\.ci)/[\w./-]+", text)
     }
     assert {name for name in named if not (ROOT / name).exists()} == set()
+    linked = {
+        target.partition("#")[0]
+        for node in parse(page).findall(nodes.reference)
+        if "://" not in (target := node.get("refuri", "#"))
+    }
+    assert {name for name in linked if not (page.parent / name).exists()} == set()
 
 
 def test_readme_and_page_show_the_same_lines_for_browsers() -> None:
