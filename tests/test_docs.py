@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docutils import nodes
 
 from flask_chunked import exceptions
 from flask_chunked.config.settings import SETTINGS
+from flask_chunked.engine.gate import RULES
 from flask_chunked.engine.states import TRANSITIONS, Event, Status
 from tests.documents import (
     PAGES,
@@ -72,6 +74,12 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
         if re.fullmatch(r"(docs|examples|tests|\.ci)/[\w./-]+", text)
     }
     assert {name for name in named if not (ROOT / name).exists()} == set()
+    linked = {
+        target.partition("#")[0]
+        for node in parse(page).findall(nodes.reference)
+        if "://" not in (target := node.get("refuri", "#"))
+    }
+    assert {name for name in linked if not (page.parent / name).exists()} == set()
 
 
 def test_readme_and_page_show_the_same_lines_for_browsers() -> None:
@@ -112,6 +120,24 @@ def test_states_are_those_of_the_code() -> None:
     assert told == {
         (status, event, goal) for (status, event), goal in TRANSITIONS.items()
     }
+
+
+def test_kinds_are_those_of_the_gate() -> None:
+    (table,) = tables(section(ARCHITECTURE, "The gate"))
+    names, *columns = zip(*table, strict=True)
+    kinds = {column[0]: column for column in columns}
+    assert set(kinds) == {kind.value for kind in RULES}
+    for kind, rules in RULES.items():
+        shown = dict(zip(names, kinds[kind.value], strict=True))
+        writers = rules.writers
+        takers = "every dialect" if writers is None else ", ".join(writers)
+        assert shown["append bytes"].startswith(takers or "403")
+        assert set(re.findall(r"\w+", shown["hooks of a file"])) == (
+            {hook.value for hook in rules.hooks} or {"none"}
+        )
+        assert shown["download"] == ("yes" if rules.is_file else "404")
+        assert (shown["signals"] == "all") is (rules.signals is None)
+        assert (shown["expires"] == "always") is rules.is_material
 
 
 #: Errors with the letters that the page uses for their numbers.
@@ -172,7 +198,7 @@ def figures() -> dict[str, tuple[str, str]]:
 
 
 def test_figures_of_the_fault_suite_are_told() -> None:
-    told = section(RELIABILITY, "How it is shown").astext()
+    told = section(RELIABILITY, "How it is tested").astext()
     missing = {
         name
         for name, (change, release) in figures().items()
@@ -212,7 +238,7 @@ def test_what_servers_keep_is_what_was_measured() -> None:
             else:
                 assert said.endswith("all")
         later = habits.silent is None and habits.cut != ALL
-        assert ("when somebody comes" in told[names[kind]][2]) is later
+        assert ("on the next request" in told[names[kind]][2]) is later
 
 
 def test_lines_for_nginx_are_those_of_the_readme() -> None:

@@ -66,7 +66,7 @@ def test_attributes_are_those_of_the_blueprint() -> None:
     (paragraph,) = (
         node
         for node in section(README, "Settings").children
-        if node.astext().startswith("Per blueprint the attributes")
+        if node.astext().startswith("These attributes of a blueprint")
     )
     told = {*(row[0] for row in own), *literals(paragraph)}
     declared = set(UploadPolicy.__annotations__)
@@ -291,11 +291,11 @@ def test_policy_example_works(videos: Flask, tmp_path: Path) -> None:
     assert post("a.mp4", MP4)[1]["detail"] == "Invalid or missing fields: title"
     assert post("a.txt", MP4, title="T") == (
         422,
-        {"detail": "Only .mp4 files are taken"},
+        {"detail": "Only .mp4 files are accepted"},
     )
-    assert post("a.mp4", b"no", title="T")[1] == {"detail": "This is no MP4 file"}
+    assert post("a.mp4", b"no", title="T")[1] == {"detail": "This is not an MP4 file"}
     ill = post("a.mp4", MP4 + b"virus", title="T")
-    assert ill == (422, {"detail": "This file is not welcome"})
+    assert ill == (422, {"detail": "This file contains a virus"})
     status, body = post("a.mp4", MP4, title="T")
     assert (status, body["title"]) == (200, "T")
     (moved,) = (tmp_path / "instance/library").iterdir()
@@ -383,8 +383,8 @@ def test_signal_example_hears(app: Flask, caplog: pytest.LogCaptureFixture) -> N
                 data={"md5": "5d41402abc4b2a76b9719d911017c592"},
             )
     finally:
-        upload_completed.disconnect(names["tell"])
-    assert "a.bin is here, 5 bytes" in caplog.text
+        upload_completed.disconnect(names["log_completion"])
+    assert "a.bin is complete, 5 bytes" in caplog.text
 
 
 def test_maintenance_example_runs(app: Flask) -> None:

@@ -26,7 +26,7 @@ def block() -> str:
     """The README's ``send``."""
     (found,) = (
         block
-        for block in code(section(README, "Go on after a cut"))
+        for block in code(section(README, "Resume after a disconnect"))
         if "def send" in block
     )
     return found
