@@ -104,7 +104,7 @@ class RegisteredPolicy:
             self._blueprint.deliver(self._registration.instance(upload))
             sessions.release("deliver()")
         except BaseException:
-            sessions.discard()
+            sessions.rollback()
             raise
 
     def _settle(self, hook: str) -> None:
@@ -115,7 +115,7 @@ class RegisteredPolicy:
         except RuntimeError:
             # They go with the request anyway; held on to, SQLite would keep us from
             # removing the upload that is given up now.
-            sessions.discard()
+            sessions.rollback()
             raise
 
     def is_heard(self, event: str) -> bool:

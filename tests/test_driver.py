@@ -21,7 +21,7 @@ from flask_chunked import ChunkedUploadMixin
 from flask_chunked.database import sqlite as driver_module
 from flask_chunked.database import transactions as database_module
 from flask_chunked.database.rows import RowMapper
-from flask_chunked.database.sqlite import Outcome, Prepared
+from flask_chunked.database.sqlite import PreparedStatement, Result
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
@@ -32,7 +32,7 @@ from flask_chunked.exceptions import (
 
 from .apps import registered
 from .conftest import AppFactory
-from .statements import around_single, driver_of
+from .statements import around_single, executor_of
 
 LATE = datetime(2026, 7, 1, 12, 0, 0, 123456, timezone(timedelta(hours=2)))
 
@@ -87,7 +87,7 @@ def test_rows_are_what_the_orm_would_write_and_read(app: Flask, draft: Upload) -
     here = registered(app)
     rows = here.repository._rows
     with app.app_context():
-        assert rows.is_plain()
+        assert rows.can_bypass_orm()
         here.repository.create(draft, {})
         twin = replace(draft, id=uuid4())
         with Session(here.database.engine()) as session:
@@ -108,7 +108,7 @@ def test_single_statements_go_past_sqlalchemys_connections(app: Flask) -> None:
     here = registered(app)
     seen: list[str] = []
 
-    def note(text: str, execute: Callable[[], Outcome]) -> Outcome:
+    def note(text: str, execute: Callable[[], Result]) -> Result:
         seen.append(text.split()[0])
         return execute()
 
@@ -124,7 +124,7 @@ def test_list_of_values_is_refused(app: Flask) -> None:
     with app.app_context():
         statement = delete(here.table).where(here.table.c.status.in_(["complete"]))
         with pytest.raises(ValueError, match="list"):
-            here.database.run(statement, {})
+            here.database.execute(statement, {})
 
 
 # -- failures --------------------------------------------------------------------------
@@ -212,12 +212,14 @@ def test_reader_in_a_rollback_journal_is_waited_for_at_the_commit(
 def test_any_other_error_of_a_write_leaves_open_whether_it_happened(app: Flask) -> None:
     here = registered(app)
 
-    def fail(_text: str, _execute: Callable[[], Outcome]) -> Outcome:
+    def fail(_text: str, _execute: Callable[[], Result]) -> Result:
         raise sqlite3.OperationalError("disk I/O error")
 
     with app.app_context(), around_single(here.database, fail):
         with pytest.raises(CommitUnanswered):
-            here.database.run(here.repository._statements.remove, {"upload_id": None})
+            here.database.execute(
+                here.repository._statements.remove, {"upload_id": None}
+            )
         with pytest.raises(DatabaseUnavailable) as caught:
             here.repository.get(uuid4())
     assert type(caught.value) is DatabaseUnavailable
@@ -225,7 +227,7 @@ def test_any_other_error_of_a_write_leaves_open_whether_it_happened(app: Flask) 
 
 def test_connection_is_not_used_again_after_an_error(app: Flask) -> None:
     here = registered(app)
-    driver = driver_of(here.database)
+    driver = executor_of(here.database)
     assert driver is not None
     with app.app_context():
         here.repository.get(uuid4())
@@ -241,8 +243,8 @@ def test_connection_is_not_used_again_after_an_error(app: Flask) -> None:
 def test_few_idle_connections_are_kept(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver_module, "IDLE", 1)
-    driver = driver_of(registered(app).database)
+    monkeypatch.setattr(driver_module, "MAX_IDLE", 1)
+    driver = executor_of(registered(app).database)
     assert driver is not None
     with app.app_context(), driver._connection(), driver._connection():
         pass
@@ -253,10 +255,10 @@ def test_forked_process_has_connections_of_its_own(app: Flask) -> None:
     here = registered(app)
     with app.app_context():
         here.repository.get(uuid4())
-        driver = driver_of(here.database)
+        driver = executor_of(here.database)
         child = os.fork()
         if not child:
-            mine = driver_of(here.database)
+            mine = executor_of(here.database)
             os._exit(0 if mine is not driver and mine and not mine._idle else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
@@ -321,7 +323,7 @@ def test_model_with_a_say_is_inserted_by_the_orm(
     app = Flask(__name__)
     app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
     db.init_app(app)
-    assert RowMapper(make(db), "user").is_plain() is plain
+    assert RowMapper(make(db), "user").can_bypass_orm() is plain
 
 
 def _listen_to_mapper(model: type[Any], listener: Callable[..., None]) -> Any:
@@ -377,7 +379,7 @@ def test_listener_that_comes_late_is_called(
 def test_prepared_text_has_no_names(app: Flask) -> None:
     here = registered(app)
     with app.app_context():
-        prepared = Prepared(
+        prepared = PreparedStatement(
             here.repository._statements.select, here.database.engine().dialect
         )
     assert prepared.text.count("?") == 1

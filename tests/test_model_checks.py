@@ -378,7 +378,7 @@ def test_other_default_is_refused(name: str, default: object) -> None:
 @pytest.mark.parametrize("name", ["length", "reserved", "last_start"])
 def test_column_that_the_database_makes_is_refused(name: str) -> None:
     made = mapped_column(BigInteger, Computed("1"))
-    assert f"'{name}' is made by the database" in refusal(model_of({name: made}))
+    assert f"'{name}' is computed by the database" in refusal(model_of({name: made}))
 
 
 def test_another_primary_key_is_refused() -> None:
@@ -418,7 +418,7 @@ def test_class_that_is_not_mapped_is_refused() -> None:
     class Video(ChunkedUploadMixin):
         pass
 
-    assert "no mapped class" in refusal(Video)
+    assert "not a mapped class" in refusal(Video)
 
 
 def test_model_in_two_tables_is_refused_and_its_parent_is_taken() -> None:
@@ -501,7 +501,7 @@ def test_owner_that_is_elsewhere_leaves_user_free() -> None:
     told = refusal(
         model_of({"by": mapped_column(Integer), **required}), user_field="by"
     )
-    assert "'user' is NOT NULL and must be nullable, since 'by' holds" in told
+    assert "'user' is NOT NULL and must be nullable, because 'by' holds" in told
 
 
 # -- models that work ------------------------------------------------------------------

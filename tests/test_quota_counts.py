@@ -18,7 +18,7 @@ from flask_chunked import (
     check,
     delete_expired,
 )
-from flask_chunked.database.quota_counts import MOST
+from flask_chunked.database.quota_counts import MAX_SUM
 from flask_chunked.engine.records import Upload
 from flask_chunked.maintenance import delete_upload
 from tests.dialects.tus import Tus, checksum
@@ -708,10 +708,10 @@ def test_a_sum_stops_at_the_most_that_a_column_holds(
 ) -> None:
     app = limited(make)
     begun = begin(app.test_client(), DATA, 3)
-    set_quota(app, stored=MOST - 1, size=MOST - 1)
+    set_quota(app, stored=MAX_SUM - 1, size=MAX_SUM - 1)
     assert finish(app.test_client(), begun, DATA).status_code == 200
     told = Watch(app).look().told[""]
-    assert (told.uploads, told.size, told.stored) == (0, MOST - 4, MOST)
+    assert (told.uploads, told.size, told.stored) == (0, MAX_SUM - 4, MAX_SUM)
     answer = put_raw(app.test_client(), b"x")
     assert answer.status_code == 413
     assert "of which 0 are left" in answer.text
@@ -734,7 +734,7 @@ def test_a_recount_of_more_than_a_column_holds_is_the_most(
         assert [one.kind for one in check(repair=True) if one.kind == "quota"]
         assert [one.kind for one in check() if one.kind == "quota"] == []
     told = Watch(app).look().told[""]
-    assert (told.uploads, told.size, told.stored) == (3, MOST, MOST)
+    assert (told.uploads, told.size, told.stored) == (3, MAX_SUM, MAX_SUM)
 
 
 def test_a_limit_that_is_larger_than_a_column_is_no_error(

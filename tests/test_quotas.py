@@ -25,7 +25,7 @@ from flask_chunked import (
     delete_expired,
 )
 from flask_chunked.config.settings import Settings
-from flask_chunked.database.quota_rows import TABLE
+from flask_chunked.database.table_definitions import QUOTA_TABLE
 from flask_chunked.exceptions import Superseded
 from tests.dialects.tus import CHUNKED, Tus, checksum
 from tests.faults.ground import Ground, append_streamed, content
@@ -367,7 +367,7 @@ def test_an_attribute_stands_over_the_key(app_factory: AppFactory) -> None:
 def test_without_limits_there_is_no_table(app: Flask) -> None:
     with app.app_context():
         names = inspect(registered(app).database.engine()).get_table_names()
-    assert TABLE not in names
+    assert QUOTA_TABLE not in names
     assert registered(app).quotas is None
 
 

@@ -40,7 +40,7 @@ from flask_chunked import (
     ChunkedUploadMixin,
     ChunkedUploadSchema,
 )
-from flask_chunked.database.rows import column_is_given, empty_value
+from flask_chunked.database.rows import empty_value, is_optional_column
 from flask_chunked.models import UTCDateTime
 from tests.dialects.tus import Tus, metadata
 
@@ -138,7 +138,7 @@ def test_a_foreign_key_has_none() -> None:
 def test_a_row_may_leave_out_what_has_a_default(
     column: Column[Any], is_given: bool
 ) -> None:
-    assert column_is_given(column) is is_given
+    assert is_optional_column(column) is is_given
 
 
 class FilmSchema(ChunkedUploadSchema):

@@ -244,7 +244,7 @@ def test_hook_in_the_applications_session_meets_the_same_error(
     with (
         app.app_context(),
         pytest.raises(MissingColumnError, match="attached_at"),
-        here.database.answering(),
+        here.database.translate_errors(),
     ):
         here.db.session.get(here.model, UUID(url[-36:]))
 

@@ -80,7 +80,7 @@ class RequestHost:
         owner = self.registration.blueprint.get_user_id()
         # Who has to be looked up holds a pooled connection; with one more for each of
         # our own transactions, many requests at once would wait for one another.
-        self.registration.sessions.rest()
+        self.registration.sessions.release_if_clean()
         return self.registration.coerce_owner(owner)
 
     def owner(self) -> object:
@@ -192,7 +192,7 @@ class RequestHost:
         response = None if answer is None else current_app.make_response(answer)
         # Whoever still holds a connection at the request's end fails there, behind the
         # answer, where the connection was lost meanwhile.
-        self.registration.sessions.rest()
+        self.registration.sessions.release_if_clean()
         return response
 
     def release_session(self) -> None:

@@ -49,7 +49,7 @@ def assert_exact(app: Flask) -> None:
     snapshot = Watch(app).look()
     assert (snapshot.differences(), snapshot.strays) == ([], 0)
     with app.app_context():
-        assert registered(app).repository.drifts() == []
+        assert registered(app).repository.quota_mismatches() == []
 
 
 def deferred(tus: Tus) -> str:
@@ -84,7 +84,7 @@ def test_member_is_counted_once_while_its_final_upload_goes(
     assert_exact(app)
     rival = Rival(lambda: Tus(app.test_client()).delete(final).status_code)
     book = registered(app).quotas
-    before(monkeypatch, book, "_change", rival.meet)
+    before(monkeypatch, book, "_add", rival.meet)
     assert act(tus, partial) in (201, 204)
     assert rival.end() == 204
     assert_exact(app)
@@ -151,7 +151,7 @@ def test_owners_of_members_never_wait_for_one_another_in_a_ring(
         finals = [one.final(*pair).headers["Location"] for one, pair in both]
     line = threading.Barrier(2)
     book: Any = registered(app).quotas
-    change = book._change
+    change = book._add
     seen: set[int] = set()
 
     def change_and_wait(*arguments: Any) -> Any:
@@ -162,7 +162,7 @@ def test_owners_of_members_never_wait_for_one_another_in_a_ring(
                 line.wait(MOMENT)
         return changed
 
-    monkeypatch.setattr(book, "_change", change_and_wait)
+    monkeypatch.setattr(book, "_add", change_and_wait)
 
     def go(one: As, number: int) -> int:
         if act == "name":
