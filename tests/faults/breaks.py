@@ -226,7 +226,7 @@ BREAKS = (
     ),
     _row(
         "quotas",
-        "tests/test_quotas.py",
+        "tests/database/test_quotas.py",
         Change(
             "database/quota_rows.py",
             ".where(self._row_of(owner), *conditions)",

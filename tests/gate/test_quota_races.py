@@ -209,7 +209,7 @@ def test_file_that_goes_while_its_owner_is_counted_first_is_not_counted(
     url = post_whole(before_limits.test_client(), b"abc").json["url"]  # type: ignore[index]
     app = raced(**ROOMY)
     rival = Rival(lambda: Tus(app.test_client()).post(Upload_Length="5").status_code)
-    after(monkeypatch, registered(app).quotas, "unstore", rival.meet)
+    after(monkeypatch, registered(app).quotas, "remove_file", rival.meet)
     assert app.test_client().delete(url).status_code == 204
     assert rival.end() == 201
     assert Watch(app).look().told[""] == Sums(1, 5, 0)
@@ -252,7 +252,7 @@ def test_check_finds_nothing_in_what_requests_are_just_changing(
     urls = [tus.create(3) for _ in range(2)]
     rival = Rival(lambda: Tus(app.test_client()).delete(urls[0]).status_code)
     counts = registered(app).quotas._counts  # type: ignore[union-attr]
-    after(monkeypatch, counts, "open_by_owner", rival.meet)
+    after(monkeypatch, counts, "unfinished_by_owner", rival.meet)
     with app.app_context():
         assert check() == []
     assert rival.end() == 204

@@ -8,19 +8,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import delete, event, select
-from sqlalchemy.orm import Mapped, Session, mapped_column, validates
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
-from flask_chunked import ChunkedUploadMixin
 from flask_chunked.database import sqlite as driver_module
 from flask_chunked.database import transactions as database_module
-from flask_chunked.database.rows import RowMapper
 from flask_chunked.database.sqlite import PreparedStatement, Result
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
@@ -30,9 +26,9 @@ from flask_chunked.exceptions import (
     MissingTableError,
 )
 
-from .apps import registered
-from .conftest import AppFactory
-from .statements import around_single, executor_of
+from ..apps import registered
+from ..conftest import AppFactory
+from ..statements import around_single, executor_of
 
 LATE = datetime(2026, 7, 1, 12, 0, 0, 123456, timezone(timedelta(hours=2)))
 
@@ -261,119 +257,6 @@ def test_forked_process_has_connections_of_its_own(app: Flask) -> None:
             mine = executor_of(here.database)
             os._exit(0 if mine is not driver and mine and not mine._idle else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-# -- when the ORM inserts --------------------------------------------------------------
-
-
-def _column(db: SQLAlchemy) -> type[Any]:
-    class Titled(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        title: Mapped[str | None] = mapped_column()
-
-    return Titled
-
-
-def _validator(db: SQLAlchemy) -> type[Any]:
-    class Validated(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        @validates("filename")
-        def short(self, _key: str, value: str) -> str:
-            return value[:5]
-
-    return Validated
-
-
-def _constructor(db: SQLAlchemy) -> type[Any]:
-    class Constructed(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        def __init__(self) -> None:
-            super().__init__(attempts=3)
-
-    return Constructed
-
-
-def _setter(db: SQLAlchemy) -> type[Any]:
-    class Set(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        def __setattr__(self, name: str, value: object) -> None:
-            super().__setattr__(name, value)
-
-    return Set
-
-
-def _bare(db: SQLAlchemy) -> type[Any]:
-    class Bare(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        pass
-
-    return Bare
-
-
-@pytest.mark.parametrize(
-    ("make", "plain"),
-    [
-        (_bare, True),
-        (_column, False),
-        (_validator, False),
-        (_constructor, False),
-        (_setter, False),
-    ],
-    ids=["mixin alone", "column", "validator", "constructor", "__setattr__"],
-)
-def test_model_with_a_say_is_inserted_by_the_orm(
-    make: Callable[[SQLAlchemy], type[Any]], plain: bool
-) -> None:
-    db = SQLAlchemy()
-    app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
-    db.init_app(app)
-    assert RowMapper(make(db), "user").can_bypass_orm() is plain
-
-
-def _listen_to_mapper(model: type[Any], listener: Callable[..., None]) -> Any:
-    return model, "before_insert", listener
-
-
-def _listen_to_attribute(model: type[Any], listener: Callable[..., None]) -> Any:
-    return model.filename, "set", listener
-
-
-def _listen_to_instances(model: type[Any], listener: Callable[..., None]) -> Any:
-    return model, "init", listener
-
-
-def _listen_to_sessions(model: type[Any], listener: Callable[..., None]) -> Any:
-    return Session, "before_flush", listener
-
-
-@pytest.mark.parametrize(
-    "listen",
-    [
-        _listen_to_mapper,
-        _listen_to_attribute,
-        _listen_to_instances,
-        _listen_to_sessions,
-    ],
-    ids=["before_insert", "set", "init", "before_flush"],
-)
-def test_listener_that_comes_late_is_called(
-    tmp_path: Path, app_factory: Callable[..., Flask], listen: Callable[..., Any]
-) -> None:
-    app = app_factory()
-    here = registered(app)
-    called: list[object] = []
-
-    def listener(*arguments: object, **_: object) -> None:
-        called.append(arguments)
-
-    new = NewUpload("ada", "a", 1, dialect="tus")
-    with app.app_context():
-        here.engine.create(new)
-        assert not called
-        where = listen(here.model, listener)
-        event.listen(*where)
-        try:
-            made = here.engine.create(new)
-        finally:
-            event.remove(*where)
-        assert called
-        assert here.repository.get(made.id) == made
 
 
 def test_prepared_text_has_no_names(app: Flask) -> None:

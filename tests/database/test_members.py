@@ -19,8 +19,8 @@ from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import PartialMissing, TooManyFinals, UploadExpired
 from tests.engine.fakes import ScriptedReader
 
-from .aging import set_row
-from .apps import registered, rows
+from ..aging import set_row
+from ..apps import registered, rows
 
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)
 #: The moment after which activity counts.

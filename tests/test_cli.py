@@ -15,10 +15,10 @@ from flask_sqlalchemy import SQLAlchemy
 
 from flask_chunked import ChunkedUploadBlueprint
 
-from ..aging import age_file, age_row, set_row
-from ..apps import dispose, registered, rows, stored_files
-from ..conftest import AppFactory
-from ..exchange import begin, id_of, send
+from .aging import age_file, age_row, set_row
+from .apps import dispose, registered, rows, stored_files
+from .conftest import AppFactory
+from .exchange import begin, id_of, send
 
 
 def run(app: Flask, *arguments: str, answer: str | None = None) -> Result:

@@ -24,11 +24,11 @@ from flask_chunked.maintenance import delete_upload
 from tests.dialects.tus import Tus, checksum
 from tests.gate.sums import Watch
 
-from .aging import LONG_AGO, age_row, set_row
-from .apps import registered, rows
-from .conftest import AppFactory
-from .exchange import begin, finish, id_of, post_whole, put_form, put_raw, send
-from .postgres import as_setting, new_database, running_server
+from ..aging import LONG_AGO, age_row, set_row
+from ..apps import registered, rows
+from ..conftest import AppFactory
+from ..exchange import begin, finish, id_of, post_whole, put_form, put_raw, send
+from ..postgres import as_setting, new_database, running_server
 
 DATA = b"abc"
 #: Unfinished uploads, their bytes, and the bytes that are stored.

@@ -21,8 +21,8 @@ from flask_chunked.engine.records import Cutoff, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.registration import Registration
 
-from .apps import dispose, make_app, registered
-from .conftest import AppFactory
+from ..apps import dispose, make_app, registered
+from ..conftest import AppFactory
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)

@@ -37,9 +37,9 @@ from flask_chunked import (
 )
 from flask_chunked.models import UTCDateTime
 
-from .apps import registered, rows
-from .conftest import AppFactory
-from .exchange import begin, detail, finish, put_form, put_raw, send
+from ..apps import registered, rows
+from ..conftest import AppFactory
+from ..exchange import begin, detail, finish, put_form, put_raw, send
 
 COLUMNS = [
     "id",

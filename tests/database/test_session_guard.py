@@ -31,9 +31,9 @@ from flask_chunked import (
     uploads,
 )
 
-from .apps import registered, rows, stored_files
-from .conftest import AppFactory
-from .exchange import begin, content_range, finish, post_whole, put_form, put_raw, send
+from ..apps import registered, rows, stored_files
+from ..conftest import AppFactory
+from ..exchange import begin, content_range, finish, post_whole, put_form, put_raw, send
 
 PUT_TYPES = {
     "raw": ("application/octet-stream", b"%s"),

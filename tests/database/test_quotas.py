@@ -31,11 +31,11 @@ from tests.dialects.tus import CHUNKED, Tus, checksum
 from tests.faults.ground import Ground, append_streamed, content
 from tests.figures import figure, run_seed
 
-from .aging import age_row, set_row
-from .apps import registered, rows, stored_files
-from .conftest import AppFactory
-from .exchange import begin, detail, finish, id_of, post_whole, put_form, put_raw
-from .postgres import as_setting, new_database, running_server
+from ..aging import age_row, set_row
+from ..apps import registered, rows, stored_files
+from ..conftest import AppFactory
+from ..exchange import begin, detail, finish, id_of, post_whole, put_form, put_raw
+from ..postgres import as_setting, new_database, running_server
 
 #: Rounds of the race in which everybody begins at once.
 ROUNDS = figure("QUOTA_ROUNDS", 20, 500)

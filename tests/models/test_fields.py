@@ -39,10 +39,10 @@ from flask_chunked.engine.states import Status
 from flask_chunked.models import CORE_COLUMNS
 from flask_chunked.models.fields import FieldLoader
 
-from .apps import rows, stored_files
-from .conftest import AppFactory
-from .dialects.tus import Tus, metadata
-from .exchange import detail, post_whole, put_form, put_raw
+from ..apps import rows, stored_files
+from ..conftest import AppFactory
+from ..dialects.tus import Tus, metadata
+from ..exchange import detail, post_whole, put_form, put_raw
 
 OURS = sorted(CORE_COLUMNS - {"filename"})
 #: Those that ``ChunkedUploadSchema`` declares, as fields that it only dumps.

@@ -23,9 +23,9 @@ from flask_chunked import ChunkedUploadBlueprint
 from flask_chunked.database.transactions import CHECKPOINT_PAGES
 from flask_chunked.exceptions import DatabaseUnavailable
 
-from .apps import registered, rows, stored_files
-from .conftest import AppFactory
-from .exchange import begin, detail, finish, post_whole, put_form, put_raw, send
+from ..apps import registered, rows, stored_files
+from ..conftest import AppFactory
+from ..exchange import begin, detail, finish, post_whole, put_form, put_raw, send
 
 
 def pragma(app: Flask, name: str) -> object:

@@ -54,10 +54,10 @@ from flask_chunked.engine.states import Status
 from flask_chunked.models import CORE_COLUMNS, UTCDateTime
 from flask_chunked.models.checks import require_model
 
-from .apps import rows
-from .conftest import AppFactory
-from .exchange import begin, finish, send
-from .postgres import as_setting, new_database, running_server
+from ..apps import rows
+from ..conftest import AppFactory
+from ..exchange import begin, finish, send
+from ..postgres import as_setting, new_database, running_server
 
 SQLITE = {"SQLALCHEMY_DATABASE_URI": "sqlite://"}
 POSTGRES = {"SQLALCHEMY_DATABASE_URI": "postgresql+psycopg://localhost/x"}
