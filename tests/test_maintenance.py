@@ -51,7 +51,7 @@ def expired(
         return delete_expired(keep_records=keep_records, dry_run=dry_run)
 
 
-def test_a_schedulers_bare_call_does_the_work(app: Flask) -> None:
+def test_a_call_without_arguments_does_the_work(app: Flask) -> None:
     client = app.test_client()
     old = id_of(begin(client, b"abc", 6))
     age_row(app, old)
@@ -68,7 +68,7 @@ def test_a_schedulers_bare_call_does_the_work(app: Flask) -> None:
 # -- what expires ----------------------------------------------------------------------
 
 
-def test_expired_upload_goes_with_its_bytes(app: Flask, tmp_path: Path) -> None:
+def test_expired_upload_is_removed_with_its_bytes(app: Flask, tmp_path: Path) -> None:
     url = begin(app.test_client(), b"abc", 6)
     age_row(app, id_of(url))
     (gone,) = expired(app)
@@ -201,7 +201,7 @@ def test_time_is_over_at_the_moment_and_not_before(
     url = begin(client, b"abc", 6)
     stop_clock(app, rows(app)[0].last_activity_at + after)
     assert client.get(url).status_code == status
-    assert len(client.get("/uploads/").json or []) == 0  # nobody's are not listed
+    assert len(client.get("/uploads/").json or []) == 0  # not listed
     assert len(expired(app, dry_run=True)) == (status == 410)
 
 
@@ -459,7 +459,7 @@ DAMAGES: dict[str, tuple[Damage, str, int, int]] = {
 @pytest.mark.parametrize(
     ("damage", "kind", "size", "left"), DAMAGES.values(), ids=DAMAGES
 )
-def test_damage_is_found_told_and_mended(
+def test_damage_is_found_reported_and_repaired(
     app: Flask, tmp_path: Path, damage: Damage, kind: str, size: int, left: int
 ) -> None:
     damage(app, tmp_path)
@@ -548,7 +548,7 @@ def test_whole_app_in_order_has_no_findings(app: Flask, tmp_path: Path) -> None:
     assert len(rows(app)) == 5
 
 
-def test_missing_bytes_of_a_finished_upload_are_only_told(
+def test_missing_bytes_of_a_complete_upload_are_only_reported(
     app: Flask, tmp_path: Path
 ) -> None:
     send(app.test_client(), b"abc")
@@ -566,7 +566,7 @@ def test_file_that_was_moved_away_is_not_missed(app: Flask, tmp_path: Path) -> N
     assert checked(app, repair=True) == []
 
 
-def test_tail_of_a_finished_upload_is_cut(app: Flask, tmp_path: Path) -> None:
+def test_tail_of_a_complete_upload_is_truncated(app: Flask, tmp_path: Path) -> None:
     send(app.test_client(), b"abc")
     (row,) = rows(app)
     with file_of(tmp_path, row).open("ab") as file:
@@ -576,7 +576,7 @@ def test_tail_of_a_finished_upload_is_cut(app: Flask, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [3, 6], ids=["whole", "first bytes"])
-def test_bytes_whose_row_comes_late_are_left_alone(
+def test_bytes_whose_row_is_inserted_later_are_kept(
     app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     """Of a request that was frozen between the two."""
@@ -604,7 +604,7 @@ def test_bytes_whose_row_comes_late_are_left_alone(
     assert checked(app) == []
 
 
-def test_bytes_whose_row_comes_while_they_are_looked_at_are_no_orphan(
+def test_bytes_whose_row_is_inserted_during_the_check_are_no_orphan(
     app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = begun(app)
@@ -622,7 +622,7 @@ def test_bytes_whose_row_comes_while_they_are_looked_at_are_no_orphan(
 
 
 @pytest.mark.parametrize("age", [timedelta(0), YOUNG], ids=["now", "young"])
-def test_young_leavings_may_belong_to_a_living_request(
+def test_recent_remains_may_belong_to_a_running_request(
     app: Flask, tmp_path: Path, age: timedelta
 ) -> None:
     upload = begun(app)
@@ -638,8 +638,8 @@ def test_young_leavings_may_belong_to_a_living_request(
     assert stray.exists()
 
 
-def test_tail_of_a_living_writer_is_not_cut(app: Flask, tmp_path: Path) -> None:
-    """Its last commit is long ago, but the claim behind the tail is its own."""
+def test_tail_of_a_running_writer_is_not_truncated(app: Flask, tmp_path: Path) -> None:
+    """Its last commit is old, but the claim under which the tail was written is new."""
     upload = begun(app)
     here = registered(app)
     with app.app_context():
@@ -656,7 +656,7 @@ def test_tail_of_a_living_writer_is_not_cut(app: Flask, tmp_path: Path) -> None:
     assert file_of(tmp_path, upload).read_bytes() == b"abcdef"
 
 
-def test_writer_whose_tail_was_cut_is_superseded_and_loses_nothing_told(
+def test_writer_whose_tail_was_truncated_is_superseded_and_keeps_what_was_acknowledged(
     app: Flask, tmp_path: Path
 ) -> None:
     upload = begun(app)
@@ -674,7 +674,7 @@ def test_writer_whose_tail_was_cut_is_superseded_and_loses_nothing_told(
     assert file_of(tmp_path, upload).read_bytes() == b"abc"
 
 
-def test_stranger_files_are_left_alone(app: Flask, tmp_path: Path) -> None:
+def test_files_of_others_are_kept(app: Flask, tmp_path: Path) -> None:
     begun(app)
     root = tmp_path / "instance" / "chunked_uploads"
     strangers = [root / "README", root / "2020" / "01" / "notes.txt"]
@@ -712,7 +712,7 @@ def test_files_of_other_tables_on_the_same_storage_are_no_orphans(
 # -- races -----------------------------------------------------------------------------
 
 
-def test_upload_that_goes_while_it_is_checked_is_no_finding(
+def test_upload_that_is_removed_during_the_check_is_no_finding(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = begun(app)
@@ -748,7 +748,7 @@ def test_upload_that_is_finished_and_moved_while_it_is_checked_keeps_its_record(
     assert rows(app)[0].status is Status.COMPLETE
 
 
-def test_termination_that_another_carries_out_first_is_no_error(
+def test_termination_by_a_concurrent_process_is_no_error(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = begun(app)

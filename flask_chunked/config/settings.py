@@ -95,7 +95,7 @@ class Settings:
         parse=optional(parse_expiration),
         unit="timedelta or seconds",
         doc="Time without a committed byte after which an unfinished upload expires "
-        "(a timedelta, seconds, or a text like '12h'; None: never).",
+        "(a timedelta, seconds, or a text such as '12h'; None: never).",
     )
     path: str = _setting(
         default="chunked_uploads/%Y/%m/%d",
@@ -108,129 +108,130 @@ class Settings:
         default="md5",
         parse=parse_checksum,
         unit="hashlib name",
-        doc="Checksum that proves a finished file, any hashlib name with a digest of "
-        "fixed length.",
+        doc="Checksum that verifies a complete file: the hashlib name of an algorithm "
+        "with a digest of fixed length.",
     )
     complete_ext: str = _setting(
         default=".done",
         parse=parse_extension,
         unit="file name suffix",
-        doc="Suffix of a finished upload's file, different from that of an unfinished "
-        "one.",
+        doc="Suffix of a complete upload's file; it differs from the suffix of an "
+        "unfinished upload's file.",
     )
     incomplete_ext: str = _setting(
         default=".part",
         parse=parse_extension,
         unit="file name suffix",
-        doc="Suffix of an unfinished upload's file, different from that of a finished "
-        "one.",
+        doc="Suffix of an unfinished upload's file; it differs from the suffix of a "
+        "complete upload's file.",
     )
     storage_class: object | None = _setting(
         default=None,
         parse=optional(parse_storage_class),
         unit="class, factory or dotted path",
-        doc="Where the bytes go: a storage class, a factory or its dotted path "
+        doc="Storage of the bytes: a storage class, a factory or its dotted path "
         "(None: the local disk).",
     )
     user_restricted: bool = _setting(
         default=True,
         parse=parse_boolean,
         unit="boolean",
-        doc="Uploads are seen and continued by their owner only.",
+        doc="Only its owner can see and continue an upload.",
     )
     abstract_model: bool = _setting(
         default=False,
         parse=parse_boolean,
         unit="boolean",
-        doc="No concrete model is built, so every blueprint must name one.",
+        doc="The library creates no model, so that each blueprint must name one.",
     )
     max_bytes: int | None = _setting(
         default=None,
         parse=optional(parse_size),
         unit="bytes",
-        doc="Largest file in bytes, or a text like '5GiB' (None: no limit).",
+        doc="Size of the largest file in bytes, or a text such as '5GiB' (None: no "
+        "limit).",
     )
     allow_anonymous: bool = _setting(
         default=False,
         parse=parse_boolean,
         unit="boolean",
-        doc="Uploads without an owner are accepted; the unguessable URL is then the "
-        "capability and nothing is listed.",
+        doc="Uploads without an owner are accepted; their unguessable URL then gives "
+        "access to them, and no list shows them.",
     )
     durable: bool = _setting(
         default=True,
         parse=parse_boolean,
         unit="boolean",
-        doc="Bytes are synced to the disk before they are acknowledged.",
+        doc="The server syncs bytes to the disk before it acknowledges them.",
     )
     downloads: bool = _setting(
         default=False,
         parse=parse_boolean,
         unit="boolean",
-        doc="The content of finished uploads is served at /<id>/file.",
+        doc="The server offers the content of complete uploads at /<id>/file.",
     )
     cors_origins: tuple[str, ...] = _setting(
         default=(),
         parse=parse_origins,
         unit="list or comma-separated string",
         doc="Origins whose pages may upload, exactly as browsers send them, or '*' for "
-        "all of them without credentials.",
+        "all origins, without credentials.",
     )
     read_timeout: float = _setting(
         default=30.0,
         parse=parse_read_timeout,
         unit="seconds",
-        doc="Seconds without a byte after which a request's body is given up and what "
-        "arrived is kept.",
+        doc="Seconds without a byte after which the server stops reading a request's "
+        "body; it keeps the bytes received.",
     )
     max_open_uploads: int | None = _setting(
         default=None,
         parse=optional(parse_count),
         unit="uploads",
-        doc="Unfinished uploads that one owner may have; more are refused with 429 "
+        doc="Most unfinished uploads of one owner; the server refuses more with 429 "
         "(None: no limit).",
     )
     max_total_bytes: int | None = _setting(
         default=None,
         parse=optional(parse_size),
         unit="bytes",
-        doc="Bytes that one owner's unfinished uploads may have in all, as declared; "
-        "more are refused with 413 (None: no limit).",
+        doc="Most bytes of one owner's unfinished uploads, as declared; the server "
+        "refuses more with 413 (None: no limit).",
     )
     max_stored_bytes: int | None = _setting(
         default=None,
         parse=optional(parse_size),
         unit="bytes",
-        doc="Bytes that one owner's unfinished uploads and finished files may have in "
-        "all; more are refused with 413 (None: no limit).",
+        doc="Most bytes of one owner's unfinished uploads and complete files; the "
+        "server refuses more with 413 (None: no limit).",
     )
     keep_partials: bool = _setting(
         default=True,
         parse=parse_boolean,
         unit="boolean",
-        doc="Partial uploads (tus concatenation) stay until they expire; without it "
-        "they are removed as soon as the final upload is complete that names them.",
+        doc="Partial uploads (tus concatenation) stay until they expire (False: they "
+        "are removed as soon as their final upload is complete).",
     )
     min_rate: int | None = _setting(
         default=None,
         parse=optional(parse_size),
         unit="bytes per second",
-        doc="Slowest client that is put up with: a body that brings less, on average "
-        "over each read timeout spent waiting for it, is given up and what arrived is "
-        "kept (None: any pace).",
+        doc="Slowest average rate at which a client may send; below it, measured over "
+        "each read timeout spent waiting for the client, the server stops reading the "
+        "request's body and keeps the bytes received (None: any rate).",
     )
     max_lifetime: timedelta | None = _setting(  # noqa: RUF009
         default=None,
         parse=optional(parse_expiration),
         unit="timedelta or seconds",
-        doc="Time after its creation at which an unfinished upload expires, however "
-        "active it is (None: never).",
+        doc="Time after its creation at which an unfinished upload expires, even if it "
+        "is active (None: never).",
     )
     sqlite_wal: bool = _setting(
         default=True,
         parse=parse_boolean,
         unit="boolean",
-        doc="A SQLite file is switched to write-ahead logging.",
+        doc="The library switches a SQLite file to write-ahead logging.",
     )
 
     @classmethod

@@ -25,7 +25,7 @@ FILENAME = "filename"
 
 
 class Ownership:
-    """Tells the library's columns of a model from the application's.
+    """Separates the library's columns of a model from the application's.
 
     :param user_field: the model's attribute that holds the owner.
     """

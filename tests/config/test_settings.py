@@ -132,12 +132,12 @@ def test_unknown_key_names_the_nearest_known_one(key: str, nearest: str) -> None
     assert f"did you mean {nearest}?" in str(caught.value)
 
 
-def test_utterly_unknown_key_is_an_error_too() -> None:
+def test_key_unlike_any_known_one_is_an_error_too() -> None:
     with pytest.raises(ConfigurationError, match="CHUNKED_UPLOAD_"):
         Settings.from_config({"CHUNKED_UPLOAD_": 1}, {})
 
 
-def test_keys_of_others_are_passed_over() -> None:
+def test_keys_without_the_prefix_are_ignored() -> None:
     config = {"SECRET_KEY": "x", "DRF_CHUNKED_UPLOAD_PATH": 5, "CHUNKED_UPLOADS": 1}
     assert Settings.from_config(config, {}) == Settings.from_config({}, {})
 

@@ -280,7 +280,7 @@ def test_a_final_names_its_members_until_it_is_given_up(
 # -- what is dropped -------------------------------------------------------------------
 
 
-def test_names_go_with_an_unfinished_final(ground: Ground) -> None:
+def test_memberships_are_removed_with_an_unfinished_final(ground: Ground) -> None:
     a, b = ground.partial(b"a", 2), ground.partial(b"b")
     one, two = ground.final(a, b), ground.final(b)
     ground.engine.terminate(one)

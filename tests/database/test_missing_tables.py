@@ -154,7 +154,7 @@ def test_other_tables_are_named_too(
 
 
 @pytest.mark.parametrize("table", ["chunked_upload_member", "chunked_upload_removal"])
-def test_members_and_removals_are_looked_at(
+def test_members_and_removals_are_inspected_too(
     app_factory: AppFactory, table: str
 ) -> None:
     app = app_factory(db=SQLAlchemy())
@@ -193,7 +193,7 @@ class OfAnother(Known):
     ("kind", "name"), [(Misspelt, "hiden"), (OfAnother, "project")]
 )
 @pytest.mark.parametrize("url", ["/uploads/", UNKNOWN], ids=["list", "show"])
-def test_names_that_the_application_misspelt_are_its_own(
+def test_misspelt_name_of_the_application_is_its_own_error(
     app_factory: AppFactory,
     url: str,
     kind: type[ChunkedUploadBlueprint],
@@ -219,7 +219,9 @@ def test_hook_in_the_applications_session_meets_the_same_error(
         here.db.session.get(here.model, UUID(url[-36:]))
 
 
-def test_pending_work_in_memory_survives_the_look(app_factory: AppFactory) -> None:
+def test_pending_work_in_memory_survives_the_inspection(
+    app_factory: AppFactory,
+) -> None:
     """One connection serves all there: the look must not roll the session back."""
     db = SQLAlchemy()
 

@@ -76,7 +76,7 @@ def recount(app: Flask, client: FlaskClient) -> object:
     here = registered(app)
     assert here.quotas is not None
     with app.app_context(), here.database.transaction() as connection:
-        here.quotas.open(connection, "ann")
+        here.quotas.start_counting(connection, "ann")
     return None
 
 

@@ -186,7 +186,7 @@ ENDS = [deleted, deleted_by_hand, moved, moved_twice, moved_and_deleted]
 
 @pytest.mark.local_disk
 @pytest.mark.parametrize("end", ENDS, ids=name_of)
-def test_a_file_that_goes_is_given_back_once(
+def test_a_removed_file_is_subtracted_once(
     make: Callable[..., Flask], tmp_path: Path, end: Callable[[Flask, Path], None]
 ) -> None:
     app = limited(make)

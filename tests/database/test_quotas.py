@@ -39,7 +39,7 @@ from ..postgres import as_setting, new_database, running_server
 
 #: Rounds of the race in which everybody begins at once.
 ROUNDS = figure("QUOTA_ROUNDS", 20, 500)
-#: What the herd does in all.
+#: The number of all actions of the concurrent clients.
 ACTS = figure("QUOTA_ACTS", 400, 20_000)
 HERD = 8
 
@@ -114,7 +114,9 @@ def test_one_upload_too_many_is_429(
 
 
 @pytest.mark.parametrize("end", ["complete", "delete", "expire", "refuse"])
-def test_what_ends_is_given_back_once(app_factory: AppFactory, end: str) -> None:
+def test_an_upload_that_ends_is_subtracted_once(
+    app_factory: AppFactory, end: str
+) -> None:
     app = limited(app_factory, CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=2)
     client = app.test_client()
     url, other = begin(client, b"abc", 3), begin(client, b"abcd", 4)
@@ -142,7 +144,7 @@ def test_what_ends_is_given_back_once(app_factory: AppFactory, end: str) -> None
     assert counted(app) == {"": (0, 0)}
 
 
-def test_a_termination_that_died_is_given_back_once(app_factory: AppFactory) -> None:
+def test_an_interrupted_termination_is_subtracted_once(app_factory: AppFactory) -> None:
     app = limited(app_factory, CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=2)
     client = app.test_client()
     url = begin(client, b"abc", 3)
@@ -183,7 +185,7 @@ def test_uploads_that_only_wait_to_expire_make_room(app_factory: AppFactory) -> 
 
 
 class Unreadable(io.RawIOBase):
-    """A body that nobody may read."""
+    """A body that must not be read."""
 
     def readable(self) -> bool:
         return True
@@ -302,7 +304,7 @@ def test_a_partial_upload_counts_until_a_final_names_it(
     assert tus.content(final.headers["Location"]) == b"abcdef"
 
 
-def test_a_body_that_is_too_long_gives_back(app_factory: AppFactory) -> None:
+def test_a_body_that_is_too_long_is_subtracted(app_factory: AppFactory) -> None:
     app = limited(app_factory, CHUNKED_UPLOAD_MAX_TOTAL_BYTES=10)
     tus = Tus(app.test_client())
     response = tus.client.post(
@@ -426,7 +428,7 @@ def test_what_was_open_before_counting_counts(
     assert counted(app) == {"": (2, 54)}
 
 
-def test_a_look_alone_begins_to_count_too(app_factory: AppFactory) -> None:
+def test_a_check_for_room_begins_to_count_too(app_factory: AppFactory) -> None:
     urls = [begin(app_factory().test_client(), b"abc", 6)]
     app = app_factory(CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=1)
     client = app.test_client()
@@ -529,7 +531,7 @@ def begin_one(
     codes.append(answer.status_code)
 
 
-def test_everybody_begins_at_once_and_as_many_as_allowed_get_in(
+def test_of_concurrent_creations_as_many_succeed_as_the_limit_allows(
     raced: Callable[..., Flask],
 ) -> None:
     app = raced(
@@ -551,7 +553,7 @@ def test_everybody_begins_at_once_and_as_many_as_allowed_get_in(
         assert check() == []
 
 
-def test_a_herd_that_begins_finishes_and_gives_up_leaves_right_counts(
+def test_concurrent_creations_completions_and_deletions_leave_right_counts(
     raced: Callable[..., Flask],
 ) -> None:
     app = raced(
@@ -592,7 +594,7 @@ def test_a_herd_that_begins_finishes_and_gives_up_leaves_right_counts(
         assert [one for one in check() if one.kind == "quota"] == []
 
 
-def test_upload_that_began_to_count_is_not_completed_behind_the_count(
+def test_upload_that_began_to_count_is_not_completed_without_the_count(
     tmp_path: Path,
 ) -> None:
     ground = Ground(tmp_path)

@@ -305,7 +305,7 @@ def _bare(db: SQLAlchemy) -> type[Any]:
     ],
     ids=["mixin alone", "column", "validator", "constructor", "__setattr__"],
 )
-def test_model_with_a_say_is_inserted_by_the_orm(
+def test_model_with_its_own_behaviour_is_inserted_by_the_orm(
     make: Callable[[SQLAlchemy], type[Any]], plain: bool
 ) -> None:
     db = SQLAlchemy()
@@ -341,7 +341,7 @@ def _listen_to_sessions(model: type[Any], listener: Callable[..., None]) -> Any:
     ],
     ids=["before_insert", "set", "init", "before_flush"],
 )
-def test_listener_that_comes_late_is_called(
+def test_listener_that_is_added_later_is_called(
     tmp_path: Path, app_factory: Callable[..., Flask], listen: Callable[..., Any]
 ) -> None:
     app = app_factory()

@@ -1,4 +1,4 @@
-"""The application's ``db.session``: never committed by us, never kept waiting."""
+"""The application's ``db.session``: never committed, and released before a wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single statements on SQLite's driver say and do what SQLAlchemy's would."""
+"""Single statements on SQLite's driver have the results of SQLAlchemy's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from flask import Flask
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from flask_chunked.database import sqlite as driver_module
-from flask_chunked.database import transactions as database_module
+from flask_chunked.database import sqlite as sqlite_module
+from flask_chunked.database import transactions as transactions_module
 from flask_chunked.database.sqlite import PreparedStatement, Result
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
@@ -100,7 +100,7 @@ def test_rows_are_what_the_orm_would_write_and_read(app: Flask, draft: Upload) -
         assert here.repository.get(draft.id) == draft
 
 
-def test_single_statements_go_past_sqlalchemys_connections(app: Flask) -> None:
+def test_single_statements_bypass_sqlalchemys_connections(app: Flask) -> None:
     here = registered(app)
     seen: list[str] = []
 
@@ -136,10 +136,10 @@ def test_missing_table_is_named(tmp_path: Path, app: Flask) -> None:
             here.repository.create(BARE, {})
 
 
-def test_locked_database_did_nothing(
+def test_locked_database_changed_nothing(
     app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(transactions_module, "BUSY_TIMEOUT", 0.05)
     here = registered(app)
     other = sqlite3.connect(tmp_path / "app.db", isolation_level=None)
     with app.app_context():
@@ -155,7 +155,7 @@ def test_locked_database_did_nothing(
     other.close()
 
 
-def test_another_process_that_writes_is_waited_for_in_short_pauses(
+def test_executor_waits_in_short_pauses_for_another_process(
     app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = registered(app)
@@ -167,7 +167,7 @@ def test_another_process_that_writes_is_waited_for_in_short_pauses(
         if len(pauses) == 9:
             other.execute("ROLLBACK")
 
-    monkeypatch.setattr(driver_module.time, "sleep", sleep)  # type: ignore[attr-defined]
+    monkeypatch.setattr(sqlite_module.time, "sleep", sleep)  # type: ignore[attr-defined]
     with app.app_context():
         other.execute("BEGIN IMMEDIATE")
         here.repository.create(BARE, {})
@@ -178,7 +178,7 @@ def test_another_process_that_writes_is_waited_for_in_short_pauses(
     assert pauses[-5:] == [0.0005] * 5
 
 
-def test_reader_in_a_rollback_journal_is_waited_for_at_the_commit(
+def test_commit_waits_for_a_reader_of_a_rollback_journal(
     app_factory: AppFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = app_factory(CHUNKED_UPLOAD_SQLITE_WAL=False)
@@ -195,7 +195,7 @@ def test_reader_in_a_rollback_journal_is_waited_for_at_the_commit(
         here.repository.create(BARE, {})
         other.execute("BEGIN")
         other.execute("SELECT * FROM chunked_upload").fetchone()
-        monkeypatch.setattr(driver_module.time, "sleep", sleep)  # type: ignore[attr-defined]
+        monkeypatch.setattr(sqlite_module.time, "sleep", sleep)  # type: ignore[attr-defined]
         # An UPDATE that tells the row; its commit is what the reader keeps out.
         taken = here.repository.take_over(BARE.id)
         assert taken is not None
@@ -205,7 +205,7 @@ def test_reader_in_a_rollback_journal_is_waited_for_at_the_commit(
     other.close()
 
 
-def test_any_other_error_of_a_write_leaves_open_whether_it_happened(app: Flask) -> None:
+def test_any_other_error_of_a_write_has_an_unknown_outcome(app: Flask) -> None:
     here = registered(app)
 
     def fail(_text: str, _execute: Callable[[], Result]) -> Result:
@@ -239,7 +239,7 @@ def test_connection_is_not_used_again_after_an_error(app: Flask) -> None:
 def test_few_idle_connections_are_kept(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver_module, "MAX_IDLE", 1)
+    monkeypatch.setattr(sqlite_module, "MAX_IDLE", 1)
     driver = executor_of(registered(app).database)
     assert driver is not None
     with app.app_context(), driver._connection(), driver._connection():

@@ -387,7 +387,7 @@ def test_another_primary_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize("role", ["polymorphic_on", "version_id_col"])
-def test_column_of_ours_with_a_role_in_the_mapper_is_refused(role: str) -> None:
+def test_library_column_with_a_role_in_the_mapper_is_refused(role: str) -> None:
     name = "fence" if role == "version_id_col" else "content_type"
     column = copy_of(name)
     attributes = {name: column, "__mapper_args__": {role: column}}

@@ -161,7 +161,7 @@ class Titled(ChunkedUploadBlueprint):
     schema_class = TitledSchema
 
 
-def test_own_table_args_stay_beside_ours(app_factory: AppFactory) -> None:
+def test_table_args_of_the_model_are_kept(app_factory: AppFactory) -> None:
     db = SQLAlchemy()
 
     class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
