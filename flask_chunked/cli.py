@@ -1,6 +1,7 @@
 """``flask chunked-uploads``: the maintenance functions as commands.
 
-Exit codes: 0 done, 1 something was found or failed (``check``, ``deliver``), 2 usage.
+Exit codes: 0 success, 1 an error, a finding of ``check`` or a failure of ``deliver``,
+2 wrong usage.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from .engine.records import Upload
 from .engine.states import Status
 from .exceptions import ChunkedUploadError, MissingTableError, UnknownUpload
 from .protocol.upload_id import parse_upload_id
+from .schemas import format_utc
 
-group = AppGroup("chunked-uploads", help="Look after chunked uploads.")
+group = AppGroup("chunked-uploads", help="Manage chunked uploads.")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 one_blueprint = click.option(
@@ -29,7 +31,7 @@ one_blueprint = click.option(
 
 
 def add_commands(app: Flask) -> None:
-    """Add the group to the app's command line, once."""
+    """Add the group to the app's command line, unless the app has it."""
     if group.name not in app.cli.commands:
         app.cli.add_command(group)
 
@@ -39,7 +41,7 @@ def add_commands(app: Flask) -> None:
 @click.option(
     "-k", "--keep-records", is_flag=True, help="Remove the bytes, keep the records."
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @one_blueprint
 @as_json
 def delete_expired(
@@ -49,22 +51,22 @@ def delete_expired(
     blueprint: str | None,
     as_json: bool,
 ) -> None:
-    """Remove unfinished uploads whose time is over."""
+    """Remove unfinished uploads that were not continued in time."""
     with _readable_errors():
         if interactive and not dry_run:
-            gone = list(_ask_and_delete(keep_records, blueprint))
+            removed = list(_ask_and_delete(keep_records, blueprint))
         else:
-            gone = maintenance.delete_expired(
+            removed = maintenance.delete_expired(
                 keep_records=keep_records, dry_run=dry_run, blueprint=blueprint
             )
     if as_json:
-        _print_json([_plain(upload) for upload in gone])
+        _print_json([_as_dict(upload) for upload in removed])
         return
-    if gone:
-        _print_uploads(gone)
+    if removed:
+        _print_uploads(removed)
     verb = "would be removed" if dry_run else "removed"
     kept = ", records kept" if keep_records and not dry_run else ""
-    click.echo(f"{len(gone)} expired upload(s) {verb}{kept}.")
+    click.echo(f"{len(removed)} expired upload(s) {verb}{kept}.")
 
 
 @group.command("list")
@@ -76,7 +78,7 @@ def delete_expired(
 @click.option(
     "--partial",
     is_flag=True,
-    help="The partial uploads of concatenations, and nothing else.",
+    help="List the partial uploads of concatenations instead of all others.",
 )
 @one_blueprint
 @as_json
@@ -90,7 +92,7 @@ def list_uploads(
             maintenance.uploads(blueprint=blueprint, status=wanted, partial=partial)
         )
     if as_json:
-        _print_json([_plain(upload) for upload in found])
+        _print_json([_as_dict(upload) for upload in found])
         return
     _print_uploads(found)
     click.echo(f"{len(found)} upload(s).")
@@ -103,12 +105,12 @@ def show(upload_id: str, as_json: bool) -> None:
     """Show one upload."""
     with _readable_errors():
         _, upload = maintenance.find(_parse_id(upload_id))
-    plain = _plain(upload)
+    fields = _as_dict(upload)
     if as_json:
-        _print_json(plain)
+        _print_json(fields)
         return
-    width = max(len(name) for name in plain)
-    for name, value in plain.items():
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
         click.echo(f"{name:<{width}}  {'-' if value is None else value}")
 
 
@@ -132,7 +134,7 @@ def delete(upload_id: str, yes: bool) -> None:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="Leave younger events to the requests that are at them.",
+    help="Leave younger events to the requests that deliver them.",
 )
 @one_blueprint
 @as_json
@@ -144,7 +146,7 @@ def deliver(older_than: float, blueprint: str | None, as_json: bool) -> None:
         )
     failed = [one for one in done if not one.delivered]
     if as_json:
-        _print_json([{**_plain(d.upload), "delivered": d.delivered} for d in done])
+        _print_json([{**_as_dict(d.upload), "delivered": d.delivered} for d in done])
     else:
         for one in done:
             result = "delivered" if one.delivered else "FAILED, still pending"
@@ -155,11 +157,11 @@ def deliver(older_than: float, blueprint: str | None, as_json: bool) -> None:
 
 
 @group.command("check")
-@click.option("--repair", is_flag=True, help="Mend what can be mended without loss.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired safely.")
 @one_blueprint
 @as_json
 def check(repair: bool, blueprint: str | None, as_json: bool) -> None:
-    """Compare records and stored bytes: orphans, missing bytes, dead tails."""
+    """Compare records with stored bytes and report the differences."""
     with _readable_errors():
         found = maintenance.check(repair=repair, blueprint=blueprint)
     left = [finding for finding in found if not finding.repaired]
@@ -199,7 +201,10 @@ def check(repair: bool, blueprint: str | None, as_json: bool) -> None:
 
 
 class _readable_errors:
-    """What users can cause reads as one line; exits with 1, or 2 for wrong usage."""
+    """Prints errors that a user can cause as one line, and exits with 1.
+
+    For wrong usage the exit code is 2.
+    """
 
     def __enter__(self) -> None:
         return None
@@ -218,17 +223,17 @@ def _ask_and_delete(keep_records: bool, blueprint: str | None) -> Iterable[Uploa
         keep_records=keep_records, dry_run=True, blueprint=blueprint
     )
     for upload in candidates:
-        # On stderr, so that the output stays JSON where that is asked for.
+        # The question goes to stderr, so that stdout has only the output of --json.
         if click.confirm(f"Remove {_label(upload)}?", err=True):
-            gone = maintenance.expire_upload(upload.id, keep_record=keep_records)
-            if gone is not None:
-                yield gone
+            removed = maintenance.expire_upload(upload.id, keep_record=keep_records)
+            if removed is not None:
+                yield removed
 
 
 def _parse_id(text: str) -> UUID:
     upload_id = parse_upload_id(text)
     if upload_id is None:
-        raise UnknownUpload(f"{text[:40]!r} is no upload id")
+        raise UnknownUpload(f"{text[:40]!r} is not an upload id")
     return upload_id
 
 
@@ -241,7 +246,7 @@ def _progress(upload: Upload) -> str:
     return f"{upload.offset}/{total} bytes"
 
 
-def _plain(upload: Upload) -> dict[str, object]:
+def _as_dict(upload: Upload) -> dict[str, object]:
     return {
         "id": str(upload.id),
         "blueprint": upload.blueprint,
@@ -250,10 +255,10 @@ def _plain(upload: Upload) -> dict[str, object]:
         "status": upload.status.value,
         "offset": upload.offset,
         "length": upload.length,
-        "created_at": _iso(upload.created_at),
-        "last_activity_at": _iso(upload.last_activity_at),
-        "completed_at": _iso(upload.completed_at),
-        "delivered_at": _iso(upload.delivered_at),
+        "created_at": _format(upload.created_at),
+        "last_activity_at": _format(upload.last_activity_at),
+        "completed_at": _format(upload.completed_at),
+        "delivered_at": _format(upload.delivered_at),
         "attempts": upload.attempts,
         "dialect": upload.dialect,
         "partial": upload.partial,
@@ -262,8 +267,8 @@ def _plain(upload: Upload) -> dict[str, object]:
     }
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+def _format(moment: datetime | None) -> str | None:
+    return None if moment is None else format_utc(moment)
 
 
 def _print_json(value: object) -> None:

@@ -1,12 +1,12 @@
-"""Cross-origin requests (Fetch standard, CORS); off unless origins are named."""
+"""Cross-origin requests (Fetch standard, CORS), for configured origins only."""
 
 from __future__ import annotations
 
 from flask import Request, Response
 
-#: Methods of all dialects.
+#: The methods of all dialects.
 CORS_ALLOW_METHODS = ("POST", "PUT", "HEAD", "PATCH", "DELETE", "GET", "OPTIONS")
-#: Request headers of all dialects that a browser asks about first.
+#: The request headers of all dialects that a browser asks for in a preflight.
 CORS_ALLOW_HEADERS = (
     "Authorization",
     "Content-Disposition",
@@ -24,7 +24,7 @@ CORS_ALLOW_HEADERS = (
     "X-Request-ID",
     "X-Requested-With",
 )
-#: Response headers that a page's script may read.
+#: The response headers that a page's script may read.
 CORS_EXPOSE_HEADERS = (
     "Link",
     "Location",
@@ -43,20 +43,21 @@ CORS_EXPOSE_HEADERS = (
     "Upload-Offset",
     "X-Total-Count",
 )
-#: Seconds for which a browser need not ask again.
+#: Seconds for which a browser may cache the answer to a preflight.
 MAX_AGE = 86_400
 
 
 def add_cors_headers(
     request: Request, response: Response, origins: tuple[str, ...]
 ) -> None:
-    """Let pages of these origins read the answer, errors included.
+    """Let pages of these origins read the response, which may be an error.
 
-    :param origins: exact ones, then with credentials; or ``("*",)``, then without.
+    :param origins: exact origins, whose requests may have credentials; or ``("*",)``
+        for all origins, without credentials.
     """
     if not origins:
         return
-    # Flask-CORS, where the application has it too, must not add its headers once more.
+    # If the application also uses Flask-CORS, this keeps it from adding its headers.
     response._FLASK_CORS_EVALUATED = True  # type: ignore[attr-defined]
     response.vary.add("Origin")
     origin = request.headers.get("Origin")

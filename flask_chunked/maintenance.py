@@ -1,6 +1,6 @@
-"""What a scheduler or an administrator does: expire, deliver, check, look.
+"""Functions for schedulers and administrators: expire, deliver, check and list uploads.
 
-Every function needs an application context; the command line calls the same ones.
+Each function needs an application context. The command line calls the same functions.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from .exceptions import UnknownUpload
 from .registration import Registration, registrations
 from .storage.base import StoredItem
 
-#: A stage or a file that no row knows is left alone while it is younger.
+#: The age from which a file without a row, or a stage, counts as an orphan.
 ORPHAN_AGE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What came of a pending completion event."""
+    """The outcome for a pending completion event.
+
+    :param delivered: ``False``: the event is still pending.
+    """
 
     upload: Upload
     delivered: bool
@@ -36,14 +39,16 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something ``check`` found.
+    """A difference that ``check`` found.
 
-    :param kind: orphan (bytes without a row), stage (left by a request that died),
-        missing (a row without its bytes), tail (bytes beyond the offset), leftover
-        (bytes of an upload that was given up), half-terminated, quota (an owner's
-        does not say what the uploads say).
+    :param kind: orphan (bytes without a row), stage (a temporary file of a request that
+        was killed), missing (a row without all its bytes), tail (bytes beyond the
+        offset), leftover (bytes of an expired upload), half-terminated (the termination
+        of an upload was interrupted), quota (an owner's quota row differs from the
+        owner's uploads).
     :param subject: id of the upload, storage key, or owner.
-    :param size: bytes concerned.
+    :param size: number of bytes concerned.
+    :param repaired: ``False``: the difference still exists.
     """
 
     blueprint: str
@@ -54,10 +59,10 @@ class Finding:
 
 
 def create_tables(app: Flask) -> None:
-    """Create the uploads' tables that do not exist yet.
+    """Create the tables of uploads that do not exist yet.
 
-    A table that exists is not changed. Safe when several workers start at once. With
-    Alembic, migrate instead.
+    Existing tables are not changed. Several workers may call it concurrently.
+    Applications that use Alembic create the tables with a migration instead.
     """
     with app.app_context():
         for here in registrations(app).values():
@@ -65,9 +70,9 @@ def create_tables(app: Flask) -> None:
 
 
 def find(upload_id: UUID) -> tuple[Registration, Upload]:
-    """An upload of any blueprint of the app.
+    """Find an upload of any blueprint of the app.
 
-    :raises UnknownUpload: there is none.
+    :raises UnknownUpload: no blueprint has an upload of this id.
     """
     for here in _all(None):
         upload = here.repository.get(upload_id)
@@ -82,9 +87,12 @@ def uploads(
     status: Status | None = None,
     partial: bool = False,
 ) -> Iterator[Upload]:
-    """All uploads, of one blueprint or of all.
+    """List uploads.
 
-    :param partial: the partial uploads of concatenations, and nothing else.
+    :param blueprint: name of the blueprint; ``None``: all blueprints.
+    :param status: ``None``: uploads in all states.
+    :param partial: list the partial uploads of concatenations instead of all others.
+    :raises LookupError: the app has no such blueprint.
     """
     for here in _all(blueprint):
         c = here.table.c
@@ -95,9 +103,9 @@ def uploads(
 
 
 def delete_upload(upload_id: UUID) -> Upload:
-    """Remove an upload, bytes and record.
+    """Remove an upload with its bytes and its record.
 
-    :raises UnknownUpload: there is none.
+    :raises UnknownUpload: no blueprint has an upload of this id.
     """
     here, upload = find(upload_id)
     here.engine.remove.terminate(upload)
@@ -107,12 +115,15 @@ def delete_upload(upload_id: UUID) -> Upload:
 def delete_expired(
     *, keep_records: bool = False, dry_run: bool = False, blueprint: str | None = None
 ) -> list[Upload]:
-    """Give up unfinished uploads whose time is over; finished ones are never touched.
+    """Remove unfinished uploads that were not continued in time.
 
-    An upload that is active again when its turn comes is left alone.
+    An upload that has become active again is not removed.
 
-    :param keep_records: remove the bytes only; the record says expired.
-    :return: the uploads concerned.
+    :param keep_records: remove only the bytes; the record stays, as expired.
+    :param dry_run: return the uploads without removing them.
+    :param blueprint: name of the blueprint; ``None``: all blueprints.
+    :return: the uploads that were removed.
+    :raises LookupError: the app has no such blueprint.
     """
     return list(
         expiring(keep_records=keep_records, dry_run=dry_run, blueprint=blueprint)
@@ -122,7 +133,7 @@ def delete_expired(
 def expiring(
     *, keep_records: bool = False, dry_run: bool = False, blueprint: str | None = None
 ) -> Iterator[Upload]:
-    """:func:`delete_expired` one by one: each goes when the next is asked for."""
+    """:func:`delete_expired` as an iterator, which removes uploads one by one."""
     for here in _all(blueprint):
         for upload, cutoff in here.engine.remove.expirable(
             expired_too=not keep_records
@@ -130,15 +141,19 @@ def expiring(
             if dry_run:
                 yield upload
                 continue
-            gone = here.engine.remove.expire(upload, cutoff, keep_record=keep_records)
-            if gone is not None:
-                yield gone
+            expired = here.engine.remove.expire(
+                upload, cutoff, keep_record=keep_records
+            )
+            if expired is not None:
+                yield expired
 
 
 def expire_upload(upload_id: UUID, *, keep_record: bool = False) -> Upload | None:
-    """Give one upload up, if its time is over; ``None``: it is not.
+    """Remove one unfinished upload, if it was not continued in time.
 
-    :raises UnknownUpload: there is none.
+    :param keep_record: remove only the bytes; the record stays, as expired.
+    :return: ``None``: the upload does not expire yet.
+    :raises UnknownUpload: no blueprint has an upload of this id.
     """
     here, upload = find(upload_id)
     cutoff = here.engine.expiry.cutoff()
@@ -150,9 +165,11 @@ def expire_upload(upload_id: UUID, *, keep_record: bool = False) -> Upload | Non
 def deliver_pending(
     *, older_than: timedelta = DELIVERY_LEASE, blueprint: str | None = None
 ) -> list[Delivery]:
-    """Call ``deliver`` for finished uploads whose event is still pending.
+    """Call ``deliver`` for complete uploads whose event is still pending.
 
-    :param older_than: leave younger events to the requests that are at them.
+    :param older_than: leave younger events to the requests that deliver them.
+    :param blueprint: name of the blueprint; ``None``: all blueprints.
+    :raises LookupError: the app has no such blueprint.
     """
     return [
         Delivery(upload, delivered)
@@ -162,10 +179,13 @@ def deliver_pending(
 
 
 def check(*, repair: bool = False, blueprint: str | None = None) -> list[Finding]:
-    """Compare rows with stored bytes, and mend what can be mended without loss.
+    """Compare rows with stored bytes, and repair what can be repaired without loss.
 
-    Orphans, stages, tails and leftovers are removed. Missing bytes of an unfinished
-    upload give it up; those of a finished one are only reported.
+    A repair removes orphans, stages, tails and leftovers, and terminates an unfinished
+    upload with missing bytes. Missing bytes of a complete upload are only reported.
+
+    :param blueprint: name of the blueprint; ``None``: all blueprints.
+    :raises LookupError: the app has no such blueprint.
     """
     seen: set[str] = set()
     found: list[Finding] = []
@@ -194,8 +214,8 @@ def _check_rows(here: Registration, repair: bool) -> Iterator[Finding]:
     for upload in here.repository.matching():
         if _check_row(here, upload, repair=False) is None:
             continue
-        # The row was read a while ago, and a request may have finished, moved or
-        # removed the upload since: look again before anything is said or mended.
+        # A request may have changed the upload since the row was read: check it again
+        # before it is reported or repaired.
         current = here.repository.get(upload.id)
         finding = None if current is None else _check_row(here, current, repair)
         if finding is not None:
@@ -232,21 +252,21 @@ def _check_row(here: Registration, upload: Upload, repair: bool) -> Finding | No
 
 
 def _check_quotas(here: Registration, repair: bool) -> Iterator[Finding]:
-    for seen in here.repository.drifts():
+    for seen in here.repository.quota_mismatches():
         owner = here.coerce_owner(seen.owner) if seen.owner else None
-        # Rows and sums were read one after the other, with requests at work.
-        drift = here.repository.drift_of(owner)
-        if drift is None:
+        # Concurrent requests may have caused the difference: compare under a lock.
+        mismatch = here.repository.quota_mismatch_of(owner)
+        if mismatch is None:
             continue
         if repair:
             here.repository.recount(owner)
-        subject = drift.owner or "(no owner)"
-        size = abs(drift.size) + abs(drift.stored)
+        subject = mismatch.owner or "(no owner)"
+        size = abs(mismatch.size) + abs(mismatch.stored)
         yield Finding(here.name, "quota", subject, size, repair)
 
 
 def _terminate(here: Registration, upload: Upload) -> None:
-    # Somebody else may be at it, and be faster.
+    # Another process may have removed the upload meanwhile.
     with suppress(UnknownUpload):
         here.engine.remove.terminate(upload)
 
@@ -254,7 +274,7 @@ def _terminate(here: Registration, upload: Upload) -> None:
 def _check_tail(
     here: Registration, upload: Upload, size: int, repair: bool
 ) -> Finding | None:
-    """A tail may belong to a request that is writing it just now: leave that alone."""
+    """Check bytes beyond the offset. A request may be writing them if they are new."""
     age = here.engine.clock() - upload.last_activity_at
     if upload.status is Status.UPLOADING and age < ORPHAN_AGE:
         return None
@@ -278,7 +298,7 @@ def _check_stored(here: Registration, repair: bool) -> Iterator[Finding]:
 def _check_batch(
     here: Registration, batch: list[StoredItem], repair: bool
 ) -> Iterator[Finding]:
-    """Bytes are orphans where no table of the app on the same storage has them."""
+    """Find the items that belong to no upload of the app on the same storage."""
     sharing = {
         id(other.table): other
         for other in registrations(current_app).values()
@@ -305,7 +325,7 @@ def _check_batch(
 
         mended = here.storage.discard(item, is_needed) if repair else False
         if repair and not mended and is_needed():
-            # A writer that slept between its bytes and their row woke up.
+            # A writer that had been suspended has inserted the row meanwhile.
             continue
         kind = "stage" if item.staged else "orphan"
         yield Finding(here.name, kind, item.key, item.size, mended)
@@ -314,10 +334,10 @@ def _check_batch(
 def _is_used(
     here: Registration, upload: Upload, item: StoredItem, repair: bool
 ) -> bool:
-    """Does the upload need this piece, or may somebody still make it need it?"""
+    """True if the upload contains the item, or a writer may still commit it."""
     if _names(here, upload, item) or not repair:
         return _names(here, upload, item)
-    # A writer that slept since it stored the piece must not commit it any more.
+    # The new fence keeps a suspended writer from committing the item later.
     current = here.repository.take_over(upload.id) or here.repository.get(upload.id)
     return current is not None and _names(here, current, item)
 

@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask
 
 from .config.settings import Settings
-from .database.quotas import QuotaBook
+from .database.quotas import QuotaTable
 from .database.session_guard import SessionGuard
 from .engine.gate import MAX_LENGTH
 from .engine.records import Quota, Upload
@@ -36,7 +36,7 @@ class PolicyHooks:
         policy: UploadPolicy,
         settings: Settings,
         sessions: SessionGuard,
-        quotas: QuotaBook | None,
+        quotas: QuotaTable | None,
         app: Flask,
         instance: Callable[[Upload], Any],
     ) -> None:
@@ -123,7 +123,7 @@ class PolicyHooks:
             self._policy.deliver(self._instance(upload))
             self._sessions.release("deliver()")
         except BaseException:
-            self._sessions.discard()
+            self._sessions.rollback()
             raise
 
     def _settle(self, hook: str) -> None:
@@ -133,7 +133,7 @@ class PolicyHooks:
         except RuntimeError:
             # They go with the request anyway; held on to, SQLite would keep us from
             # removing the upload that is given up now.
-            self._sessions.discard()
+            self._sessions.rollback()
             raise
 
     def is_heard(self, event: str) -> bool:

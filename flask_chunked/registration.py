@@ -12,12 +12,13 @@ from flask import Flask
 from sqlalchemy import BigInteger, Select, Table, bindparam, false, inspect, or_
 
 from .config.settings import Settings
-from .database.members import removal_table
-from .database.parts import PartBook
-from .database.quotas import QuotaBook
-from .database.repository import Books, SQLRepository
+from .database.inserts import Tables
+from .database.parts import PartTable
+from .database.quotas import QuotaTable
+from .database.repository import SQLRepository
 from .database.session_guard import SessionGuard
 from .database.statements import Statements
+from .database.table_definitions import removal_table
 from .database.transactions import Database
 from .engine.engine import Engine
 from .engine.expiry import Lifetimes
@@ -28,6 +29,7 @@ from .exceptions import (
 )
 from .models import add_owner_index, default_model
 from .models.checks import require_model
+from .models.columns import python_type
 from .models.fields import FieldLoader
 from .policy import UploadPolicy
 from .policy_hooks import PolicyHooks
@@ -61,26 +63,26 @@ class Registration:
         self.user_field = policy.user_field_name
         require_model(model, self.user_field, app.config, name)
         self.user_column = _user_column(model, self.user_field)
-        self._owner_type = _python_type(self.user_column)
+        self._owner_type = python_type(self.user_column.type)
         self.fields = FieldLoader(self.schema, model, self.user_field, name)
         add_owner_index(self.table, self.user_column)
         statements = Statements.of(self.table)
         self.members = statements.members
-        self.removals = removal_table(self.table.metadata, self.table.schema)
+        self.removals = removal_table(self.table)
         bind_key = getattr(model, "__bind_key__", None)
         self.database = Database(
             db, bind_key, durable=settings.durable, wal=settings.sqlite_wal
         )
         self.quotas = self._make_quotas()
         self.storage = self._make_storage()
-        self.parts = PartBook(self.table) if self.storage.keeps_parts else None
+        self.parts = PartTable(self.table) if self.storage.keeps_parts else None
         self.database.tables = self.tables
         self.repository = SQLRepository(
             self.database,
             model,
             name,
             self.user_field,
-            Books(statements, self.quotas, self.parts),
+            Tables(statements, self.quotas, self.parts),
         )
         self.repository.name_fields(self.fields.keys)
         self.hooks = PolicyHooks(
@@ -109,7 +111,7 @@ class Registration:
         optional = [book.table for book in books if book is not None]
         return [self.table, self.members.table, self.removals, *optional]
 
-    def _make_quotas(self) -> QuotaBook | None:
+    def _make_quotas(self) -> QuotaTable | None:
         """Where owners are counted, if anything limits them."""
         settings = self.settings
         limits = (settings.max_open_uploads, settings.max_total_bytes)
@@ -121,7 +123,7 @@ class Registration:
         is_limited = limits != (None, None) or any(map(overrides, hooks))
         if not is_limited and not counts_stored:
             return None
-        return QuotaBook(
+        return QuotaTable(
             self.table,
             self.user_column,
             self.name,
@@ -158,7 +160,7 @@ class Registration:
 
     def instance(self, upload: Upload) -> Any:
         """The upload's model instance in the application's ``db.session``, fresh."""
-        with self.database.answering():
+        with self.database.translate_errors():
             found = self.db.session.get(self.model, upload.id, populate_existing=True)
         if found is None:
             raise UnknownUpload()
@@ -241,15 +243,6 @@ def _user_column(model: type[Any], field: str) -> Any:
             f"it has: {', '.join(sorted(a.key for a in attributes))}"
         )
     return attributes[field].columns[0]
-
-
-def _python_type(column: Any) -> type[Any] | None:
-    """What the column's values are; ``None``: its type does not tell."""
-    try:
-        wanted: type[Any] = column.type.python_type
-    except NotImplementedError:
-        return None
-    return wanted
 
 
 def registrations(app: Flask) -> dict[str, Registration]:

@@ -1,6 +1,6 @@
-"""The JSON of an upload, as marshmallow schemas.
+"""The JSON of an upload, as a marshmallow schema.
 
-Knows attribute names only: the object to dump is prepared by the blueprint.
+Knows only attribute names: the blueprint prepares the object to dump.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ else:
     _DatetimeField = fields.Field  # marshmallow 3 has no generic fields
 
 
+def format_utc(moment: datetime, *, timespec: str = "auto") -> str:
+    """Format an aware datetime as ISO 8601 in UTC, with the suffix ``Z``.
+
+    :param timespec: as in :meth:`datetime.datetime.isoformat`.
+    """
+    utc = moment.astimezone(timezone.utc).replace(tzinfo=None)
+    return utc.isoformat(timespec=timespec) + "Z"
+
+
 class UTCTimestamp(_DatetimeField):
-    """An aware datetime as ISO 8601 in UTC, microseconds and ``Z`` always there.
+    """An aware datetime as ISO 8601 in UTC, always with microseconds and ``Z``.
 
-    ``None`` stays ``None``.
-
-    :raises ValueError: on dump, for a naive datetime: its zone would be a guess.
+    :raises ValueError: on dump, for a naive datetime, whose time zone is unknown.
     """
 
     def _serialize(
@@ -30,18 +37,19 @@ class UTCTimestamp(_DatetimeField):
         if value is None:
             return None
         if value.utcoffset() is None:
-            raise ValueError(f"{attr}: naive datetime {value!r}, aware expected")
-        utc = value.astimezone(timezone.utc).replace(tzinfo=None)
-        return utc.isoformat(timespec="microseconds") + "Z"
+            raise ValueError(
+                f"{attr} is naive: {value!r}; it must be an aware datetime"
+            )
+        return format_utc(value, timespec="microseconds")
 
 
 class ChunkedUploadSchema(Schema):
-    """What a client sees of an upload; ``filename`` alone may be sent.
+    """The fields of an upload that clients see. They may set only ``filename``.
 
-    Subclasses add fields for the model's own columns; fields for anything else must
-    have ``dump_only=True``. A subclass with a ``Meta`` of its own must derive it from
-    ``ChunkedUploadSchema.Meta``: a form also carries checksums and CSRF tokens, which
-    no schema names.
+    Subclasses add fields for the model's own columns; all other fields must have
+    ``dump_only=True``. If a subclass has a ``Meta``, it must derive it from
+    ``ChunkedUploadSchema.Meta``: a form also has fields that no schema names, such as
+    checksums and CSRF tokens.
     """
 
     class Meta(Schema.Meta):

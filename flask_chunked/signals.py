@@ -1,7 +1,7 @@
-"""Blinker signals, sent after the commit they tell of; receivers cannot refuse.
+"""Blinker signals, sent after the commit that they report.
 
-Each is sent with the application as sender and ``upload=``, a frozen snapshot.
-A receiver that raises is logged and changes nothing.
+The sender is the application; ``upload=`` is a frozen snapshot. An exception in a
+receiver is logged and has no other effect.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from blinker import Namespace
 
 _signals = Namespace()
 
-upload_created = _signals.signal("upload-created", "A new upload has its row.")
+upload_created = _signals.signal("upload-created", "A new upload has a row.")
 chunk_received = _signals.signal("chunk-received", "Bytes of a request are committed.")
-upload_completed = _signals.signal("upload-completed", "All bytes are there, checked.")
+upload_completed = _signals.signal(
+    "upload-completed", "All bytes are stored and verified."
+)
 upload_terminated = _signals.signal("upload-terminated", "Bytes and row were removed.")
-upload_expired = _signals.signal("upload-expired", "Time gave the upload up.")
+upload_expired = _signals.signal(
+    "upload-expired", "The upload was not continued in time."
+)
 
 BY_EVENT = {
     "created": upload_created,

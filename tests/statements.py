@@ -8,39 +8,39 @@ from typing import Any
 
 from sqlalchemy import event
 
-from flask_chunked.database.sqlite import Driver, Outcome, Prepared
+from flask_chunked.database.sqlite import PreparedStatement, Result, SQLiteExecutor
 from flask_chunked.database.transactions import Database
 
 #: Told a statement's text and how to execute it.
-Around = Callable[[str, Callable[[], Outcome]], Outcome]
+Around = Callable[[str, Callable[[], Result]], Result]
 
 
-def driver_of(database: Database) -> Driver | None:
+def executor_of(database: Database) -> SQLiteExecutor | None:
     """What single statements go through; ``None``: SQLAlchemy's connections."""
     database.engine()
-    return database._driver
+    return database._executor
 
 
 @contextmanager
 def around_single(database: Database, around: Around) -> Iterator[None]:
-    """Stand around single statements, which commit themselves, where a driver has them.
+    """Intercept single statements, which commit themselves, if an executor runs them.
 
     An error of :mod:`sqlite3` that is raised there counts as the driver's.
     """
-    driver = driver_of(database)
-    if driver is None:
+    executor = executor_of(database)
+    if executor is None:
         yield
         return
-    real = driver.execute
+    real = executor.execute_prepared
 
-    def execute(prepared: Prepared, values: Mapping[str, object]) -> Outcome:
+    def execute(prepared: PreparedStatement, values: Mapping[str, object]) -> Result:
         return around(prepared.text, lambda: real(prepared, values))
 
-    driver.execute = execute  # type: ignore[method-assign]
+    executor.execute_prepared = execute  # type: ignore[method-assign]
     try:
         yield
     finally:
-        driver.execute = real  # type: ignore[method-assign]
+        executor.execute_prepared = real  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def before_each(database: Database, tell: Callable[[str], None]) -> Iterator[Non
     def by_event(*arguments: Any) -> None:
         tell(str(arguments[2]))
 
-    def by_driver(text: str, execute: Callable[[], Outcome]) -> Outcome:
+    def by_driver(text: str, execute: Callable[[], Result]) -> Result:
         tell(text)
         return execute()
 

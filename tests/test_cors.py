@@ -86,7 +86,7 @@ def test_what_is_no_origin_is_a_start_up_error(
         app_factory(CHUNKED_UPLOAD_CORS_ORIGINS=value)
 
 
-def test_flask_cors_beside_it_works_as_well(app_factory: AppFactory) -> None:
+def test_flask_cors_may_be_used_at_the_same_time(app_factory: AppFactory) -> None:
     flask_cors = pytest.importorskip("flask_cors")
     app = app_factory()
     flask_cors.CORS(app, origins=[ORIGIN], expose_headers=list(CORS_EXPOSE_HEADERS))

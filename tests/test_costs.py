@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
-from flask_chunked.database.sqlite import Outcome
+from flask_chunked.database.sqlite import Result
 from tests.apps import registered
 from tests.statements import around_single, before_each
 
@@ -49,7 +49,7 @@ def counted(app: Flask) -> Iterator[Cost]:
     def count_commit(connection: object) -> None:
         cost.commits += 1
 
-    def count_single(text: str, execute: Callable[[], Outcome]) -> Outcome:
+    def count_single(text: str, execute: Callable[[], Result]) -> Result:
         cost.commits += not text.startswith("SELECT")
         return execute()
 

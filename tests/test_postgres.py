@@ -36,11 +36,17 @@ from flask_chunked import (
 from .aging import age_row, set_row
 from .apps import registered, rows, stored_files
 from .conftest import AppFactory
+from .database.test_missing_tables import (
+    FIRST_USES,
+    UNKNOWN,
+    Limited,
+    Misspelt,
+    OfAnother,
+)
+from .database.test_session_guard import PUT_TYPES, Site, Watched
 from .dialects.tus import BYTES
 from .exchange import begin, finish, id_of, post_whole, put_form, put_raw, send
 from .postgres import as_setting, new_database, run_sql, running_server
-from .test_sessions import PUT_TYPES, Site, Watched
-from .test_tables import FIRST_USES, UNKNOWN, Limited, Misspelt, OfAnother
 
 pytestmark = pytest.mark.slow
 

@@ -100,7 +100,7 @@ def test_filename_must_be_text() -> None:
     assert list(caught.value.messages_dict) == ["filename"]
 
 
-def test_subclass_adds_own_fields_behind_ours() -> None:
+def test_subclass_adds_its_fields_after_the_librarys() -> None:
     assert list(Titled().dump(shown(title="t"))) == [*KEYS, "title"]
     assert Titled().load({"title": "t", "offset": 5, "x": 1}) == {"title": "t"}
 

@@ -1,4 +1,4 @@
-"""Signals: after the commit, with a frozen snapshot, without a say."""
+"""Signals: sent after the commit, with a frozen snapshot; receivers cannot refuse."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_receivers_see_the_committed_row_from_outside(
                 'SELECT "offset", status FROM chunked_upload WHERE id = ?',
                 (upload.id.hex,),
             ).fetchone()
-            # Not even a write has to wait: nothing is open behind the signal.
+            # Even a write does not wait: no transaction is open during the signal.
             other.execute("UPDATE chunked_upload SET attempts = attempts")
             other.commit()
         gone = name in ("terminated", "expired")

@@ -1,1 +1,1 @@
-"""Keys of ``app.config``: read once, checked, explained."""
+"""Reads, validates and documents the keys of ``app.config``."""

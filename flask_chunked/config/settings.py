@@ -1,13 +1,13 @@
-"""The ``CHUNKED_UPLOAD_*`` settings as a table, read and validated once per app.
+"""The ``CHUNKED_UPLOAD_*`` settings: one table of their keys, defaults and parsers.
 
-Works on mappings alone: no Flask app, no I/O, nothing of what the settings are for.
+Reads mappings. Knows nothing of Flask apps, and does no I/O.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PREFIX = "CHUNKED_UPLOAD_"
 
-# By name, so that an app with its bytes elsewhere never imports the local storage.
+# A dotted path, so that only apps that use the local storage import it.
 _DEFAULT_STORAGE = "flask_chunked.storage.local:LocalStorage"
 
 
@@ -42,26 +42,27 @@ _DEFAULT_STORAGE = "flask_chunked.storage.local:LocalStorage"
 class Setting:
     """One configuration key.
 
-    :param key: name in ``app.config``.
-    :param default: parsed value where the key is absent.
-    :param parse: from a Python value or a string; ValueError says what is accepted.
-    :param attribute: name in :class:`Settings` and on a blueprint.
-    :param unit: of the parsed value; empty where it has none.
+    :param key: the name in ``app.config``.
+    :param attribute: the name in :class:`Settings` and on a blueprint.
+    :param default: the parsed value if the key is absent.
+    :param parse: converts a Python value or a string; its ValueError lists the accepted
+        values.
+    :param unit: the unit or the kind of the parsed value, for the docs.
     :param doc: one sentence for users.
     """
 
     key: str
+    attribute: str
     default: object
     parse: Parse
-    attribute: str
     unit: str
     doc: str
 
     def read(self, value: object, source: str) -> object:
-        """The parsed value.
+        """Parse a value.
 
-        :param source: the key or attribute that the value comes from.
-        :raises ConfigurationError: names source, value and what is accepted.
+        :param source: the key or attribute that has the value.
+        :raises ConfigurationError: the value is not accepted.
         """
         try:
             return self.parse(value)
@@ -71,248 +72,185 @@ class Setting:
             ) from error
 
 
-SETTINGS: tuple[Setting, ...] = (
-    Setting(
-        key="CHUNKED_UPLOAD_EXPIRATION_DELTA",
-        default=timedelta(days=1),
-        parse=optional(parse_expiration),
-        attribute="expiration_delta",
-        unit="timedelta or seconds",
-        doc="Time without a committed byte after which an unfinished upload expires "
-        "(a timedelta, seconds, or a text like '12h'; None: never).",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_PATH",
-        default="chunked_uploads/%Y/%m/%d",
-        parse=parse_path,
-        attribute="path",
-        unit="strftime pattern",
-        doc="Directory of the files, a strftime pattern of the creation time in UTC, "
-        "relative to the application's instance path.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_CHECKSUM",
-        default="md5",
-        parse=parse_checksum,
-        attribute="checksum",
-        unit="hashlib name",
-        doc="Checksum that proves a finished file, any hashlib name with a digest of "
-        "fixed length.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_COMPLETE_EXT",
-        default=".done",
-        parse=parse_extension,
-        attribute="complete_ext",
-        unit="file name suffix",
-        doc="Suffix of a finished upload's file, different from that of an unfinished "
-        "one.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_INCOMPLETE_EXT",
-        default=".part",
-        parse=parse_extension,
-        attribute="incomplete_ext",
-        unit="file name suffix",
-        doc="Suffix of an unfinished upload's file, different from that of a finished "
-        "one.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_STORAGE_CLASS",
-        default=None,
-        parse=optional(parse_storage_class),
-        attribute="storage_class",
-        unit="class, factory or dotted path",
-        doc="Where the bytes go: a storage class, a factory or its dotted path "
-        "(None: the local disk).",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_USER_RESTRICTED",
-        default=True,
-        parse=parse_boolean,
-        attribute="user_restricted",
-        unit="boolean",
-        doc="Uploads are seen and continued by their owner only.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_ABSTRACT_MODEL",
-        default=False,
-        parse=parse_boolean,
-        attribute="abstract_model",
-        unit="boolean",
-        doc="No concrete model is built, so every blueprint must name one.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_MAX_BYTES",
-        default=None,
-        parse=optional(parse_size),
-        attribute="max_bytes",
-        unit="bytes",
-        doc="Largest file in bytes, or a text like '5GiB' (None: no limit).",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_ALLOW_ANONYMOUS",
-        default=False,
-        parse=parse_boolean,
-        attribute="allow_anonymous",
-        unit="boolean",
-        doc="Uploads without an owner are accepted; the unguessable URL is then the "
-        "capability and nothing is listed.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_DURABLE",
-        default=True,
-        parse=parse_boolean,
-        attribute="durable",
-        unit="boolean",
-        doc="Bytes are synced to the disk before they are acknowledged.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_DOWNLOADS",
-        default=False,
-        parse=parse_boolean,
-        attribute="downloads",
-        unit="boolean",
-        doc="The content of finished uploads is served at /<id>/file.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_CORS_ORIGINS",
-        default=(),
-        parse=parse_origins,
-        attribute="cors_origins",
-        unit="list or comma-separated string",
-        doc="Origins whose pages may upload, exactly as browsers send them, or '*' for "
-        "all of them without credentials.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_READ_TIMEOUT",
-        default=30.0,
-        parse=parse_read_timeout,
-        attribute="read_timeout",
-        unit="seconds",
-        doc="Seconds without a byte after which a request's body is given up and what "
-        "arrived is kept.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_MAX_OPEN_UPLOADS",
-        default=None,
-        parse=optional(parse_count),
-        attribute="max_open_uploads",
-        unit="uploads",
-        doc="Unfinished uploads that one owner may have; more are refused with 429 "
-        "(None: no limit).",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_MAX_TOTAL_BYTES",
-        default=None,
-        parse=optional(parse_size),
-        attribute="max_total_bytes",
-        unit="bytes",
-        doc="Bytes that one owner's unfinished uploads may have in all, as declared; "
-        "more are refused with 413 (None: no limit).",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_MAX_STORED_BYTES",
-        default=None,
-        parse=optional(parse_size),
-        attribute="max_stored_bytes",
-        unit="bytes",
-        doc="Bytes that one owner's unfinished uploads and finished files may have in "
-        "all; more are refused with 413 (None: no limit).",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_KEEP_PARTIALS",
-        default=True,
-        parse=parse_boolean,
-        attribute="keep_partials",
-        unit="boolean",
-        doc="Partial uploads (tus concatenation) stay until they expire; without it "
-        "they are removed as soon as the final upload is complete that names them.",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_MIN_RATE",
-        default=None,
-        parse=optional(parse_size),
-        attribute="min_rate",
-        unit="bytes per second",
-        doc="Slowest client that is put up with: a body that brings less, on average "
-        "over each read timeout spent waiting for it, is given up and what arrived is "
-        "kept (None: any pace).",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_MAX_LIFETIME",
-        default=None,
-        parse=optional(parse_expiration),
-        attribute="max_lifetime",
-        unit="timedelta or seconds",
-        doc="Time after its creation at which an unfinished upload expires, however "
-        "active it is (None: never).",
-    ),
-    Setting(
-        key="CHUNKED_UPLOAD_SQLITE_WAL",
-        default=True,
-        parse=parse_boolean,
-        attribute="sqlite_wal",
-        unit="boolean",
-        doc="A SQLite file is switched to write-ahead logging.",
-    ),
-)
+def _setting(*, default: object, parse: Parse, unit: str, doc: str) -> Any:
+    """A field of :class:`Settings` that describes its setting.
+
+    The constructor still requires a value for it.
+    """
+    return field(
+        metadata={"default": default, "parse": parse, "unit": unit, "doc": doc}
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The validated configuration of one registered blueprint.
 
-    :param expiration_delta: ``None``: unfinished uploads never expire.
-    :param max_bytes: largest file in bytes; ``None``: no limit.
-    :param read_timeout: seconds.
-    :param max_open_uploads: of one owner; ``None``: no limit.
-    :param max_total_bytes: of these; ``None``: no limit.
-    :param max_stored_bytes: of these and of finished files; ``None``: no limit.
-    :param keep_partials: partial uploads outlive the completion of their final one.
-    :param min_rate: bytes per second; ``None``: any pace.
-    :param max_lifetime: ``None``: only idle uploads expire.
-    :param storage_class: class, factory or dotted path; ``None``: local disk.
+    Each field is a setting: its key in ``app.config`` is ``CHUNKED_UPLOAD_`` and the
+    field's name in capital letters.
     """
 
-    expiration_delta: timedelta | None
-    path: str
-    checksum: str
-    complete_ext: str
-    incomplete_ext: str
-    storage_class: object | None
-    user_restricted: bool
-    abstract_model: bool
-    max_bytes: int | None
-    allow_anonymous: bool
-    durable: bool
-    downloads: bool
-    cors_origins: tuple[str, ...]
-    read_timeout: float
-    max_open_uploads: int | None
-    max_total_bytes: int | None
-    max_stored_bytes: int | None
-    keep_partials: bool
-    min_rate: int | None
-    max_lifetime: timedelta | None
-    sqlite_wal: bool
+    expiration_delta: timedelta | None = _setting(  # noqa: RUF009
+        default=timedelta(days=1),
+        parse=optional(parse_expiration),
+        unit="timedelta or seconds",
+        doc="Time without a committed byte after which an unfinished upload expires "
+        "(a timedelta, seconds, or a text such as '12h'; None: never).",
+    )
+    path: str = _setting(
+        default="chunked_uploads/%Y/%m/%d",
+        parse=parse_path,
+        unit="strftime pattern",
+        doc="Directory of the files, a strftime pattern of the creation time in UTC, "
+        "relative to the application's instance path.",
+    )
+    checksum: str = _setting(
+        default="md5",
+        parse=parse_checksum,
+        unit="hashlib name",
+        doc="Checksum that verifies a complete file: the hashlib name of an algorithm "
+        "with a digest of fixed length.",
+    )
+    complete_ext: str = _setting(
+        default=".done",
+        parse=parse_extension,
+        unit="file name suffix",
+        doc="Suffix of a complete upload's file; it differs from the suffix of an "
+        "unfinished upload's file.",
+    )
+    incomplete_ext: str = _setting(
+        default=".part",
+        parse=parse_extension,
+        unit="file name suffix",
+        doc="Suffix of an unfinished upload's file; it differs from the suffix of a "
+        "complete upload's file.",
+    )
+    storage_class: object | None = _setting(
+        default=None,
+        parse=optional(parse_storage_class),
+        unit="class, factory or dotted path",
+        doc="Storage of the bytes: a storage class, a factory or its dotted path "
+        "(None: the local disk).",
+    )
+    user_restricted: bool = _setting(
+        default=True,
+        parse=parse_boolean,
+        unit="boolean",
+        doc="Only its owner can see and continue an upload.",
+    )
+    abstract_model: bool = _setting(
+        default=False,
+        parse=parse_boolean,
+        unit="boolean",
+        doc="The library creates no model, so that each blueprint must name one.",
+    )
+    max_bytes: int | None = _setting(
+        default=None,
+        parse=optional(parse_size),
+        unit="bytes",
+        doc="Size of the largest file in bytes, or a text such as '5GiB' (None: no "
+        "limit).",
+    )
+    allow_anonymous: bool = _setting(
+        default=False,
+        parse=parse_boolean,
+        unit="boolean",
+        doc="Uploads without an owner are accepted; their unguessable URL then gives "
+        "access to them, and no list shows them.",
+    )
+    durable: bool = _setting(
+        default=True,
+        parse=parse_boolean,
+        unit="boolean",
+        doc="The server syncs bytes to the disk before it acknowledges them.",
+    )
+    downloads: bool = _setting(
+        default=False,
+        parse=parse_boolean,
+        unit="boolean",
+        doc="The server offers the content of complete uploads at /<id>/file.",
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        default=(),
+        parse=parse_origins,
+        unit="list or comma-separated string",
+        doc="Origins whose pages may upload, exactly as browsers send them, or '*' for "
+        "all origins, without credentials.",
+    )
+    read_timeout: float = _setting(
+        default=30.0,
+        parse=parse_read_timeout,
+        unit="seconds",
+        doc="Seconds without a byte after which the server stops reading a request's "
+        "body; it keeps the bytes received.",
+    )
+    max_open_uploads: int | None = _setting(
+        default=None,
+        parse=optional(parse_count),
+        unit="uploads",
+        doc="Most unfinished uploads of one owner; the server refuses more with 429 "
+        "(None: no limit).",
+    )
+    max_total_bytes: int | None = _setting(
+        default=None,
+        parse=optional(parse_size),
+        unit="bytes",
+        doc="Most bytes of one owner's unfinished uploads, as declared; the server "
+        "refuses more with 413 (None: no limit).",
+    )
+    max_stored_bytes: int | None = _setting(
+        default=None,
+        parse=optional(parse_size),
+        unit="bytes",
+        doc="Most bytes of one owner's unfinished uploads and complete files; the "
+        "server refuses more with 413 (None: no limit).",
+    )
+    keep_partials: bool = _setting(
+        default=True,
+        parse=parse_boolean,
+        unit="boolean",
+        doc="Partial uploads (tus concatenation) stay until they expire (False: they "
+        "are removed as soon as their final upload is complete).",
+    )
+    min_rate: int | None = _setting(
+        default=None,
+        parse=optional(parse_size),
+        unit="bytes per second",
+        doc="Slowest average rate at which a client may send; below it, measured over "
+        "each read timeout spent waiting for the client, the server stops reading the "
+        "request's body and keeps the bytes received (None: any rate).",
+    )
+    max_lifetime: timedelta | None = _setting(  # noqa: RUF009
+        default=None,
+        parse=optional(parse_expiration),
+        unit="timedelta or seconds",
+        doc="Time after its creation at which an unfinished upload expires, even if it "
+        "is active (None: never).",
+    )
+    sqlite_wal: bool = _setting(
+        default=True,
+        parse=parse_boolean,
+        unit="boolean",
+        doc="The library switches a SQLite file to write-ahead logging.",
+    )
 
     @classmethod
     def from_config(
         cls, config: Mapping[str, object], overrides: Mapping[str, object]
     ) -> Settings:
-        """Read an app's configuration and a blueprint's own attributes over it.
+        """Read an app's configuration and the attributes of a blueprint.
 
-        :param config: ``app.config``; keys of others are passed over.
-        :param overrides: attribute name to value; ``None`` takes the app's key.
-        :raises ConfigurationError: an unknown ``CHUNKED_UPLOAD_*`` key or override, a
-            value that is not accepted, or two suffixes that are the same.
+        :param config: ``app.config``; keys without the prefix are ignored.
+        :param overrides: the blueprint's values by attribute, which override the app's;
+            ``None`` keeps the app's value.
+        :raises ConfigurationError: a ``CHUNKED_UPLOAD_*`` key or an override is
+            unknown, a value is not accepted, or the two suffixes are the same.
         """
         _refuse_unknown(config, overrides)
         values: dict[str, Any] = {}
         for setting in SETTINGS:
-            # The app's key is read even where it is overridden: a typing error in it
-            # is found by the first blueprint, not by the first without an override.
+            # An overridden key is also read, so that a wrong value in it is an error
+            # for each blueprint.
             values[setting.attribute] = setting.default
             if setting.key in config:
                 values[setting.attribute] = setting.read(
@@ -330,7 +268,7 @@ class Settings:
         return settings
 
     def load_storage_class(self) -> Callable[..., Storage]:
-        """The storage's class or factory, imported now if it is a dotted path.
+        """The storage's class or factory; a dotted path is imported.
 
         :raises ConfigurationError: it cannot be imported or called.
         """
@@ -346,6 +284,13 @@ class Settings:
                 f"{type(factory).__name__}; accepted: a class or a factory"
             )
         return cast("Callable[..., Storage]", factory)
+
+
+#: All settings, in the order of the fields.
+SETTINGS: tuple[Setting, ...] = tuple(
+    Setting(PREFIX + one.name.upper(), one.name, **one.metadata)
+    for one in fields(Settings)
+)
 
 
 def _import(path: str, source: str) -> object:
@@ -377,7 +322,7 @@ def _refuse_unknown(
 
 
 def _nearest(name: str, known: set[str]) -> str:
-    # Without the prefix, which would make every key look alike.
+    # The comparison omits the prefix, which would make all keys similar.
     suffixes = {one.removeprefix(PREFIX): one for one in sorted(known)}
     wanted = name.removeprefix(PREFIX).upper() if name.startswith(PREFIX) else name
     return suffixes[difflib.get_close_matches(wanted, suffixes, 1, 0.0)[0]]

@@ -1,7 +1,7 @@
-"""Strict parsers of the values that configuration keys take.
+"""Strict parsers for the values of configuration keys.
 
-Each takes a Python value or a string of the environment; its ValueError says what is
-accepted. Knows neither keys nor defaults.
+Each accepts a Python value or a string of the environment; its ValueError lists the
+accepted values. Knows neither keys nor defaults.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _text(value: object) -> object:
 
 
 def optional(parse: Parse) -> Parse:
-    """A parser that takes ``None`` and the empty string, as the environment says it."""
+    """A parser that also accepts ``None``, and the empty string for it."""
 
     def parse_optional(value: object) -> object:
         return None if _text(value) in (None, "") else parse(value)
@@ -49,8 +49,8 @@ def optional(parse: Parse) -> Parse:
 
 
 def parse_boolean(value: object) -> bool:
-    """A boolean, 0 or 1, or their names in any case."""
-    # from_prefixed_env() decodes JSON first: "1" arrives as the int 1.
+    """Parse a boolean: True, False, 1 or 0, also as text in any case."""
+    # Flask's from_prefixed_env() decodes JSON, so that "1" arrives as the int 1.
     if isinstance(value, (bool, int, str)):
         parsed = _BOOLEANS.get(str(value).strip().lower())
         if parsed is not None:
@@ -59,7 +59,10 @@ def parse_boolean(value: object) -> bool:
 
 
 def _parse_duration(value: object, most: timedelta) -> timedelta:
-    """A timedelta, seconds, or a text with a unit; above 0."""
+    """Parse a timedelta, seconds, or a text with a unit; above 0.
+
+    :param most: the longest duration that is accepted.
+    """
     accepted = (
         "a timedelta, seconds or a text like '45s', '30m', '12h' or '1d', "
         f"above 0 and at most {most.days} days"
@@ -85,17 +88,17 @@ def _to_timedelta(value: object) -> timedelta | None:
 
 
 def parse_expiration(value: object) -> timedelta:
-    """A duration that may be added to any date of this time without overflow."""
+    """Parse a duration that is short enough to be added to any current date."""
     return _parse_duration(value, _MAX_EXPIRATION)
 
 
 def parse_read_timeout(value: object) -> float:
-    """Seconds."""
+    """Parse a duration; the result is in seconds."""
     return _parse_duration(value, _MAX_READ_TIMEOUT).total_seconds()
 
 
 def parse_origins(value: object) -> tuple[str, ...]:
-    """Exact origins (scheme, host, port), or ``*`` alone."""
+    """Parse a list of origins (scheme, host, port), or ``*`` alone."""
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
     if not isinstance(value, (list, tuple)):
@@ -112,7 +115,7 @@ def parse_origins(value: object) -> tuple[str, ...]:
 
 
 def parse_count(value: object) -> int:
-    """A whole number above 0."""
+    """Parse a whole number above 0."""
     text = _text(value)
     if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 9:
         text = int(text)
@@ -122,7 +125,7 @@ def parse_count(value: object) -> int:
 
 
 def parse_size(value: object) -> int:
-    """Bytes, above 0."""
+    """Parse a size; the result is in bytes, above 0."""
     size = 0
     if isinstance(value, int) and not isinstance(value, bool):
         size = value
@@ -137,25 +140,25 @@ def parse_size(value: object) -> int:
 
 
 def parse_path(value: object) -> str:
-    """A ``strftime`` pattern; whether the directory can be made is not asked."""
+    """Parse a ``strftime`` pattern. The directory need not exist."""
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise ValueError("a directory as text, strftime directives allowed")
+        raise ValueError("a directory as text, which may have strftime directives")
     try:
         datetime(2000, 1, 1, tzinfo=timezone.utc).strftime(text)
     except ValueError as error:
-        raise ValueError("what strftime can expand on this platform") from error
+        raise ValueError("a pattern that strftime supports on this platform") from error
     return text
 
 
 def parse_checksum(value: object) -> str:
-    """A lower-case hashlib name that works in this process."""
+    """Parse the name of a hash algorithm; the result is in lower case."""
     name = value.strip().lower() if isinstance(value, str) else ""
     known = {algorithm.lower() for algorithm in hashlib.algorithms_available}
     try:
-        # A digest of size 0 means one of free length (shake_128, shake_256).
+        # The digest size 0 means a variable length (shake_128, shake_256).
         fixed = name in known and hashlib.new(name).digest_size > 0
-    except ValueError:  # listed, but OpenSSL's configuration does not provide it
+    except ValueError:  # hashlib lists it, but OpenSSL's configuration disables it
         fixed = False
     if not fixed:
         raise ValueError(
@@ -165,7 +168,7 @@ def parse_checksum(value: object) -> str:
 
 
 def parse_extension(value: object) -> str:
-    """A suffix; it may be empty."""
+    """Parse a suffix, which may be empty."""
     text = _text(value)
     if not isinstance(text, str) or not _EXTENSION.fullmatch(text):
         raise ValueError("a suffix of at most 64 ASCII letters, digits, '.', '_', '-'")
@@ -173,7 +176,7 @@ def parse_extension(value: object) -> str:
 
 
 def parse_storage_class(value: object) -> object:
-    """A class, a factory or a dotted path, which is not imported here."""
+    """Parse a class, a factory or a dotted path. A path is not imported yet."""
     name = _text(value)
     if callable(name):
         return name

@@ -1,1 +1,1 @@
-"""The uploads in the application's database: tables, statements, transactions."""
+"""Uploads in the application's database: tables, statements and transactions."""

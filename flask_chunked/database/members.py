@@ -1,9 +1,4 @@
-"""Which partial uploads a final upload is made of, and the table of removals.
-
-Removals are not written yet; their table is there so that no migration is needed later.
-Two tables, one of each for all models that share a database. Rows name uploads by id
-and refer to no table, because each model has a table of its own.
-"""
+"""The members of final uploads: which partial uploads a concatenation consists of."""
 
 from __future__ import annotations
 
@@ -12,18 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
     Connection,
-    DateTime,
-    Index,
-    Integer,
-    MetaData,
     Select,
-    String,
     Table,
-    Uuid,
     and_,
     bindparam,
     delete,
@@ -37,74 +23,33 @@ from sqlalchemy.sql import ColumnElement
 
 from ..engine.gate import MAX_WAITING
 from ..engine.states import UNFINISHED, Status
+from .table_definitions import member_table
 
-#: Of the tables.
-MEMBER = "chunked_upload_member"
-REMOVAL = "chunked_upload_removal"
-#: The uploads that are on their way out.
+#: Statuses of uploads that are terminated or expired.
 GIVEN_UP = (Status.TERMINATING, Status.EXPIRED)
 
 
-def member_table(metadata: MetaData, schema: str | None) -> Table:
-    """The members of final uploads: final upload, position, partial upload."""
-    known = metadata.tables.get(_full_name(MEMBER, schema))
-    if known is not None:
-        return known
-    table = Table(
-        MEMBER,
-        metadata,
-        Column("final_id", Uuid, primary_key=True),
-        Column("position", Integer, primary_key=True, autoincrement=False),
-        Column("partial_id", Uuid, nullable=False),
-        schema=schema,
-    )
-    Index(f"ix_{MEMBER}_partial_id", table.c.partial_id)
-    return table
-
-
-def removal_table(metadata: MetaData, schema: str | None) -> Table:
-    """Uploads whose row is gone and whose bytes are not: what finding them needs."""
-    known = metadata.tables.get(_full_name(REMOVAL, schema))
-    if known is not None:
-        return known
-    return Table(
-        REMOVAL,
-        metadata,
-        Column("upload_id", Uuid, primary_key=True),
-        Column("blueprint", String(255), nullable=False),
-        Column("storage_key", String(512), nullable=False),
-        Column("storage_state", JSON),
-        Column("size", BigInteger, nullable=False),
-        Column("parts", JSON),
-        Column("removed_at", DateTime, nullable=False),
-        schema=schema,
-    )
-
-
-def _full_name(name: str, schema: str | None) -> str:
-    return name if schema is None else f"{schema}.{name}"
-
-
 def is_unfinished(status: ColumnElement[str]) -> ColumnElement[bool]:
-    """Not all bytes are there, checked and announced.
+    """True for an upload that is uploading or completing.
 
-    No list: the text of a statement that has one is made for each execution.
+    The condition has no list, because SQLAlchemy would build the text of such a
+    statement for each execution.
     """
     return or_(*(status == one for one in UNFINISHED))
 
 
-class MemberBook:
-    """Who is a member of what. Methods with a connection run in its transaction.
+class MemberTable:
+    """Statements about members. Methods with a connection run in its transaction.
 
-    :param uploads: the uploads' table.
+    :param uploads: the table of uploads.
     """
 
     def __init__(self, uploads: Table) -> None:
-        self.table = member_table(uploads.metadata, uploads.schema)
+        self.table = member_table(uploads)
         self._uploads = uploads
         m, partial = self.table.c, uploads.alias("member_row")
         upload_id = bindparam("upload_id", type_=uploads.c.id.type)
-        #: The members' rows in their order; a member that is gone gives NULLs.
+        #: The rows of a final upload's members, in order; NULLs if a row is missing.
         self.rows = (
             select(*partial.c)
             .select_from(self.table.outerjoin(partial, partial.c.id == m.partial_id))
@@ -112,46 +57,45 @@ class MemberBook:
             .order_by(m.position)
         )
         c = uploads.c
-        named_by, final = self.table.alias("named_by"), uploads.alias("its_final")
-        #: The finals that wait for a partial upload.
         finals = select(m.final_id).where(m.partial_id == upload_id).distinct()
         named = finals.subquery()
-        # A join: where the ids are a list, SQLite reads all uploads of the status.
-        self.waiting = (
-            select(*c)
-            .join(named, named.c.final_id == c.id)
-            .where(c.status == Status.UPLOADING.value)
-        )
-        #: The finals that are not complete yet, of which it is a member.
-        self.unfinished = (
-            select(*c)
-            .join(named, named.c.final_id == c.id)
-            .where(is_unfinished(c.status))
-        )
-        of_it = named_by.c.final_id == final.c.id
-        #: A partial upload that a complete final is made of, and no other waits for.
-        self.used_up = select(c.id).where(
+        # A join: with a list of ids, SQLite would read all uploads of the status.
+        finals_of_partial = select(*c).join(named, named.c.final_id == c.id)
+        #: The final uploads that wait for a partial upload.
+        self.waiting = finals_of_partial.where(c.status == Status.UPLOADING.value)
+        #: The unfinished final uploads that a partial upload is a member of.
+        self.unfinished = finals_of_partial.where(is_unfinished(c.status))
+        #: A partial upload that a complete final upload contains, if no unfinished
+        #: final upload names it as well.
+        self.used_up = self._select_used_up(upload_id)
+
+    def _select_used_up(self, upload_id: ColumnElement[Any]) -> Select[Any]:
+        c = self._uploads.c
+        member, final = self.table.alias("named_by"), self._uploads.alias("its_final")
+        is_its_final = member.c.final_id == final.c.id
+        return select(c.id).where(
             c.id == upload_id,
             exists(
-                select(named_by.c.final_id)
-                .select_from(named_by.outerjoin(final, of_it))
+                select(member.c.final_id)
+                .select_from(member.outerjoin(final, is_its_final))
                 .where(
-                    named_by.c.partial_id == c.id,
-                    # Only a final that was complete leaves names when it goes.
+                    member.c.partial_id == c.id,
+                    # Only a complete final upload leaves its members when its row is
+                    # deleted.
                     or_(final.c.id.is_(None), final.c.completed_at.is_not(None)),
                 )
             ),
             ~exists(
-                select(named_by.c.final_id)
-                .select_from(named_by.join(final, of_it))
-                .where(named_by.c.partial_id == c.id, is_unfinished(final.c.status))
+                select(member.c.final_id)
+                .select_from(member.join(final, is_its_final))
+                .where(member.c.partial_id == c.id, is_unfinished(final.c.status))
             ),
         )
 
     def add(
         self, connection: Connection, final_id: UUID, members: Sequence[UUID]
     ) -> None:
-        """Note what a new final upload is made of."""
+        """Insert the members of a new final upload, in order."""
         connection.execute(
             insert(self.table),
             [
@@ -163,48 +107,54 @@ class MemberBook:
     def drop_final(
         self, connection: Connection, final_id: UUID, *, was_complete: bool
     ) -> None:
-        """A final upload is gone.
+        """Delete the members of a final upload whose row has been deleted.
 
-        :param was_complete: its members that are still there stay named.
+        :param was_complete: keep the members whose partial upload still has a row.
         """
         c = self.table.c
-        names = c.final_id == final_id
+        named = c.final_id == final_id
         if was_complete:
-            self._hold(connection, names)
-            names = and_(names, ~self._is_there(c.partial_id))
-        connection.execute(delete(self.table).where(names))
+            self._lock_rows(connection, named)
+            named = and_(named, ~self._has_row(c.partial_id))
+        connection.execute(delete(self.table).where(named))
 
     def drop_partial(self, connection: Connection, partial_id: UUID) -> None:
-        """A partial upload is gone; finals that are there keep its name.
+        """Delete the memberships of a partial upload whose row has been deleted.
 
-        One that still waits for it can never be made, and says so. One that is being
-        made must not look as if it had fewer members.
+        Memberships in a final upload that still has a row stay. A waiting final upload
+        can then report that its member is missing, and a final upload that is being
+        assembled keeps its number of members.
         """
         c = self.table.c
-        names = c.partial_id == partial_id
-        self._hold(connection, names)
-        connection.execute(delete(self.table).where(names, ~self._is_there(c.final_id)))
+        named = c.partial_id == partial_id
+        self._lock_rows(connection, named)
+        connection.execute(delete(self.table).where(named, ~self._has_row(c.final_id)))
 
-    def _hold(self, connection: Connection, names: ColumnElement[bool]) -> None:
-        """Let a rival that removes the other end of a name see this end gone."""
+    def _lock_rows(
+        self, connection: Connection, condition: ColumnElement[bool]
+    ) -> None:
+        """Lock rows until the end of the transaction.
+
+        A concurrent removal of the other upload then sees that this one has no row.
+        """
         c = self.table.c
-        held = select(c.final_id).where(names).order_by(c.final_id, c.position)
-        connection.execute(held.with_for_update()).all()
+        rows = select(c.final_id).where(condition).order_by(c.final_id, c.position)
+        connection.execute(rows.with_for_update()).all()
 
-    def _is_there(self, upload_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    def _has_row(self, upload_id: ColumnElement[Any]) -> ColumnElement[bool]:
         there = self._uploads.alias("there")
         return exists(select(there.c.id).where(there.c.id == upload_id))
 
     def is_named(self, partial_id: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Does a final upload name this partial one?
+        """True for a partial upload that a final upload names.
 
-        A final that is complete names it also after its own row is gone; one that was
-        given up names nothing.
+        A complete final upload names its members even after its row is deleted. A
+        final upload that was terminated or expired unfinished names none.
         """
         m, final = self.table.c, self._uploads.alias("naming_row")
         given_up = select(final.c.id).where(
             final.c.id == m.final_id,
-            # One that was complete is on its way out, and names them for ever.
+            # A complete final upload names its members also while it is terminated.
             final.c.completed_at.is_(None),
             or_(*(final.c.status == one.value for one in GIVEN_UP)),
         )
@@ -213,7 +163,10 @@ class MemberBook:
         )
 
     def awaited_too_often(self, ids: Sequence[UUID]) -> Select[Any]:
-        """Those of the partial uploads that as many finals wait for as may."""
+        """Select a partial upload that ``MAX_WAITING`` final uploads wait for.
+
+        :param ids: of the partial uploads in question.
+        """
         m, c = self.table.c, self._uploads.c
         partial = self._uploads.alias("awaited_row")
         return (
@@ -234,9 +187,12 @@ class MemberBook:
         )
 
     def is_kept_alive(self, since: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Is a concatenation that the upload belongs to active since then?
+        """True for an upload whose unfinished concatenation is active.
 
-        A waiting final lives while a member is active, and its members live with it.
+        A final upload is kept alive by its members, and a member by its final uploads
+        and their other members.
+
+        :param since: activity after this time counts.
         """
         c, m = self._uploads.c, self.table
         own, other = m.alias("own_member"), m.alias("other_member")

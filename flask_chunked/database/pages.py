@@ -1,7 +1,7 @@
-"""Statements for pages and counts of lists, which read the owner index and little else.
+"""Statements for pages and counts of lists, which read little but the owner index.
 
-Each status is a statement of its own: in the index its rows lie in the order of the
-list, and those of several statuses together do not. Knows nothing of limits in time.
+Each status has a statement of its own: within one status, the index has the order of
+the list. Knows nothing of expiry.
 """
 
 from __future__ import annotations
@@ -15,27 +15,32 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, func, literal, select, tuple_, union_all
 
-#: (creation time, id) of the last row of the page before.
+#: (creation time, id) of the previous page's last row.
 Cursor = tuple[datetime, UUID]
 
 
 class Pages:
-    """Statements on the table of one model."""
+    """Builds statements on the table of one model."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def is_plain(self, query: Select[Any]) -> bool:
-        """True if the query has no order and no limit of its own."""
-        return query.compare(query.order_by(None).limit(None).offset(None))
+    def has_order_or_limit(self, query: Select[Any]) -> bool:
+        """True if the application gave the query an order, a limit or an offset."""
+        return not query.compare(query.order_by(None).limit(None).offset(None))
 
-    def whole(
+    def from_query(
         self, query: Select[Any], limit: int, skip: int, after: Cursor | None
     ) -> Select[Any]:
-        """A page of one query, all columns; the query's own order comes first."""
+        """A page of one query, with all columns. The query's own order comes first.
+
+        :param limit: most rows of the page.
+        :param skip: rows to skip.
+        :param after: the page begins after this position.
+        """
         c = self._table.c
         query = query.with_only_columns(*c, maintain_column_froms=True)
-        return self._page(query, after).limit(limit).offset(skip)
+        return self._ordered(query, after).limit(limit).offset(skip)
 
     def merged(
         self,
@@ -44,9 +49,10 @@ class Pages:
         skip: int,
         after: Cursor | None,
     ) -> Select[Any]:
-        """A page of several queries without a row in common, all columns.
+        """A page of several queries that have no row in common, with all columns.
 
-        The statement finds the page's ids, at best in the index alone, then its rows.
+        The statement first finds the ids of the page, in the best case in the index
+        alone, then reads their rows. Parameters as in :meth:`from_query`.
         """
         c = self._table.c
         parts = []
@@ -54,8 +60,8 @@ class Pages:
             keys = query.with_only_columns(
                 c.created_at, c.id, maintain_column_froms=True
             )
-            # Each may have the whole page, and what is skipped before it.
-            part = self._page(keys, after).limit(skip + limit).subquery()
+            # One query may supply the whole page and all rows that are skipped.
+            part = self._ordered(keys, after).limit(skip + limit).subquery()
             parts.append(select(part.c.created_at, part.c.id))
         every = union_all(*parts).subquery()
         page = (
@@ -68,7 +74,7 @@ class Pages:
         return select(*c).join(page, page.c.id == c.id).order_by(c.created_at, c.id)
 
     def count(self, queries: Sequence[Select[Any]]) -> Select[Any]:
-        """How many rows queries without a row in common have together."""
+        """The number of rows of several queries that have no row in common."""
         c = self._table.c
         counts = [
             select(func.count())
@@ -80,11 +86,11 @@ class Pages:
         ]
         return select(reduce(add, counts))
 
-    def _page(self, query: Select[Any], after: Cursor | None) -> Select[Any]:
+    def _ordered(self, query: Select[Any], after: Cursor | None) -> Select[Any]:
         c = self._table.c
         if after is not None:
             created_at, upload_id = after
-            # As one value, of which the index finds the place.
+            # The index can search for a tuple.
             query = query.where(
                 tuple_(c.created_at, c.id)
                 > tuple_(

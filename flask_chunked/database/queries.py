@@ -1,12 +1,9 @@
-"""What is asked of the rows of uploads, without changing any.
-
-SQLAlchemy Core in short transactions.
-"""
+"""Reads uploads, with SQLAlchemy Core in short transactions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,7 +13,6 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    false,
     func,
     not_,
     or_,
@@ -25,25 +21,27 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 
 from ..engine.records import Cutoff, Upload
-from ..engine.states import UNFINISHED, Status
+from ..engine.states import Status
 from .pages import Pages
 from .rows import RowMapper
 from .statements import Statements, values_of
 from .transactions import Database
 
-#: Rows fetched at once by the loops of the maintenance commands.
+#: Rows that one statement of :meth:`Queries.matching` reads.
 BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a listing.
+    """A page of a list.
 
-    :param after: (creation time, id) of the last row of the page before, or ``None``.
-    :param skip: rows to skip; for page numbers.
-    :param statuses: the states wanted.
-    :param cutoff: hide unfinished uploads that are as old; ``None``: all.
-    :param partial: partial uploads, and nothing else.
+    :param statuses: the list has only uploads with one of these.
+    :param limit: most rows of the page.
+    :param after: (creation time, id) of the previous page's last row; ``None``: the
+        page is the first one.
+    :param skip: rows to skip, for page numbers.
+    :param cutoff: hide unfinished uploads past these limits; ``None``: hide none.
+    :param partial: list the partial uploads instead of all others.
     """
 
     statuses: tuple[Status, ...]
@@ -55,9 +53,9 @@ class Page:
 
 
 class Queries:
-    """Reading one model's table.
+    """Reads the table of one model.
 
-    :param blueprint: name under which the uploads in question are registered.
+    :param blueprint: the name of the blueprint whose uploads are read.
     """
 
     def __init__(
@@ -74,62 +72,70 @@ class Queries:
         self._statements = statements
         self._members = statements.members
         self._pages = Pages(rows.table)
+        self._expiry = statements.expiry
         self._owner = rows.table.c[rows.user_column]
-        #: Which limits in time there are -> the condition.
-        self._beyond: dict[tuple[bool, bool], ColumnElement[bool]] = {}
 
     # -- for the engine ------------------------------------------------------------
 
     def get(self, upload_id: UUID) -> Upload | None:
-        """The row, in whatever state."""
+        """The upload, in any state; ``None``: it has no row."""
         values = {"upload_id": upload_id}
-        rows = self._database.run(self._statements.select, values).rows
+        rows = self._database.execute(self._statements.select, values).rows
         return self._rows.to_upload(rows[0]) if rows else None
 
     def members(self, final_id: UUID) -> list[Upload | None]:
-        """The members of a final upload, in order; ``None``: its row is gone."""
+        """The members of a final upload, in order; ``None``: a member has no row."""
         values = {"upload_id": final_id}
-        rows = self._database.run(self._members.rows, values).rows
+        rows = self._database.execute(self._members.rows, values).rows
         return [self._rows.to_upload_or_none(row) for row in rows]
 
     def waiting_finals(self, upload_id: UUID) -> list[Upload]:
-        """Open final uploads that this one is a member of."""
+        """The final uploads that wait for this partial upload."""
         values = {"upload_id": upload_id}
-        rows = self._database.run(self._members.waiting, values).rows
+        rows = self._database.execute(self._members.waiting, values).rows
         return [self._rows.to_upload(row) for row in rows]
 
     def is_used_up(self, upload_id: UUID) -> bool:
-        """Is a complete final made of this partial upload, and no other waits?"""
+        """True if a complete final upload contains this partial upload.
+
+        False while another final upload waits for it.
+        """
         values = {"upload_id": upload_id}
-        return bool(self._database.run(self._members.used_up, values).rows)
+        return bool(self._database.execute(self._members.used_up, values).rows)
 
     def group_activity(self, upload: Upload) -> datetime | None:
-        """Last activity in the waiting concatenation that the upload belongs to."""
+        """The last activity in the unfinished concatenations of an upload.
+
+        :return: ``None``: the upload belongs to none.
+        """
         if not upload.partial:
             moments = [row.last_activity_at for row in self.members(upload.id) if row]
             return max(moments, default=None)
         values = {"upload_id": upload.id}
-        found = self._database.run(self._members.unfinished, values).rows
+        found = self._database.execute(self._members.unfinished, values).rows
         finals = [self._rows.to_upload(row) for row in found]
         members = (row for final in finals for row in self.members(final.id))
         moments = [row.last_activity_at for row in (*finals, *members) if row]
         return max(moments, default=None)
 
     def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
-        """Uploads that are too old and may expire; expired ones on request."""
+        """The uploads that are past a limit and may expire.
+
+        :param expired_too: also those that expired earlier and still have a row.
+        """
         c = self._table.c
-        old = and_(self._may_expire(), self._is_beyond(cutoff))
+        old = and_(self._expiry.may_expire(), self._is_past(cutoff))
         wanted = or_(old, c.status == Status.EXPIRED.value) if expired_too else old
-        return self.matching(wanted, _moments(cutoff))
+        return self.matching(wanted, _limits(cutoff))
 
     def expirable_of(self, owner: object, cutoff: Cutoff) -> Iterator[Upload]:
-        """Uploads of one owner that are too old and may expire."""
-        mine = self._owner.is_(None) if owner is None else self._owner == owner
-        old = and_(self._may_expire(), self._is_beyond(cutoff))
-        return self.matching(and_(mine, old), _moments(cutoff))
+        """The uploads of one owner that are past a limit and may expire."""
+        owned = self._owner.is_(None) if owner is None else self._owner == owner
+        old = and_(self._expiry.may_expire(), self._is_past(cutoff))
+        return self.matching(and_(owned, old), _limits(cutoff))
 
     def undelivered(self, before: datetime) -> Iterator[Upload]:
-        """Complete uploads whose event is pending since ``before``."""
+        """The complete uploads whose event is pending since ``before`` or earlier."""
         c = self._table.c
         started = func.coalesce(c.delivery_started_at, c.completed_at)
         return self.matching(
@@ -144,14 +150,17 @@ class Queries:
     # -- for the blueprint and maintenance -----------------------------------------
 
     def find(self, query: Select[Any], upload_id: UUID) -> Upload | None:
-        """The row, where the application's query lets the caller see it."""
+        """The upload, if the application's query selects it."""
         statement = self.one_of(query)
         with self._database.transaction() as connection:
             row = connection.execute(statement, {"upload_id": upload_id}).first()
         return None if row is None else self._rows.to_upload(row)
 
     def one_of(self, query: Select[Any]) -> Select[Any]:
-        """A statement for one visible row of a query; its parameter: ``upload_id``."""
+        """A statement that reads one upload that the query selects.
+
+        Its parameter is ``upload_id``.
+        """
         c = self._table.c
         return self._columns_of(query).where(
             c.id == bindparam("upload_id", type_=c.id.type),
@@ -159,58 +168,61 @@ class Queries:
         )
 
     def find_by(self, statement: Select[Any], **values: object) -> Upload | None:
-        """The row that a statement of :meth:`one_of`, kept for ever, finds."""
-        rows = self._database.run(statement, values).rows
+        """Execute a statement of :meth:`one_of`, which the caller keeps."""
+        rows = self._database.execute(statement, values).rows
         return self._rows.to_upload(rows[0]) if rows else None
 
     def page(self, query: Select[Any], page: Page) -> list[Upload]:
         """A page of the query's rows, oldest first."""
-        where = (page.limit, page.skip, page.after)
-        if self._pages.is_plain(query):
-            statement = self._pages.merged(self._by_status(query, page), *where)
+        position = (page.limit, page.skip, page.after)
+        if self._pages.has_order_or_limit(query):
+            statement = self._pages.from_query(self._filtered(query, page), *position)
         else:
-            statement = self._pages.whole(self._filtered(query, page), *where)
-        values = _moments(page.cutoff)
+            statement = self._pages.merged(self._by_status(query, page), *position)
+        values = _limits(page.cutoff)
         with self._database.transaction() as connection:
             rows = connection.execute(statement, values)
             return [self._rows.to_upload(row) for row in rows]
 
     def count(self, query: Select[Any], page: Page) -> int:
-        """How many rows the query has on all pages."""
-        queries = [self._filtered(query, page)]
-        if self._pages.is_plain(query):
+        """The number of the query's rows on all pages."""
+        if self._pages.has_order_or_limit(query):
+            queries = [self._filtered(query, page)]
+        else:
             queries = self._by_status_and_age(query, page)
-        statement, values = self._pages.count(queries), _moments(page.cutoff)
+        statement, values = self._pages.count(queries), _limits(page.cutoff)
         with self._database.transaction() as connection:
             return int(connection.execute(statement, values).scalar_one())
 
     def _by_status(self, query: Select[Any], page: Page) -> list[Select[Any]]:
-        """One query for each status: in the index one comes after the other."""
+        """One query for each status, as the index groups rows by status."""
         return [self._of_status(query, page, status) for status in page.statuses]
 
     def _by_status_and_age(self, query: Select[Any], page: Page) -> list[Select[Any]]:
-        """The same for counts: what is young needs no look at its last activity."""
-        cutoff = page.cutoff
-        limits = () if cutoff is None else (cutoff.idle_since, cutoff.created_before)
-        known = [limit for limit in limits if limit is not None]
-        if not known:
+        """The queries of a count: one for each status, or two if the status expires.
+
+        The two are for uploads before and after the limits. The latter cannot be past
+        a limit, so that the query does not have to read their last activity.
+        """
+        limits = _limits(page.cutoff).values()
+        if not limits:
             return self._by_status(query, page)
-        created_at, newest = self._table.c.created_at, max(known)
+        created_at, newest = self._table.c.created_at, max(limits)
         queries = []
         for status in page.statuses:
             every = self._of_status(query, page, status)
-            if not _has_end(page, status):
+            if not _can_expire(page, status):
                 queries.append(every)
                 continue
-            # No upload is active before it is created.
+            # The last activity of an upload is never before its creation.
             young = self._of_status(query, replace(page, cutoff=None), status)
             queries.append(young.where(created_at > newest))
             queries.append(every.where(created_at <= newest))
         return queries
 
     def _of_status(self, query: Select[Any], page: Page, status: Status) -> Select[Any]:
-        # What has no end in time is not to be looked at for its activity.
-        cutoff = page.cutoff if _has_end(page, status) else None
+        # For other statuses the query must not read the last activity.
+        cutoff = page.cutoff if _can_expire(page, status) else None
         return self._filtered(query, replace(page, statuses=(status,), cutoff=cutoff))
 
     def matching(
@@ -218,9 +230,12 @@ class Queries:
         condition: ColumnElement[bool] | None = None,
         values: Mapping[str, object] | None = None,
     ) -> Iterator[Upload]:
-        """All rows of this blueprint that match, in batches; safe against changes.
+        """All uploads of this blueprint that match, in the order of their ids.
 
-        :param values: of the condition's parameters.
+        Each batch is a statement of its own, so that uploads may change meanwhile.
+
+        :param condition: ``None``: all uploads match.
+        :param values: values of the condition's parameters, by name.
         """
         c = self._table.c
         last: UUID | None = None
@@ -240,7 +255,7 @@ class Queries:
             last = rows[-1].id
 
     def by_keys(self, keys: list[str]) -> dict[str, Upload]:
-        """The rows that have one of the storage keys, whatever blueprint."""
+        """The uploads of all blueprints with one of the storage keys, by key."""
         c = self._table.c
         statement = select(*c).where(c.storage_key.in_(keys))
         with self._database.transaction() as connection:
@@ -264,45 +279,27 @@ class Queries:
         )
         if page.cutoff is None:
             return query
-        may_expire = c.status == Status.UPLOADING.value
-        if page.partial:
-            may_expire = c.status != Status.COMPLETING.value
-        return query.where(not_(and_(may_expire, self._is_beyond(page.cutoff))))
+        is_hidden = self._expiry.is_hidden(partial=page.partial)
+        return query.where(not_(and_(is_hidden, self._is_past(page.cutoff))))
 
-    def _may_expire(self) -> ColumnElement[bool]:
-        c = self._table.c
-        complete = and_(c.status == Status.COMPLETE.value, c.partial)
-        return or_(c.status.in_(UNFINISHED), complete)
-
-    def _is_beyond(self, cutoff: Cutoff) -> ColumnElement[bool]:
-        """Too old; its parameters are those of :func:`_moments`.
-
-        Kept, because it takes longer to build than a short list takes to read.
-        """
-        limits = (cutoff.idle_since is not None, cutoff.created_before is not None)
-        known = self._beyond.get(limits)
-        if known is not None:
-            return known
-        c = self._table.c
-        found = []
-        if cutoff.idle_since is not None:
-            since = bindparam("idle_since", type_=c.last_activity_at.type)
-            idle = c.last_activity_at <= since
-            found.append(and_(idle, ~self._members.is_kept_alive(since)))
-        if cutoff.created_before is not None:
-            before = bindparam("created_before", type_=c.created_at.type)
-            found.append(c.created_at <= before)
-        return self._beyond.setdefault(limits, or_(false(), *found))
+    def _is_past(self, cutoff: Cutoff) -> ColumnElement[bool]:
+        """The condition that takes the parameters of :func:`_limits`."""
+        return self._expiry.is_past_limits(
+            idle=cutoff.idle_since is not None, age=cutoff.created_before is not None
+        )
 
 
-def _moments(cutoff: Cutoff | None) -> dict[str, object]:
-    """Values for what :meth:`Queries._is_beyond` compares with."""
+def _limits(cutoff: Cutoff | None) -> dict[str, datetime]:
+    """The limits of time that exist, by the name of their parameter."""
     if cutoff is None:
         return {}
-    moments = asdict(cutoff)
-    return {name: moment for name, moment in moments.items() if moment is not None}
+    limits = {
+        "idle_since": cutoff.idle_since,
+        "created_before": cutoff.created_before,
+    }
+    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
-def _has_end(page: Page, status: Status) -> bool:
-    """True if time gives uploads of this status up: partial ones while they exist."""
+def _can_expire(page: Page, status: Status) -> bool:
+    """True if an upload of this status is hidden once it is past a limit."""
     return status is Status.UPLOADING or (page.partial and status is Status.COMPLETE)

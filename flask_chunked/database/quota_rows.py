@@ -1,6 +1,6 @@
-"""The rows of owners' limits: what is added, on which conditions, and who is locked.
+"""The rows of the quota table: conditional updates and locks.
 
-Knows the table of quotas alone; callers say what an upload counts.
+The caller decides what an upload counts.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Column,
     Connection,
-    MetaData,
-    String,
     Table,
     and_,
     case,
@@ -25,33 +21,17 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 
 from ..engine.records import Quota
-from .quota_counts import MOST, key_of
-
-#: Of the table; one for all blueprints whose models share a database.
-TABLE = "chunked_upload_quota"
-
-
-def quota_table(metadata: MetaData, schema: str | None) -> Table:
-    """The table of quotas, next to that of the uploads."""
-    name = TABLE if schema is None else f"{schema}.{TABLE}"
-    known = metadata.tables.get(name)
-    if known is not None:
-        return known
-    return Table(
-        TABLE,
-        metadata,
-        Column("blueprint", String(255), primary_key=True),
-        Column("owner", String(255), primary_key=True),
-        Column("uploads", BigInteger, nullable=False),
-        Column("size", BigInteger, nullable=False),
-        Column("stored", BigInteger),
-        schema=schema,
-    )
+from .quota_counts import MAX_SUM, owner_key
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What is added to an owner's sums; negative numbers are given back."""
+class QuotaChange:
+    """The numbers to add to an owner's row; a negative number is subtracted.
+
+    :param uploads: unfinished uploads.
+    :param size: bytes of unfinished uploads.
+    :param stored: bytes of files.
+    """
 
     uploads: int = 0
     size: int = 0
@@ -59,9 +39,10 @@ class Change:
 
 
 class QuotaRows:
-    """One row for each owner. Every method runs in the caller's transaction.
+    """One row for each owner. Each method runs in the caller's transaction.
 
-    :param counts_stored: a limit asks for the bytes of files.
+    :param table: the quota table.
+    :param counts_stored: a limit applies to the bytes of files.
     """
 
     def __init__(self, table: Table, blueprint: str, *, counts_stored: bool) -> None:
@@ -69,22 +50,24 @@ class QuotaRows:
         self.counts_stored = counts_stored
         self._blueprint = blueprint
 
-    def _hold(self, connection: Connection, owner: object) -> bool:
-        """Lock the owner's row, so that nothing is created or given back."""
+    def _lock_owner(self, connection: Connection, owner: object) -> bool:
+        """Lock the owner's row against all other changes.
+
+        :return: ``False``: the owner has no row.
+        """
         q = self.table.c
         locked = connection.execute(
             update(self.table).where(self._row_of(owner)).values(uploads=q.uploads)
         )
         return locked.rowcount == 1
 
-    def _lock(self, connection: Connection, *owners: object) -> None:
-        """Lock the owners' rows, in one order for all transactions.
+    def _lock_owners(self, connection: Connection, *owners: object) -> None:
+        """Lock the owners' rows, in the same order in all transactions.
 
-        Which partial uploads are named changes only under this lock; read that in a
-        statement after this one.
+        Memberships change only under these locks: read them in a later statement.
         """
         q = self.table.c
-        keys = sorted({key_of(owner) for owner in owners})
+        keys = sorted({owner_key(owner) for owner in owners})
         connection.execute(
             select(q.owner)
             .where(q.blueprint == self._blueprint, q.owner.in_(keys))
@@ -92,51 +75,55 @@ class QuotaRows:
             .with_for_update()
         ).all()
 
-    def _change(
+    def _add(
         self,
         connection: Connection,
         owner: object,
-        change: Change,
+        change: QuotaChange,
         *conditions: ColumnElement[bool],
     ) -> bool:
+        """Change the owner's row, if it exists and meets the conditions."""
         q = self.table.c
-        stored: Any = _plus(q.stored, change.stored) if self.counts_stored else None
+        stored: Any = _sum(q.stored, change.stored) if self.counts_stored else None
         statement = (
             update(self.table)
             .where(self._row_of(owner), *conditions)
             .values(
-                uploads=_plus(q.uploads, change.uploads),
-                size=_plus(q.size, change.size),
+                uploads=_sum(q.uploads, change.uploads),
+                size=_sum(q.size, change.size),
                 stored=stored,
             )
         )
         return connection.execute(statement).rowcount == 1
 
-    def _room(
+    def _within(
         self, quota: Quota, freed: tuple[int, int] = (0, 0)
     ) -> Iterator[ColumnElement[bool]]:
-        """Conditions on the owner's row as it is before the change."""
+        """Conditions on the owner's row before the change: the quota has room.
+
+        :param freed: unfinished uploads and bytes that the same change subtracts.
+        """
         q = self.table.c
         if self.counts_stored:
             yield q.stored.is_not(None)
         if quota.max_uploads is not None:
-            yield q.uploads < min(MOST, quota.max_uploads + freed[0])
+            yield q.uploads < min(MAX_SUM, quota.max_uploads + freed[0])
         if quota.max_bytes is not None:
-            yield q.size <= min(MOST, quota.max_bytes - quota.reserve + freed[1])
+            yield q.size <= min(MAX_SUM, quota.max_bytes - quota.reserve + freed[1])
         if quota.max_stored is not None:
-            # What is freed moves from one sum to the other.
-            room = min(MOST, quota.max_stored - quota.reserve)
+            # Freed bytes move from `size` to `stored`; their sum stays the same.
+            room = min(MAX_SUM, quota.max_stored - quota.reserve)
             yield case((q.size > room, false()), else_=q.stored <= room - q.size)
 
     def _row_of(self, owner: object) -> ColumnElement[bool]:
         q = self.table.c
-        return and_(q.blueprint == self._blueprint, q.owner == key_of(owner))
+        return and_(q.blueprint == self._blueprint, q.owner == owner_key(owner))
 
 
-def _plus(column: Any, more: int) -> Any:
-    """The sum, between nothing and the most that a column holds."""
-    if more >= 0:
-        more = min(MOST, more)
-        return case((column > MOST - more, MOST), else_=column + more)
-    # Never below zero, should rows have been changed by hand.
-    return case((column < -more, 0), else_=column + more)
+def _sum(column: Any, change: int) -> Any:
+    """The sum, limited to the range from 0 to ``MAX_SUM``."""
+    if change >= 0:
+        change = min(MAX_SUM, change)
+        return case((column > MAX_SUM - change, MAX_SUM), else_=column + change)
+    # Rows that were changed by hand could give a negative sum.
+    return case((column < -change, 0), else_=column + change)

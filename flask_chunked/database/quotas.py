@@ -1,6 +1,7 @@
-"""How much each owner has: one row per owner, in the transactions that change it.
+"""The quota table: how many uploads and bytes each owner has, one row for each owner.
 
-Knows the tables of quotas, uploads and members; nothing of requests.
+An upload and its owner's row change in the same transaction. Knows the tables of
+quotas, uploads and members; nothing of requests.
 """
 
 from __future__ import annotations
@@ -21,19 +22,22 @@ from sqlalchemy import (
 from ..engine.records import Quota, Upload
 from ..engine.states import Status
 from ..exceptions import QuotaExceeded, TooManyUploads
-from .members import MemberBook
-from .quota_counts import Counts, key_of
-from .quota_rows import Change, QuotaRows, quota_table
+from .members import MemberTable
+from .quota_counts import UploadCounts, owner_key
+from .quota_rows import QuotaChange, QuotaRows
+from .table_definitions import quota_table
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
-    """A quota row that does not say what the uploads' rows say.
+class QuotaMismatch:
+    """A quota row that differs from the sums over the owner's uploads.
 
-    :param owner: as the row names it; empty: uploads without an owner.
-    :param uploads: how many more it counts than there are.
-    :param size: how many bytes more, of unfinished uploads.
-    :param stored: how many bytes more, of finished ones.
+    The numbers are the row's minus the sums; a negative number: the row has less.
+
+    :param owner: as in the quota table; empty: uploads without an owner.
+    :param uploads: difference in unfinished uploads.
+    :param size: difference in bytes of unfinished uploads.
+    :param stored: difference in bytes of files.
     """
 
     owner: str
@@ -42,25 +46,25 @@ class Drift:
     stored: int = 0
 
 
-class NotCounted(Exception):
-    """An owner's uploads are not counted yet; the transaction is to be rolled back."""
+class OwnerNotCounted(Exception):
+    """The owner has no quota row yet. The caller rolls the transaction back."""
 
 
-class QuotaBook(QuotaRows):
+class QuotaTable(QuotaRows):
     """What each owner has: unfinished uploads, their bytes, and the bytes of files.
 
-    Every method runs in the caller's transaction, with what it counts. Only ``open``
-    must have one of its own.
+    Each method runs in the transaction in which the caller changes the upload. Only
+    :meth:`start_counting` needs a transaction of its own.
 
-    An upload that is unfinished counts in ``uploads`` and ``size``; so does a partial
-    one that no final names. Files, and partial uploads that a final names, count in
-    ``stored``, where a limit asks for that; ``NULL``: it is not counted.
+    An unfinished upload counts in ``uploads`` and ``size``, and so does a partial
+    upload that no final upload names. Files and named partial uploads count in
+    ``stored``, which is ``NULL`` while no limit needs it.
 
-    :param uploads: the uploads' table.
+    :param uploads: the table of uploads.
     :param owner: its column that holds the owner.
-    :param deferred: bytes that an unfinished upload without a length counts where
-        nothing counted it yet.
-    :param counts_stored: a limit asks for the bytes of files.
+    :param deferred: bytes that an unfinished upload without a length counts if its row
+        has no number yet; ``None``: its offset.
+    :param counts_stored: a limit applies to the bytes of files.
     """
 
     def __init__(
@@ -68,16 +72,15 @@ class QuotaBook(QuotaRows):
         uploads: Table,
         owner: Any,
         blueprint: str,
-        members: MemberBook,
+        members: MemberTable,
         *,
         deferred: int | None,
         counts_stored: bool,
     ) -> None:
-        table = quota_table(uploads.metadata, uploads.schema)
-        super().__init__(table, blueprint, counts_stored=counts_stored)
-        self._counts = Counts(uploads, owner, blueprint, members, deferred)
+        super().__init__(quota_table(uploads), blueprint, counts_stored=counts_stored)
+        self._counts = UploadCounts(uploads, owner, blueprint, members, deferred)
 
-    # -- what an owner asks for ------------------------------------------------------
+    # -- new uploads -------------------------------------------------------------------
 
     def take(
         self,
@@ -86,31 +89,33 @@ class QuotaBook(QuotaRows):
         quota: Quota,
         members: Sequence[UUID] = (),
     ) -> None:
-        """Count one more upload, if there is room.
+        """Count a new upload, if the quota has room for it.
 
-        :param members: of a final upload: from here on they count as stored.
-        :raises TooManyUploads, QuotaExceeded: there is none.
-        :raises NotCounted: the owner has no row yet.
+        :param members: of a new final upload; they count as stored from now on.
+        :raises TooManyUploads: the owner has the maximum of unfinished uploads.
+        :raises QuotaExceeded: the owner would have more bytes than the maximum.
+        :raises OwnerNotCounted: the owner has no row yet.
         """
         freed = (0, 0)
         if members:
-            self._lock(connection, owner, *self._counts.owners(connection, members))
-            freed = self._free(connection, owner, members)
-        while not self._change(
+            owners = self._counts.owners(connection, members)
+            self._lock_owners(connection, owner, *owners)
+            freed = self._move_members(connection, owner, members)
+        while not self._add(
             connection,
             owner,
-            Change(1 - freed[0], quota.reserve - freed[1], freed[1]),
-            *self._room(quota, freed),
+            QuotaChange(1 - freed[0], quota.reserve - freed[1], freed[1]),
+            *self._within(quota, freed),
         ):
             if not self.require_room(connection, owner, quota, freed):
-                raise NotCounted()
-            # Another request gave back what was missing, between the try and the look.
+                raise OwnerNotCounted()
+            # Another request made room between the two statements: try again.
 
-    def take_nothing(self, connection: Connection, members: Sequence[UUID]) -> None:
-        """A new final upload counts nothing itself; its members count as stored."""
-        self._lock(connection, *self._counts.owners(connection, members))
-        for owner, uploads, size in self._counts.counted_members(connection, members):
-            self._change(connection, owner, Change(-uploads, -size, size))
+    def take_members(self, connection: Connection, members: Sequence[UUID]) -> None:
+        """Count the members of a new final upload that has no quota as stored."""
+        self._lock_owners(connection, *self._counts.owners(connection, members))
+        for owner, uploads, size in self._counts.unnamed_members(connection, members):
+            self._add(connection, owner, QuotaChange(-uploads, -size, size))
 
     def require_room(
         self,
@@ -119,10 +124,12 @@ class QuotaBook(QuotaRows):
         quota: Quota,
         freed: tuple[int, int] = (0, 0),
     ) -> bool:
-        """Look only; ``False``: the owner is not counted yet.
+        """Check that the quota has room, without a change.
 
-        :param freed: uploads and bytes that are given back at the same time.
-        :raises TooManyUploads, QuotaExceeded: there is none.
+        :param freed: uploads and bytes that the caller subtracts at the same time.
+        :return: ``False``: the owner has no row yet.
+        :raises TooManyUploads: the owner has the maximum of unfinished uploads.
+        :raises QuotaExceeded: the owner would have more bytes than the maximum.
         """
         q = self.table.c
         row = connection.execute(
@@ -144,91 +151,97 @@ class QuotaBook(QuotaRows):
     def resize(
         self, connection: Connection, upload: Upload, length: int, quota: Quota | None
     ) -> None:
-        """The length that was deferred is known now.
+        """Count the declared length instead of the bytes reserved so far.
 
-        :raises QuotaExceeded: the upload counts more from now on than there is room.
+        :param length: bytes.
+        :raises QuotaExceeded: the quota has no room for the difference.
         """
         more = length - (upload.reserved or 0)
         is_stored = upload.partial and self._is_named(connection, upload)
-        change = Change(stored=more) if is_stored else Change(size=more)
+        change = QuotaChange(stored=more) if is_stored else QuotaChange(size=more)
         if quota is None or more <= 0:
-            self._change(connection, upload.user, change)
+            self._add(connection, upload.user, change)
             return
         wanted = Quota(
             None, None if is_stored else quota.max_bytes, more, quota.max_stored
         )
-        while not self._change(connection, upload.user, change, *self._room(wanted)):
+        while not self._add(connection, upload.user, change, *self._within(wanted)):
             if not self.require_room(connection, upload.user, wanted):
                 return
-            # Another request gave back what was missing, between the try and the look.
+            # Another request made room between the two statements: try again.
 
-    # -- what happens to uploads -----------------------------------------------------
+    # -- uploads that end --------------------------------------------------------------
 
     def end(self, connection: Connection, upload: Upload) -> bool:
-        """The upload is complete, or gone; its row is locked, and says so.
+        """Count an upload that is complete, terminated or expired by now.
 
-        :return: it counts nothing of its own any more.
+        The caller has changed, and so locked, the upload's row.
+
+        :return: ``True``: clear ``reserved`` in the upload's row.
         """
         reserved = upload.reserved
         if upload.status is Status.COMPLETE:
             if upload.partial or (reserved is None and not self.counts_stored):
                 return False
             count = 0 if reserved is None else -1
-            change = Change(count, -(reserved or 0), upload.offset)
-            self._change(connection, upload.user, change)
+            change = QuotaChange(count, -(reserved or 0), upload.offset)
+            self._add(connection, upload.user, change)
             return reserved is not None
         if upload.completed_at is not None and not upload.partial:
             if upload.storage_key is not None:
-                self.unstore(connection, upload)
+                self.remove_file(connection, upload)
             return reserved is not None
-        given_back: Change | None = None
+        change_of_owner: QuotaChange | None = None
         if reserved is not None:
-            given_back = Change(-1, -reserved)
+            change_of_owner = QuotaChange(-1, -reserved)
             if upload.partial and self._is_named(connection, upload):
-                given_back = Change(stored=-reserved)
+                change_of_owner = QuotaChange(stored=-reserved)
         owners: list[Any] = []
         if upload.concat is not None and not upload.partial:
             owners = self._counts.owners_of_members(connection, upload.id)
-            self._lock(connection, upload.user, *owners)
-        if given_back is not None:
-            self._change(connection, upload.user, given_back)
-        # Its members count again.
+            self._lock_owners(connection, upload.user, *owners)
+        if change_of_owner is not None:
+            self._add(connection, upload.user, change_of_owner)
+        # The members of this final upload count as unfinished again.
         for owner in owners:
             self.recount(connection, owner)
         return reserved is not None
 
-    def unstore(self, connection: Connection, upload: Upload) -> None:
-        """The file of a finished upload is gone."""
+    def remove_file(self, connection: Connection, upload: Upload) -> None:
+        """Subtract the bytes of a complete upload that has no file any more."""
         if self.counts_stored:
-            change = Change(stored=-upload.offset)
-            self._change(connection, upload.user, change)
+            change = QuotaChange(stored=-upload.offset)
+            self._add(connection, upload.user, change)
 
-    # -- counting anew -----------------------------------------------------------------
+    # -- sums over the uploads ---------------------------------------------------------
 
-    def open(self, connection: Connection, owner: object) -> None:
-        """Begin to count: what the owner has already counts too.
+    def start_counting(self, connection: Connection, owner: object) -> None:
+        """Insert or correct the owner's row, from the uploads that exist.
 
-        :raises sqlalchemy.exc.IntegrityError: another request was faster.
+        :raises sqlalchemy.exc.IntegrityError: another request inserted it first.
         """
         if not self.recount(connection, owner):
             connection.execute(
                 insert(self.table).values(
-                    blueprint=self._blueprint, owner=key_of(owner), uploads=0, size=0
+                    blueprint=self._blueprint, owner=owner_key(owner), uploads=0, size=0
                 )
             )
             if self.counts_stored:
-                # A request that removes a file now does not see this row, and gives
-                # nothing back: wait for it.
-                self._counts.hold_files(connection, owner)
+                # A concurrent request that removes a file does not see the new row and
+                # subtracts nothing: wait for it.
+                self._counts.lock_files(connection, owner)
             self.recount(connection, owner)
 
     def recount(self, connection: Connection, owner: object) -> bool:
-        """Set the owner's row to what the uploads' rows say; ``False``: it has none."""
-        if not self._hold(connection, owner):
+        """Set the owner's row to the sums over the owner's uploads.
+
+        :return: ``False``: the owner has no row.
+        """
+        if not self._lock_owner(connection, owner):
             return False
         counts = self._counts
         counts.reserve(connection, owner)
-        uploads, size = counts.open(connection, owner)
+        uploads, size = counts.unfinished(connection, owner)
         stored = counts.stored(connection, owner) if self.counts_stored else None
         connection.execute(
             update(self.table)
@@ -237,10 +250,10 @@ class QuotaBook(QuotaRows):
         )
         return True
 
-    def drifts(self, connection: Connection) -> Iterator[Drift]:
-        """Rows that differ from what the uploads' rows say."""
+    def mismatches(self, connection: Connection) -> Iterator[QuotaMismatch]:
+        """Compare all rows with the uploads. Concurrent requests may distort it."""
         q = self.table.c
-        counted = self._counts.open_by_owner(connection)
+        unfinished = self._counts.unfinished_by_owner(connection)
         stored = self._counts.stored_by_owner(connection)
         rows = connection.execute(
             select(q.owner, q.uploads, q.size, q.stored).where(
@@ -248,54 +261,56 @@ class QuotaBook(QuotaRows):
             )
         )
         for row in rows.all():
-            # An owner without a row gets a correct one with the next upload.
-            opened = counted.get(row.owner, (0, 0))
-            drift = self._drift(row, opened, stored.get(row.owner, 0))
-            if drift is not None:
-                yield drift
+            # An owner without a row gets one with the next upload.
+            counted = unfinished.get(row.owner, (0, 0))
+            mismatch = self._compare(row, counted, stored.get(row.owner, 0))
+            if mismatch is not None:
+                yield mismatch
 
-    def drift_of(self, connection: Connection, owner: object) -> Drift | None:
-        """The same for one owner, and exact while requests are at work."""
-        if not self._hold(connection, owner):
+    def mismatch_of(
+        self, connection: Connection, owner: object
+    ) -> QuotaMismatch | None:
+        """Compare one owner's row with the uploads, under the row's lock."""
+        if not self._lock_owner(connection, owner):
             return None
         q, counts = self.table.c, self._counts
-        opened, stored = counts.open(connection, owner), 0
+        unfinished, stored = counts.unfinished(connection, owner), 0
         if self.counts_stored:
             stored = counts.stored(connection, owner)
         row = connection.execute(
             select(q.owner, q.uploads, q.size, q.stored).where(self._row_of(owner))
         ).one()
-        return self._drift(row, opened, stored)
+        return self._compare(row, unfinished, stored)
 
     # -- inside ------------------------------------------------------------------------
 
-    def _drift(self, row: Any, opened: tuple[int, int], stored: int) -> Drift | None:
-        uploads, size = row.uploads - opened[0], row.size - opened[1]
+    def _compare(
+        self, row: Any, unfinished: tuple[int, int], stored: int
+    ) -> QuotaMismatch | None:
+        uploads, size = row.uploads - unfinished[0], row.size - unfinished[1]
         more = 0
         if self.counts_stored and row.stored is not None:
             more = row.stored - stored
         if (uploads, size, more) == (0, 0, 0):
             return None
-        return Drift(row.owner, uploads, size, more)
+        return QuotaMismatch(row.owner, uploads, size, more)
 
     def _is_named(self, connection: Connection, partial: Upload) -> bool:
-        """Does a final upload name this partial one, and stays that so?"""
-        self._lock(connection, partial.user)
+        """True if a final upload names the partial upload; locked until the commit."""
+        self._lock_owners(connection, partial.user)
         return self._counts.is_named(connection, partial.id)
 
-    def _free(
+    def _move_members(
         self, connection: Connection, owner: object, members: Sequence[UUID]
     ) -> tuple[int, int]:
-        """What the members of a new final upload count as unfinished, until now.
+        """Count the members of a new final upload as stored, for all other owners.
 
-        Of other owners it is moved at once.
-
-        :return: uploads and bytes of the caller's own.
+        :return: unfinished uploads and bytes to move in the row of ``owner``.
         """
-        mine = (0, 0)
-        for other, uploads, size in self._counts.counted_members(connection, members):
-            if key_of(other) == key_of(owner):
-                mine = (uploads, size)
+        own = (0, 0)
+        for other, uploads, size in self._counts.unnamed_members(connection, members):
+            if owner_key(other) == owner_key(owner):
+                own = (uploads, size)
             else:
-                self._change(connection, other, Change(-uploads, -size, size))
-        return mine
+                self._add(connection, other, QuotaChange(-uploads, -size, size))
+        return own

@@ -1,49 +1,31 @@
-"""Claims and compare-and-set on the rows of uploads: Core, in short transactions."""
+"""The repository: what the engine and the maintenance functions do with uploads.
+
+It uses compare-and-set in short transactions, so that no request waits for another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
-
-from ..engine.records import Cutoff, Ending, Quota, Step, Upload
-from ..engine.states import Event, Status, target
+from ..engine.records import Quota, Step, Upload
+from ..engine.states import Status
 from ..exceptions import CommitUnanswered
 from ..storage.base import Part
-from .creations import Creations
-from .parts import PartBook
-from .quotas import Drift, QuotaBook
+from .inserts import Tables
+from .quotas import QuotaMismatch
 from .rows import RowMapper
-from .statements import Statements
 from .transactions import Database
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """The tables next to that of the uploads.
-
-    :param statements: on the uploads' table.
-    :param quotas: what owners have, if anything limits it.
-    :param parts: what the storage keeps apart, if it does.
-    """
-
-    statements: Statements
-    quotas: QuotaBook | None
-    parts: PartBook | None
+from .transitions import Transitions, completion_values
 
 
-class SQLRepository(Creations):
-    """The repository on one model's table.
+class SQLRepository(Transitions):
+    """The uploads of one blueprint.
 
-    :param blueprint: name under which this repository's uploads are registered.
+    :param blueprint: the name under which the blueprint is registered.
     :param user_field: the model's attribute that holds the owner.
-    :param books: the tables next to that of the uploads.
     """
 
     def __init__(
@@ -52,47 +34,42 @@ class SQLRepository(Creations):
         model: type[Any],
         blueprint: str,
         user_field: str,
-        books: Books,
+        tables: Tables,
     ) -> None:
-        rows = RowMapper(model, user_field)
-        super().__init__(database, rows, blueprint, books.statements, books.quotas)
-        self._parts = books.parts
+        super().__init__(database, RowMapper(model, user_field), blueprint, tables)
 
     def name_fields(self, keys: Mapping[str, str]) -> None:
-        """Report errors of attributes under the keys that clients send."""
+        """Report errors of attributes under the keys that clients send.
+
+        :param keys: attribute of the model to key.
+        """
         self._rows.keys = keys
 
-    # -- the port of the engine ----------------------------------------------------
+    # -- for the engine --------------------------------------------------------------
 
     def require_room(self, owner: object, quota: Quota) -> None:
-        """Would there be room now?"""
+        """Check that the owner's quota has room for a new upload.
+
+        :raises TooManyUploads: the owner has the maximum of unfinished uploads.
+        :raises QuotaExceeded: the owner would have more bytes than the maximum.
+        """
         with self._database.transaction() as connection:
             is_counted = self._counted.require_room(connection, owner, quota)
         if not is_counted:
-            self._begin_to_count(owner)
+            self._start_counting(owner)
             with self._database.transaction() as connection:
                 self._counted.require_room(connection, owner, quota)
 
-    def claim(
-        self, upload_id: UUID, start: int, fence: int | None = None
-    ) -> Upload | None:
-        """Bump the fence where the upload is open and stands at ``start``."""
-        if fence is None:
-            return self._transition(upload_id, Event.APPEND, its_offset=start)
-        values = {"its_offset": start, "its_fence": fence}
-        return self._update(upload_id, self._statements.claim_as_seen, values)
-
-    def take_over(self, upload_id: UUID) -> Upload | None:
-        """Bump the fence where the upload is open."""
-        return self._transition(upload_id, Event.TAKE_OVER)
-
     def holds(self, upload_id: UUID, fence: int, offset: int) -> bool:
-        """Still open, same fence, same offset?"""
+        """True if the upload is open and has this fence and this offset."""
         values = {"upload_id": upload_id, "its_fence": fence, "its_offset": offset}
-        return bool(self._database.run(self._statements.holds, values).rows)
+        return bool(self._database.execute(self._statements.holds, values).rows)
 
     def advance(self, step: Step) -> bool:
-        """Move the offset, with the storage's receipt, if nobody else did."""
+        """Commit bytes: move the offset and store the storage's state.
+
+        :return: ``False``: the upload's fence, offset or state is not the expected one.
+        """
         values = {
             "upload_id": step.upload_id,
             "its_fence": step.fence,
@@ -107,20 +84,20 @@ class SQLRepository(Creations):
         if step.completes or step.ending is not None:
             values["new_verify_started_at"] = step.verify_started_at
         if step.ending is not None:
-            values |= _columns_of(step.ending, step.at)
+            values |= completion_values(step.ending, step.at)
         try:
             return self._advance(step, values)
         except CommitUnanswered:
             row = self.get(step.upload_id)
-            # Whoever else has this fence cannot move while we write. A state may be
-            # stored without a move.
+            # No other request can commit with this fence meanwhile. A commit may store
+            # a new state without moving the offset.
             fence, status, event_id = step.fence, Status.UPLOADING, None
             if step.completes:
                 fence, status = fence + 1, Status.COMPLETING
             if step.ending is not None:
                 status, event_id = Status.COMPLETE, step.ending.event_id
-            wanted = (fence, status, step.offset, event_id)
-            if row is None or _seen_in(row) != wanted:
+            expected = (fence, status, step.offset, event_id)
+            if row is None or _progress(row) != expected:
                 raise
             if row.storage_state != step.state:
                 raise
@@ -132,7 +109,7 @@ class SQLRepository(Creations):
         if step.ending is not None:
             statement = known.advance_and_finish
         if not step.parts or self._parts is None:
-            return self._database.run(statement, values).count == 1
+            return self._database.execute(statement, values).count == 1
         with self._database.transaction() as connection:
             if connection.execute(statement, values).rowcount != 1:
                 return False
@@ -140,8 +117,8 @@ class SQLRepository(Creations):
             return True
 
     def parts(self, upload_id: UUID) -> list[Part]:
-        """What steps left there of parts."""
-        if self._parts is None:  # pragma: no cover - who keeps parts makes the table
+        """The parts that commits have stored of an unfinished upload."""
+        if self._parts is None:  # pragma: no cover - keeping parts creates the table
             raise RuntimeError("there is no table of parts")
         with self._database.transaction() as connection:
             return self._parts.of(connection, upload_id)
@@ -149,12 +126,16 @@ class SQLRepository(Creations):
     def declare_length(
         self, seen: Upload, length: int, quota: Quota | None
     ) -> Upload | None:
-        """Store the length, if there is none and the offset is as seen."""
+        """Store the length of an upload that has none, if its offset is as seen.
+
+        :param length: bytes.
+        :raises QuotaExceeded: the quota has no room for it.
+        """
         statement = self._statements.declare_length
         values = {"new_length": length, "its_offset": seen.offset}
         try:
             with self._database.transaction() as connection:
-                row = self._change(connection, seen.id, statement, values)
+                row = self._update_returning(connection, seen.id, statement, values)
                 if row is None or row.reserved is None:
                     return row
                 if self._quotas is not None:
@@ -166,76 +147,22 @@ class SQLRepository(Creations):
                 raise
             return row
 
-    def begin_completion(
-        self, upload_id: UUID, at: datetime, verify_stale: datetime | None
-    ) -> Upload | None:
-        """To completing, where all bytes are there."""
-        return self._transition(
-            upload_id,
-            Event.BEGIN_COMPLETION,
-            new_last_activity_at=at,
-            new_verify_started_at=None if verify_stale is None else at,
-            verify_stale=at if verify_stale is None else verify_stale,
-        )
-
     def note_verification(
         self, upload_id: UUID, fence: int, started_at: datetime | None
     ) -> None:
-        """Since when verify is at work; nothing where another request is by now."""
+        """Store when a verification began, unless another request has the upload.
+
+        :param started_at: ``None``: no verification is running.
+        """
         values = {"its_fence": fence, "new_verify_started_at": started_at}
         self._update(upload_id, self._statements.note_verification, values)
 
-    def refuse_completion(self, upload_id: UUID, fence: int) -> None:
-        """Back to uploading, if no other completion began since."""
-        self._transition(upload_id, Event.REFUSE_COMPLETION, its_fence=fence)
-
-    def complete(
-        self,
-        upload_id: UUID,
-        ending: Ending,
-        at: datetime,
-    ) -> Upload | None:
-        """To complete; digest and completion event in the same transaction."""
-        values = _columns_of(ending, at)
-        return self._end(upload_id, Event.COMPLETE, new_last_activity_at=at, **values)
-
-    def finish(self, seen: Upload, ending: Ending, at: datetime) -> Upload | None:
-        """The same without the steps between, if nobody was there since."""
-        return self._end(
-            seen.id,
-            Event.FINISH,
-            its_fence=seen.fence,
-            its_offset=seen.offset,
-            new_last_activity_at=at,
-            **_columns_of(ending, at),
-        )
-
-    def begin_termination(
-        self, upload_id: UUID, *, spare_complete: bool = False
-    ) -> Upload | None:
-        """To terminating: no request appends, completes or sees it any more."""
-        spared = Status.COMPLETE if spare_complete else Status.TERMINATING
-        gone = self._end(upload_id, Event.TERMINATE, spared=spared.value)
-        if gone is not None:
-            return gone
-        return self._update(upload_id, self._statements.terminate_again, {})
-
-    def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
-        """To expired, if it is unfinished and still too old."""
-        return self._end(
-            upload_id,
-            Event.EXPIRE,
-            idle_since=cutoff.idle_since,
-            created_before=cutoff.created_before,
-            verify_stale=cutoff.verify_stale,
-        )
-
     def remove(self, upload: Upload) -> None:
-        """Delete the row, and what it says of members."""
+        """Delete the row and its memberships."""
         values = {"upload_id": upload.id}
         if upload.concat is None:
-            self._repeatable(
-                lambda: self._database.run(self._statements.remove, values).count
+            self._repeat_unanswered(
+                lambda: self._database.execute(self._statements.remove, values).count
             )
             return
 
@@ -251,24 +178,24 @@ class SQLRepository(Creations):
                         was_complete=upload.completed_at is not None,
                     )
 
-        self._repeatable(remove)
+        self._repeat_unanswered(remove)
 
     def claim_delivery(
         self, upload_id: UUID, at: datetime, stale: datetime
     ) -> Upload | None:
-        """Take the pending event, unless somebody is at it since ``stale``."""
+        """Claim the pending event, unless a delivery began after ``stale``."""
         values = {"new_delivery_started_at": at, "stale": stale}
         return self._update(upload_id, self._statements.claim_delivery, values)
 
     def mark_delivered(self, upload_id: UUID, at: datetime) -> None:
-        """The event is done with."""
+        """Store that the event was delivered."""
         values = {"new_delivered_at": at}
         self._update(upload_id, self._statements.mark_delivered, values)
 
     # -- for the blueprint and maintenance -------------------------------------------
 
     def forget_file(self, upload_id: UUID) -> None:
-        """The file was moved away; the record stays without it."""
+        """Store that a complete upload has no file any more."""
         quotas = self._quotas
         if quotas is None or not quotas.counts_stored:
             self._update(upload_id, self._statements.forget_file, {})
@@ -277,124 +204,34 @@ class SQLRepository(Creations):
         def forget() -> None:
             statement = self._statements.forget_file
             with self._database.transaction() as connection:
-                row = self._change(connection, upload_id, statement, {})
-                # What is on its way out is not counted any more.
+                row = self._update_returning(connection, upload_id, statement, {})
+                # The quota no longer counts an upload that is being terminated.
                 if row is not None and row.is_complete:
-                    quotas.unstore(connection, row)
+                    quotas.remove_file(connection, row)
 
-        self._repeatable(forget)
+        self._repeat_unanswered(forget)
 
-    def drifts(self) -> list[Drift]:
-        """Owners whose quota does not say what their uploads say."""
+    def quota_mismatches(self) -> list[QuotaMismatch]:
+        """The quota rows that differ from the uploads.
+
+        Concurrent requests may cause some of the differences; see
+        :meth:`quota_mismatch_of`.
+        """
         if self._quotas is None:
             return []
         with self._database.transaction() as connection:
-            return list(self._quotas.drifts(connection))
+            return list(self._quotas.mismatches(connection))
 
-    def drift_of(self, owner: object) -> Drift | None:
-        """The same for one owner, and exact while requests are at work."""
+    def quota_mismatch_of(self, owner: object) -> QuotaMismatch | None:
+        """Compare one owner's row with the uploads while requests must wait."""
         with self._database.transaction() as connection:
-            return self._counted.drift_of(connection, owner)
+            return self._counted.mismatch_of(connection, owner)
 
     def recount(self, owner: object) -> None:
-        """Set an owner's quota to what the uploads say."""
+        """Set an owner's quota row to the sums over the owner's uploads."""
         with self._database.transaction() as connection:
             self._counted.recount(connection, owner)
 
-    # -- inside --------------------------------------------------------------------
 
-    def _transition(
-        self, upload_id: UUID, happening: Event, **values: object
-    ) -> Upload | None:
-        """One row of the transition table, as one conditional UPDATE."""
-        statement = self._statements.transitions[happening]
-        return self._update(upload_id, statement, values)
-
-    def _end(
-        self, upload_id: UUID, happening: Event, **values: object
-    ) -> Upload | None:
-        """A transition after which an upload counts no more for its owner."""
-        try:
-            if self._parts is None and self._quotas is None:
-                ends = self._statements.ends[happening]
-                return self._alone(upload_id, ends, values)
-            statement = self._statements.transitions[happening]
-            with self._database.transaction() as connection:
-                row = self._change(connection, upload_id, statement, values)
-                if row is not None and self._parts is not None:
-                    self._parts.drop(connection, upload_id)
-                if row is None or self._quotas is None:
-                    return row
-                if not self._quotas.end(connection, row):
-                    return row
-                return self._reserve(connection, row, None)
-        except CommitUnanswered:
-            row = self.get(upload_id)
-            if row is None or row.status is not target(happening):
-                raise
-            if row.event_id != values.get("new_event_id", row.event_id):
-                # Another request's completion.
-                raise
-            return row
-
-    def _reserve(
-        self, connection: Connection, row: Upload, reserved: int | None
-    ) -> Upload:
-        values = {"upload_id": row.id, "new_reserved": reserved}
-        connection.execute(self._statements.reserve, values)
-        return replace(row, reserved=reserved)
-
-    def _update(
-        self, upload_id: UUID, statement: Any, values: Mapping[str, object]
-    ) -> Upload | None:
-        # They may: a fence is bumped once more, a delivery stays pending.
-        return self._repeatable(lambda: self._alone(upload_id, statement, values))
-
-    def _repeatable(self, act: Callable[[], Result]) -> Result:
-        """A transaction that may happen twice, where nobody tells if it did once."""
-        try:
-            return act()
-        except CommitUnanswered:
-            return act()
-
-    def _alone(
-        self, upload_id: UUID, statement: Any, values: Mapping[str, object]
-    ) -> Upload | None:
-        """:meth:`_change` in a transaction of its own."""
-        if not self._database.returns_changes:
-            with self._database.transaction() as connection:
-                return self._change(connection, upload_id, statement, values)
-        statement = self._statements.returning(statement)
-        rows = self._database.run(statement, {"upload_id": upload_id, **values}).rows
-        return self._rows.to_upload(rows[0]) if rows else None
-
-    def _change(
-        self,
-        connection: Connection,
-        upload_id: UUID,
-        statement: Any,
-        values: Mapping[str, object],
-    ) -> Upload | None:
-        values = {"upload_id": upload_id, **values}
-        if self._database.returns_changes:
-            changed = connection.execute(
-                self._statements.returning(statement), values
-            ).first()
-            return None if changed is None else self._rows.to_upload(changed)
-        # UPDATE first, SELECT second: the row is locked by then.
-        if connection.execute(statement, values).rowcount != 1:
-            return None
-        return self._select(connection, upload_id)
-
-
-def _columns_of(ending: Ending, at: datetime) -> dict[str, object]:
-    return {
-        "new_digest": ending.digest,
-        "new_completed_at": at,
-        "new_event_id": ending.event_id,
-        "new_delivered_at": at if ending.delivered else None,
-    }
-
-
-def _seen_in(row: Upload) -> tuple[int, Status, int, UUID | None]:
+def _progress(row: Upload) -> tuple[int, Status, int, UUID | None]:
     return row.fence, row.status, row.offset, row.event_id

@@ -1,4 +1,4 @@
-"""Between the rows of a model's table and the engine's frozen snapshots."""
+"""Converts rows of a model's table to the engine's snapshots, and drafts to rows."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from sqlalchemy import Enum as EnumType
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
-from sqlalchemy.types import TypeEngine
 
 from ..engine.records import Upload
 from ..engine.states import Status
 from ..exceptions import ChunkedUploadError, InvalidFields, OwnerRequired
 from ..models import CORE_COLUMNS
-from ..models.columns import Ownership
+from ..models.columns import Ownership, python_type
 
 _STORED = tuple(sorted(CORE_COLUMNS - {"user"}))
-#: What a snapshot is made of, in its order; ``extra`` is the last.
+#: The fields of a snapshot in their order, without ``extra``, the last one.
 _SNAPSHOT = tuple(field.name for field in fields(Upload))[:-1]
 _STATUS = _SNAPSHOT.index("status")
 _of_draft = attrgetter(*_STORED)
 
-#: What an application may listen to where the ORM inserts.
+#: Events of an ORM insert that an application may listen to.
 _MAPPER_EVENTS = ("before_insert", "after_insert")
 _SESSION_EVENTS = (
     *("before_attach", "after_attach", "transient_to_pending"),
@@ -40,12 +39,13 @@ _of_session = attrgetter(*_SESSION_EVENTS)
 _of_column = attrgetter("set")
 
 
-class Plainness:
-    """Does a model leave nothing to do for the ORM when a row is inserted?
+class OrmBypass:
+    """Finds out whether a plain INSERT of a model's row has the effects of the ORM.
 
-    Its class is looked at once. Who listens is asked anew: that may come at any time.
+    The class is inspected once. Event listeners may be added at any time, so each call
+    of :meth:`is_possible` looks for them.
 
-    :param is_bare: it has no columns but the mixin's.
+    :param is_bare: the model has no columns but the mixin's.
     """
 
     def __init__(self, model: type[Any], is_bare: bool) -> None:
@@ -61,14 +61,14 @@ class Plainness:
             and not any("__setattr__" in vars(base) for base in model.__mro__[:-1])
             and constructor.startswith("sqlalchemy.")
         )
-        # One listener of new instances is SQLAlchemy's own.
+        # SQLAlchemy itself has one listener for new instances.
         self._instances = manager.dispatch
         self._columns = [getattr(model, name).dispatch for name in _STORED]
         self._mapper = mapper.dispatch
         self._session = Session().dispatch
 
-    def holds(self) -> bool:
-        """By what is listened to now."""
+    def is_possible(self) -> bool:
+        """True if the ORM would only write the columns of the mixin."""
         return (
             self._is_bare
             and len(self._instances.init) == 1
@@ -79,7 +79,7 @@ class Plainness:
 
 
 class RowMapper:
-    """Knows which column of a model is whose.
+    """Converts between the rows of one model and :class:`Upload`.
 
     :param user_field: the model's attribute that holds the owner.
     """
@@ -92,29 +92,30 @@ class RowMapper:
         self._user_field = user_field
         ownership = Ownership(model, user_field)
         self.user_column = ownership.columns[user_field].name
-        #: Attribute -> column of what the application added to the mixin.
+        #: Attribute -> column, for the columns that the application added.
         self._own_columns = {
             name: column.name for name, column in ownership.own.items()
         }
-        #: Attribute -> key that clients know it by, where that is another name.
+        #: Attribute -> the key that clients use for it, if that is another name.
         self.keys: Mapping[str, str] = {}
 
-        places = {name: number for number, name in enumerate(self._names)}
-        self._id_place = places["id"]
-        places_of_core = {**places, "user": places[self.user_column]}
-        self._of_row = itemgetter(*(places_of_core[name] for name in _SNAPSHOT))
-        #: A further name of one of our columns can be read, too.
-        self._own_places = {
-            name: places[column.name]
+        indexes = {name: number for number, name in enumerate(self._names)}
+        self._id_index = indexes["id"]
+        core_indexes = {**indexes, "user": indexes[self.user_column]}
+        self._of_row = itemgetter(*(core_indexes[name] for name in _SNAPSHOT))
+        #: Attribute -> index in a row. An attribute may also be a second name of one of
+        #: the library's columns.
+        self._own_indexes = {
+            name: indexes[column.name]
             for name, column in ownership.columns.items()
             if name not in CORE_COLUMNS and name != user_field
         }
-        self._plainness = Plainness(model, not self._own_places)
+        self._bypass = OrmBypass(model, is_bare=not self._own_indexes)
 
     def refusal(
         self, error: StatementError | OverflowError
     ) -> InvalidFields | OwnerRequired:
-        """What the client is told about a row that the database refused."""
+        """The error for the client whose row the database has refused."""
         reason = str(getattr(error, "orig", error)).partition("\n")[0]
         names = [name for name, column in self._own_columns.items() if column in reason]
         if not names and self.user_column in reason:
@@ -129,12 +130,12 @@ class RowMapper:
     def instance(self, draft: Upload, own: Mapping[str, object]) -> Any:
         """A new instance of the model for the draft of an upload.
 
-        :param own: values of the application's own columns; any others are ignored.
+        :param own: values of the application's own columns; others are ignored.
         :raises InvalidFields: a validator of the model refuses a value.
         """
         values = self._core_values(draft)
         values[self._user_field] = draft.user
-        # Never ours: the engine alone sets those.
+        # Only the engine sets the library's columns.
         values.update((name, own[name]) for name in self._own_columns if name in own)
         instance = self.model()
         if draft.partial:
@@ -146,33 +147,34 @@ class RowMapper:
             except ChunkedUploadError:
                 raise
             except (ValueError, TypeError) as error:
-                # Validators of the application's model say no this way.
+                # The application's validators raise these errors.
                 errors[self.keys.get(name, name)] = [str(error)]
         if errors:
             raise InvalidFields(errors)
         return instance
 
     def _fill(self, instance: Any) -> None:
-        """Give a partial upload what its row must have of the application's own.
+        """Fill the application's required columns in the row of a partial upload.
 
-        It is material and never shown; only its final upload has fields.
+        Clients set these columns for the final upload only, and lists never show a
+        partial upload.
         """
         for name, column in self._own_columns.items():
-            is_given = column_is_given(self.table.c[column])
-            if is_given or getattr(instance, name, None) is not None:
+            is_optional = is_optional_column(self.table.c[column])
+            if is_optional or getattr(instance, name, None) is not None:
                 continue
-            # Validators are about a file's values, and not asked.
+            # This calls no validator: validators expect the values of a file.
             set_committed_value(instance, name, empty_value(self.table.c[column]))
 
     def values(self, draft: Upload) -> dict[str, object]:
-        """Column -> value of a new row, for a model that :meth:`is_plain`."""
+        """Column -> value of a new row, if :meth:`can_bypass_orm`."""
         values: dict[str, object] = {**self._empty, **self._core_values(draft)}
         values[self.user_column] = draft.user
         return values
 
-    def is_plain(self) -> bool:
-        """Would the ORM do nothing but write the columns of the mixin?"""
-        return self._plainness.holds()
+    def can_bypass_orm(self) -> bool:
+        """True if a plain INSERT has the same effects as the ORM."""
+        return self._bypass.is_possible()
 
     def _core_values(self, draft: Upload) -> dict[str, Any]:
         values = dict(zip(_STORED, _of_draft(draft), strict=True))
@@ -180,34 +182,35 @@ class RowMapper:
         return values
 
     def to_upload_or_none(self, row: Sequence[Any]) -> Upload | None:
-        """The same of an outer join, which gives NULLs where there is no row."""
-        return None if row[self._id_place] is None else self.to_upload(row)
+        """The snapshot of an outer join's row; ``None``: its columns are NULL."""
+        return None if row[self._id_index] is None else self.to_upload(row)
 
     def to_upload(self, row: Sequence[Any]) -> Upload:
-        """The snapshot of a row with all columns of the table, in their order."""
+        """The snapshot of a row that has all columns of the table, in their order."""
         core = list(self._of_row(row))
         core[_STATUS] = Status(core[_STATUS])
-        core.append({name: row[place] for name, place in self._own_places.items()})
+        core.append({name: row[index] for name, index in self._own_indexes.items()})
         return Upload(*core)
 
 
-def column_is_given(column: Column[Any]) -> bool:
-    """May a row leave the column out?"""
+def is_optional_column(column: Column[Any]) -> bool:
+    """True if an INSERT may omit the column."""
     defaults = (column.default, column.server_default, column.computed, column.identity)
     return column.nullable or any(default is not None for default in defaults)
 
 
 def empty_value(column: Column[Any]) -> object:
-    """A value of the column's type that says nothing; ``None``: there is none.
+    """An empty value of the column's type; ``None``: the type has none.
 
-    A foreign key has none either: it would have to name a row.
+    A foreign key has no empty value, because it must name an existing row.
     """
     if column.foreign_keys:
         return None
     impl = getattr(column.type, "impl_instance", column.type)
     if isinstance(impl, JSON):
         return {}
-    kind = _python_type(column.type) or _python_type(impl)
+    kinds = (python_type(column.type), python_type(impl))
+    kind = next((kind for kind in kinds if kind not in (None, object)), None)
     if kind is None:
         return None
     if isinstance(impl, EnumType):
@@ -220,11 +223,3 @@ def empty_value(column: Column[Any]) -> object:
         return kind()
     except TypeError:
         return None
-
-
-def _python_type(stored: TypeEngine[Any]) -> type[Any] | None:
-    try:
-        kind = stored.python_type
-    except NotImplementedError:
-        return None
-    return None if kind is object else kind

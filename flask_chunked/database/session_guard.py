@@ -1,7 +1,8 @@
-"""The application's ``db.session``: never committed by us, never kept waiting.
+"""Keeps the application's ``db.session`` from holding a connection during a transfer.
 
-A pooled connection that an open session holds would wait for the client with us, so
-sessions are rolled back before a body is read; one with unsaved work is an error.
+An open session keeps its pooled connection while the server waits for the client.
+Therefore a session without unsaved work is rolled back before a body is read. The
+library never commits the session.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ _WRITES = "flask_chunked.uncommitted_writes"
 
 
 class SessionGuard:
-    """Knows whether ``db.session`` holds uncommitted writes. One for each ``db``."""
+    """Knows whether ``db.session`` has uncommitted writes. One for each ``db``."""
 
     def __init__(self, db: SQLAlchemy) -> None:
         self._db = db
-        # Flushed and bulk writes leave no trace in session.new or session.dirty.
+        # After a flush or a bulk write, session.new and session.dirty are empty.
         event.listen(db.session, "after_flush", _remember_flush)
         event.listen(db.session, "do_orm_execute", _remember_execute)
         event.listen(db.session, "after_commit", _forget)
@@ -30,29 +31,29 @@ class SessionGuard:
 
     @classmethod
     def of(cls, db: SQLAlchemy) -> SessionGuard:
-        """The guard of this ``db``, made at the first call."""
+        """The guard of this ``db``; the first call creates it."""
         info: dict[str, Any] = db.metadata.info
         guard: SessionGuard | None = info.get("flask_chunked.session_guard")
         if guard is None:
             guard = info["flask_chunked.session_guard"] = cls(db)
         return guard
 
-    def release(self, who: str) -> None:
-        """Give a pooled connection back by rolling a session without writes back.
+    def release(self, source: str) -> None:
+        """Roll back a session without writes, which returns its connection.
 
-        :param who: what came before; for the error's text.
-        :raises RuntimeError: there are uncommitted writes.
+        :param source: the code that ran before, for the error's text.
+        :raises RuntimeError: the session has uncommitted writes.
         """
-        if not self.rest():
+        if not self.release_if_clean():
             raise RuntimeError(
-                f"db.session holds uncommitted writes after {who}; flask_chunked "
+                f"db.session has uncommitted writes after {source}; flask_chunked "
                 "neither commits nor discards them: call db.session.commit() first"
             )
 
-    def rest(self) -> bool:
-        """Give a pooled connection back, unless uncommitted writes would be lost.
+    def release_if_clean(self) -> bool:
+        """Roll back a session without writes, which returns its connection.
 
-        :return: was there nothing to lose?
+        :return: ``False``: the session has uncommitted writes and is unchanged.
         """
         if not self._db.session.registry.has():
             return True
@@ -63,8 +64,8 @@ class SessionGuard:
             _roll_back(session)
         return True
 
-    def discard(self) -> None:
-        """Roll back whatever a failed hook left."""
+    def rollback(self) -> None:
+        """Roll back the session, with the writes of a hook that failed."""
         if self._db.session.registry.has():
             _roll_back(self._db.session())
 
@@ -72,7 +73,7 @@ class SessionGuard:
 def _roll_back(session: Any) -> None:
     try:
         session.rollback()
-    # The connection was lost while the session held it, and the transaction with it.
+    # The session has lost its connection, and the database has ended the transaction.
     except DBAPIError:
         session.invalidate()
 

@@ -1,7 +1,8 @@
-"""Single statements straight on SQLite's driver, each a transaction of its own.
+"""Executes single statements with SQLite's own driver, each in autocommit mode.
 
-SQLAlchemy compiles a statement once and converts its values; its connections and
-results cost ten times what SQLite does. In autocommit SQLite's lock is held in C only.
+SQLAlchemy compiles each statement once and supplies the type conversions. Its
+connections and results cost ten times as much as SQLite itself. In autocommit mode a
+thread holds SQLite's lock only while it runs C code. Knows nothing of uploads.
 """
 
 from __future__ import annotations
@@ -9,54 +10,58 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Dialect, Engine, Select
+from sqlalchemy import JSON, Dialect, Engine, Select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.types import TypeEngine
 
-from .sqlite_values import Convert, binder, reader
+from ..models import UTCDateTime
 
-#: A statement that is kept for ever, so that it is compiled once.
+#: A statement object that the caller keeps, so that it is compiled only once.
 Statement = Select[Any] | UpdateBase
-#: What SQLite says while another connection has its lock.
+#: Converts one value for the driver, or one value of the driver's for the caller.
+Convert = Callable[[Any], Any]
+#: SQLite's message while another connection holds the lock.
 _BUSY = "database is locked"
-#: Seconds of the first pause until it is asked again, and of the longest one.
+#: Seconds: the first pause before the statement is executed again, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.00005, 0.0005
-#: Connections that are kept open while nobody needs them.
-IDLE = 8
+#: Most connections that are kept open for later statements.
+MAX_IDLE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a statement gave.
+class Result:
+    """The result of one statement.
 
     :param rows: in the order of the statement's columns.
-    :param count: rows that it changed.
+    :param count: number of rows that the statement changed.
     """
 
     rows: list[Any]
     count: int
 
 
-class Prepared:
-    """A statement as text, with what its values and its rows go through."""
+class PreparedStatement:
+    """A compiled statement: its text and the conversions of its values and rows."""
 
     def __init__(self, statement: Statement, dialect: Dialect) -> None:
-        #: Kept alive, for its id is the key to this.
+        #: The reference keeps the statement's id, the key of the cache, unique.
         self.statement = statement
         self.writes = isinstance(statement, UpdateBase)
         compiled: Any = statement.compile(dialect=dialect)
         self.text = str(compiled)
-        self._values = [
-            _question_mark(compiled.binds[name], dialect)
-            for name in compiled.positiontup
+        self._parameters = [
+            _parameter(compiled.binds[name], dialect) for name in compiled.positiontup
         ]
         converters = [
-            reader(column.type, dialect) for column in statement.exported_columns
+            result_converter(column.type, dialect)
+            for column in statement.exported_columns
         ]
         self._converters = [
             (number, convert)
@@ -65,18 +70,18 @@ class Prepared:
         ]
 
     def arguments(self, values: Mapping[str, object]) -> list[Any]:
-        """The driver's arguments for these values."""
+        """Convert values to the driver's arguments, in the order of the text."""
         return [
             constant
             if name is None
             else values[name]
             if convert is None
             else convert(values[name])
-            for name, convert, constant in self._values
+            for name, convert, constant in self._parameters
         ]
 
     def convert(self, row: tuple[Any, ...]) -> list[Any]:
-        """A row of the driver's, as SQLAlchemy would give it."""
+        """Convert a row of the driver's to the values that SQLAlchemy would return."""
         converted = list(row)
         for number, convert in self._converters:
             if converted[number] is not None:
@@ -84,22 +89,24 @@ class Prepared:
         return converted
 
 
-def _question_mark(
-    bind: Any, dialect: Dialect
-) -> tuple[str | None, Convert | None, Any]:
-    """Name of the value and what it goes through; or no name, and a constant."""
+def _parameter(bind: Any, dialect: Dialect) -> tuple[str | None, Convert | None, Any]:
+    """Return the value's name and its conversion, or no name and a constant."""
     if bind.expanding:
-        raise ValueError("a list of values makes another text each time")
-    convert = binder(bind.type, dialect)
+        raise ValueError(
+            "The statement has a list parameter, so its text changes with each "
+            "execution; compare with each value separately"
+        )
+    convert = bind_converter(bind.type, dialect)
     if bind.required:
         return bind.key, convert, None
     return None, None, bind.value if convert is None else convert(bind.value)
 
 
-class _Borrowed:
-    """A connection for the length of a block.
+class _BorrowedConnection:
+    """Lends a connection to a ``with`` block.
 
-    :param idle: where it goes afterwards, unless there are enough.
+    :param idle: the list that takes the connection back. An error in the block, or a
+        full list, closes the connection instead.
     """
 
     __slots__ = ("_connection", "_idle")
@@ -119,72 +126,80 @@ class _Borrowed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None and len(self._idle) < IDLE:
+        if kind is None and len(self._idle) < MAX_IDLE:
             self._idle.append(self._connection)
         else:
             self._connection.close()
 
 
-class Driver:
-    """Connections of the driver to one SQLite file; for one process.
+class SQLiteExecutor:
+    """Executes statements on one SQLite file. Each process needs its own executor.
 
-    :param engine: makes the connections, its pragmas included.
-    :param queue: writers queue here: fairer than polling for SQLite's lock.
-    :param patience: seconds to wait for another process's transaction.
+    :param engine: opens the connections and sets their pragmas.
+    :param queue: the lock under which this process writes. Waiting for it is fairer
+        than polling SQLite's lock.
+    :param timeout: seconds to wait for the transaction of another process.
     """
 
-    def __init__(self, engine: Engine, queue: threading.RLock, patience: float) -> None:
+    def __init__(self, engine: Engine, queue: threading.RLock, timeout: float) -> None:
         self._engine = engine
         self._queue = queue
-        self._patience = patience
+        self._timeout = timeout
         self._idle: list[sqlite3.Connection] = []
-        self._prepared: dict[int, Prepared] = {}
+        self._prepared: dict[int, PreparedStatement] = {}
 
-    def run(self, statement: Statement, values: Mapping[str, object]) -> Outcome:
-        """Execute and commit.
+    def execute(self, statement: Statement, values: Mapping[str, object]) -> Result:
+        """Execute the statement and commit.
 
-        :raises sqlalchemy.exc.DBAPIError: what the driver raised, wrapped as usual.
+        :param values: values of the statement's parameters, by name.
+        :raises sqlalchemy.exc.DBAPIError: the driver raised an error; SQLAlchemy's
+            subclass for that error wraps it.
         """
         prepared = self._prepared.get(id(statement))
         if prepared is None:
-            prepared = Prepared(statement, self._engine.dialect)
+            prepared = PreparedStatement(statement, self._engine.dialect)
             self._prepared[id(statement)] = prepared
         try:
             if not prepared.writes:
-                return self.execute(prepared, values)
+                return self.execute_prepared(prepared, values)
             with self._queue:
-                return self.execute(prepared, values)
+                return self.execute_prepared(prepared, values)
         except sqlite3.Error as error:
             raise DBAPIError.instance(
                 prepared.text, None, error, sqlite3.Error
             ) from error
 
-    def execute(self, prepared: Prepared, values: Mapping[str, object]) -> Outcome:
-        """The same, with the driver's own errors."""
+    def execute_prepared(
+        self, prepared: PreparedStatement, values: Mapping[str, object]
+    ) -> Result:
+        """Execute a compiled statement and commit.
+
+        :raises sqlite3.Error: the driver raised it.
+        """
         arguments = prepared.arguments(values)
         with self._connection() as connection:
-            rows, count = self._ask(connection, prepared.text, arguments)
-        return Outcome([prepared.convert(row) for row in rows], count)
+            rows, count = self._execute_or_wait(connection, prepared.text, arguments)
+        return Result([prepared.convert(row) for row in rows], count)
 
-    def _ask(
+    def _execute_or_wait(
         self, connection: sqlite3.Connection, text: str, arguments: list[Any]
     ) -> tuple[list[Any], int]:
-        """Execute to the end; another process that writes just now is waited for.
+        """Execute the text, and repeat it while another process holds the lock.
 
-        Its commit takes less time than the first sleep of SQLite's own busy handler,
-        which nobody in this process could use: writers queue behind this one, and a
-        server of greenlets would stand still.
+        The other process's commit is shorter than the first sleep of SQLite's busy
+        handler. During that sleep this process could not write, and the event loop of
+        a greenlet server would stand still.
         """
         pause = FIRST_PAUSE
         deadline = 0.0
         while True:
             try:
                 cursor = connection.execute(text, arguments)
-                # Without a write-ahead log a change that tells its row commits here.
+                # Without a write-ahead log, fetchall() commits an UPDATE ... RETURNING.
                 return cursor.fetchall(), cursor.rowcount
             except sqlite3.OperationalError as error:
                 now = time.monotonic()
-                deadline = deadline or now + self._patience
+                deadline = deadline or now + self._timeout
                 if _BUSY not in str(error) or now >= deadline:
                     raise
             time.sleep(min(pause, deadline - now))
@@ -195,13 +210,13 @@ class Driver:
         while self._idle:
             self._idle.pop().close()
 
-    def _connection(self) -> _Borrowed:
-        """An idle connection, or a new one; not kept after an error."""
+    def _connection(self) -> _BorrowedConnection:
+        """Lend an idle connection, or a new one."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._connect()
-        return _Borrowed(connection, self._idle)
+        return _BorrowedConnection(connection, self._idle)
 
     def _connect(self) -> sqlite3.Connection:
         pooled = self._engine.raw_connection()
@@ -212,7 +227,59 @@ class Driver:
         return connection  # type: ignore[no-any-return]
 
 
-def is_refused(error: DBAPIError) -> bool:
-    """Did SQLite say that it did nothing, so that nobody has to look?"""
+def changed_nothing(error: DBAPIError) -> bool:
+    """True if SQLite's error proves that the statement changed nothing."""
     text = str(error.orig).lower()
     return any(words in text for words in ("locked", "no such", "readonly", "to open"))
+
+
+# -- conversions of values -------------------------------------------------------------
+# SQLAlchemy's converters are general; for the mixin's types one or two calls suffice.
+
+
+def bind_converter(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    """The conversion of a parameter of this type; ``None``: it needs no conversion."""
+    if type(kind) is UTCDateTime:
+        return _bind_datetime
+    convert: Convert | None = kind.dialect_impl(dialect).bind_processor(dialect)
+    if convert is not None and type(kind) is JSON:
+        return _json_binder(convert)
+    return convert
+
+
+def result_converter(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    """The conversion of a column's value that is not NULL; ``None``: it needs none."""
+    if type(kind) is UTCDateTime:
+        return _read_datetime
+    convert: Convert | None = kind.dialect_impl(dialect).result_processor(dialect, None)
+    if convert is not None and type(kind) is JSON:
+        return _json_reader(convert)
+    return convert
+
+
+def _bind_datetime(value: datetime | None) -> str | None:
+    """Format a time as SQLAlchemy does: UTC, with microseconds, without an offset."""
+    if value is None:
+        return None
+    return value.astimezone(timezone.utc).isoformat(" ", "microseconds")[:26]
+
+
+def _read_datetime(text: str) -> datetime:
+    # The offset in the text saves a second call that would set the time zone.
+    return datetime.fromisoformat(text + "+00:00")
+
+
+def _json_binder(convert: Convert) -> Convert:
+    null = convert(None)
+
+    def bind(value: Any) -> Any:
+        return null if value is None else convert(value)
+
+    return bind
+
+
+def _json_reader(convert: Convert) -> Convert:
+    def read(text: str) -> Any:
+        return None if text == "null" else convert(text)
+
+    return read

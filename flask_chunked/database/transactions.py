@@ -1,6 +1,6 @@
-"""Short transactions of the engine's own, beside the application's ``db.session``.
+"""Short transactions of the engine, independent of the application's ``db.session``.
 
-Knows databases and their habits; nothing of uploads.
+Knows the differences between databases; nothing of uploads.
 """
 
 from __future__ import annotations
@@ -24,31 +24,32 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import UpdateBase
 
 from ..exceptions import CommitUnanswered, DatabaseUnavailable
-from .missing import first_missing, is_unknown_name
-from .sqlite import Driver, Outcome, Statement, is_refused
+from .missing_tables import first_missing, is_unknown_name
+from .sqlite import Result, SQLiteExecutor, Statement, changed_nothing
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
 logger = logging.getLogger("flask_chunked")
 
-#: Seconds that a statement waits for SQLite's one writer.
+#: Seconds that a statement waits for SQLite's write lock.
 BUSY_TIMEOUT = 5.0
-#: Pages of the write-ahead log, 16 MiB, until they are carried over into the database:
-#: commits write the same few again and again, and whoever carries them over also syncs.
+#: Pages of the write-ahead log (16 MiB) after which SQLite runs a checkpoint. Commits
+#: write the same few pages repeatedly, and each checkpoint syncs the database file.
 CHECKPOINT_PAGES = 4096
-#: psycopg's own; any other was chosen by somebody, and stays.
+#: psycopg's default. The library leaves any other value unchanged.
 PREPARE_THRESHOLD = 5
-#: SQLSTATEs of prepared statements that are not there, or were there before.
+#: SQLSTATEs: a prepared statement does not exist, or exists already.
 _LOST_STATEMENTS = frozenset({"26000", "42P05"})
-_LOOKED = "flask_chunked.looked_for_a_pooler"
+_CHECKED = "flask_chunked.checked_for_pooler"
 
 
 class Database:
     """Transactions on the database of one model.
 
-    :param durable: SQLite syncs every commit (``synchronous=FULL``).
-    :param wal: SQLite keeps a write-ahead log, so that readers do not block.
+    :param bind_key: the model's ``__bind_key__``; ``None``: the default database.
+    :param durable: SQLite syncs each commit (``synchronous=FULL``).
+    :param wal: SQLite keeps a write-ahead log, so that readers do not block writers.
     """
 
     def __init__(
@@ -60,19 +61,22 @@ class Database:
         self._wal = wal
         self._engine: Engine | None = None
         self._pid = 0
-        self._driver: Driver | None = None
+        self._executor: SQLiteExecutor | None = None
         self._lock = threading.RLock()
-        self._warned = False
-        #: The tables that statements need; the first failure looks at them.
+        self._warned_of_memory = False
+        #: The tables that the statements need. An unknown name in an error is compared
+        #: with them.
         self.tables: list[Table] = []
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One short transaction; committed at the end, rolled back by an error.
+        """Open a short transaction. The block's end commits, an error rolls back.
 
-        :raises DatabaseUnavailable: no connection, no lock or a lost connection.
-        :raises CommitUnanswered: the same at the commit, so that it may have happened.
-        :raises MissingTableError: a table does not exist, or lacks a column.
+        :raises DatabaseUnavailable: the database cannot be reached, is locked, or the
+            connection was lost.
+        :raises CommitUnanswered: one of these happened during the commit, so that the
+            outcome is unknown.
+        :raises MissingTableError: a table does not exist or lacks a column.
         """
         failure: type[DatabaseUnavailable] = DatabaseUnavailable
         try:
@@ -83,29 +87,34 @@ class Database:
             self._raise_ours(error, failure)
             raise
 
-    def run(self, statement: Statement, values: Mapping[str, object]) -> Outcome:
-        """One statement that is kept for ever, as a transaction of its own.
+    def execute(self, statement: Statement, values: Mapping[str, object]) -> Result:
+        """Execute one statement in its own transaction.
 
-        :raises: as :meth:`transaction`.
+        Raises the same errors as :meth:`transaction`.
+
+        :param statement: an object that the caller keeps for the process's lifetime.
+        :param values: values of the statement's parameters, by name.
         """
-        driver = self._file_driver()
-        if driver is None:
+        executor = self._sqlite_executor()
+        if executor is None:
             with self.transaction() as connection:
                 result = connection.execute(statement, values)
                 rows = list(result) if result.returns_rows else []
-                return Outcome(rows, result.rowcount)
+                return Result(rows, result.rowcount)
         try:
-            return driver.run(statement, values)
+            return executor.execute(statement, values)
         except DBAPIError as error:
-            unanswered = isinstance(statement, UpdateBase) and not is_refused(error)
+            unanswered = isinstance(statement, UpdateBase) and not changed_nothing(
+                error
+            )
             self._raise_ours(
                 error, CommitUnanswered if unanswered else DatabaseUnavailable
             )
             raise
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
-        """Errors as in :meth:`transaction`, for what the application's session does."""
+    def translate_errors(self) -> Iterator[None]:
+        """Raise the errors of :meth:`transaction` for work of ``db.session``."""
         try:
             yield
         except SQLAlchemyError as error:
@@ -113,41 +122,44 @@ class Database:
             raise
 
     def engine(self) -> Engine:
-        """The SQLAlchemy engine of these transactions; for SQLite files our own."""
+        """The SQLAlchemy engine of these transactions.
+
+        For a SQLite file it is a separate engine; else it is the application's.
+        """
         # A forked worker must not share its parent's SQLite connections.
         if self._engine is None or self._pid != os.getpid():
             with self._lock:
                 self._engine = self._make_engine()
-                self._driver = self._make_driver(self._engine)
+                self._executor = self._make_executor(self._engine)
                 self._pid = os.getpid()
         return self._engine
 
     @property
-    def returns_changes(self) -> bool:
-        """Can an UPDATE tell the row that it changed?"""
+    def supports_update_returning(self) -> bool:
+        """True if the database supports ``UPDATE ... RETURNING``."""
         return self.engine().dialect.update_returning
 
     def dispose(self) -> None:
-        """Close pooled connections of an engine that is ours."""
+        """Close the connections that this object opened. Only tests need it."""
         if self._engine is not None and self._engine is not self._app_engine():
             self._engine.dispose()
-        if self._driver is not None:
-            self._driver.close()
+        if self._executor is not None:
+            self._executor.close()
 
     def create_tables(self, tables: list[Table]) -> None:
-        """Create what is missing; several processes may do it at once."""
+        """Create the missing tables. Several processes may call it concurrently."""
         for attempt in range(5):
             try:
                 with self._begin() as connection:
                     for table in tables:
                         table.create(connection, checkfirst=True)
                     if connection.dialect.name != "sqlite":
-                        # Closed, not pooled: a server that loads the application first
-                        # and forks then would share it among its workers.
+                        # detach() closes the connection instead of pooling it: a
+                        # server that forks later would share it among its workers.
                         connection.detach()
                 return
             except (OperationalError, ProgrammingError, DBAPIError):
-                # Another process was faster between the look and the creation.
+                # Another process created the table after this one checked for it.
                 if attempt == 4:
                     raise
 
@@ -155,44 +167,45 @@ class Database:
         return self._db.engines[self._bind_key]
 
     def _make_engine(self) -> Engine:
-        theirs = self._app_engine()
-        if theirs.dialect.name not in ("sqlite", "postgresql"):
+        shared = self._app_engine()
+        if shared.dialect.name not in ("sqlite", "postgresql"):
             logger.warning(
-                "%s is not supported: where it compares without regard to case, Ann "
-                "is shown the uploads of ann (docs/deployment.rst, Databases)",
-                theirs.dialect.name,
+                "%s is not supported: if it ignores case in comparisons, the user Ann "
+                "sees the uploads of the user ann (docs/deployment.rst, Databases)",
+                shared.dialect.name,
             )
-        if theirs.dialect.driver == "psycopg":
-            _watch_for_poolers(theirs)
-        if theirs.dialect.name != "sqlite" or _is_in_memory(theirs):
-            return theirs
-        ours = create_engine(
-            theirs.url, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=8
+        if shared.dialect.driver == "psycopg":
+            _watch_for_poolers(shared)
+        if shared.dialect.name != "sqlite" or _is_in_memory(shared):
+            return shared
+        separate = create_engine(
+            shared.url, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=8
         )
         statements = [f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}"]
         if self._wal:
             statements.insert(0, "PRAGMA journal_mode=WAL")
             statements.append(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
 
-        @event.listens_for(ours, "connect")
+        @event.listens_for(separate, "connect")
         def set_pragmas(connection: Any, _record: object) -> None:
             cursor = connection.cursor()
             for statement in statements:
                 cursor.execute(statement)
             cursor.close()
 
-        return ours
+        return separate
 
-    def _make_driver(self, engine: Engine) -> Driver | None:
+    def _make_executor(self, engine: Engine) -> SQLiteExecutor | None:
         dialect = engine.dialect
         if dialect.name != "sqlite" or _is_in_memory(engine):
             return None
-        suits = dialect.driver == "pysqlite" and dialect.update_returning
-        return Driver(engine, self._lock, BUSY_TIMEOUT) if suits else None
+        if dialect.driver != "pysqlite" or not dialect.update_returning:
+            return None
+        return SQLiteExecutor(engine, self._lock, BUSY_TIMEOUT)
 
-    def _file_driver(self) -> Driver | None:
+    def _sqlite_executor(self) -> SQLiteExecutor | None:
         self.engine()
-        return self._driver
+        return self._executor
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:
@@ -201,19 +214,23 @@ class Database:
             with self._lock, self._begin_in_memory(engine) as connection:
                 yield connection
             return
-        # SQLite has one writer; queueing in the process is fairer than its busy loop.
+        # SQLite allows one writer at a time. Waiting for a lock of this process is
+        # fairer than polling SQLite's lock.
         queue = self._lock if engine.dialect.name == "sqlite" else nullcontext()
         with queue, engine.begin() as connection:
             yield connection
 
     @contextmanager
     def _begin_in_memory(self, engine: Engine) -> Iterator[Connection]:
-        """All threads share one connection, so the session's work must be respected."""
-        if not self._warned:
-            self._warned = True
+        """Use the one connection that all threads and ``db.session`` share.
+
+        If ``db.session`` is in a transaction, use a savepoint in it.
+        """
+        if not self._warned_of_memory:
+            self._warned_of_memory = True
             logger.warning(
-                "SQLite in memory is for tests: one connection serves all threads, and "
-                "uploads are committed with whatever the application has pending"
+                "SQLite in memory is for tests only: all threads share one connection, "
+                "and committing an upload also commits the application's pending work"
             )
         session = self._db.session()
         if session.in_transaction():
@@ -227,15 +244,18 @@ class Database:
     def _raise_ours(
         self, error: SQLAlchemyError, failure: type[DatabaseUnavailable]
     ) -> None:
-        """Where a table or the database is away; other errors are the caller's."""
+        """Raise the library's error if a table or the database is missing.
+
+        Returns if the error has another cause; the caller raises it again.
+        """
         if getattr(getattr(error, "orig", None), "sqlstate", None) in _LOST_STATEMENTS:
             logger.error(
-                "a pooler between here and PostgreSQL loses prepared statements; leave "
-                "psycopg's prepare_threshold alone or set it to None "
+                "a connection pooler in front of PostgreSQL loses prepared statements; "
+                "keep psycopg's default prepare_threshold or set it to None "
                 '(SQLALCHEMY_ENGINE_OPTIONS = {"connect_args": {...}})'
             )
             raise failure() from error
-        if is_unknown_name(error) and self._are_tables_whole(error):
+        if is_unknown_name(error) and self._tables_are_complete(error):
             return
         lost = isinstance(error, OperationalError | InterfaceError | PoolTimeout)
         if lost or (isinstance(error, DBAPIError) and error.connection_invalidated):
@@ -243,15 +263,15 @@ class Database:
             logger.warning("database not available: %.200s", repr(str(reason)))
             raise failure() from error
 
-    def _are_tables_whole(self, error: SQLAlchemyError) -> bool:
-        """True if the name that the database does not know is none of ours.
+    def _tables_are_complete(self, error: SQLAlchemyError) -> bool:
+        """True if the unknown name is not one of the library's tables or columns.
 
-        :raises MissingTableError: one of the tables is missing, or lacks a column.
+        :raises MissingTableError: one of the tables is missing or lacks a column.
         """
         try:
             with self._begin() as connection:
                 missing = first_missing(connection, self.tables)
-        # The database itself is away: what failed first says so.
+        # The database cannot be reached: the caller reports the first error.
         except SQLAlchemyError:
             return False
         if missing is not None:
@@ -260,29 +280,28 @@ class Database:
 
 
 def _watch_for_poolers(engine: Engine) -> None:
-    watch = ("checkout", _prepare_nothing_behind_a_pooler)
+    watch = ("checkout", _disable_prepared_statements)
     if not event.contains(engine, *watch):
         event.listen(engine, *watch)
 
 
-def _prepare_nothing_behind_a_pooler(
-    connection: Any, record: Any, _proxy: object
-) -> None:
-    """Look once whether psycopg's connection is the server's, too.
+def _disable_prepared_statements(connection: Any, record: Any, _proxy: object) -> None:
+    """Disable prepared statements if psycopg is connected to a pooler.
 
-    PgBouncer in transaction mode gives each transaction another one of its connections,
-    where the name of a prepared statement may be that of somebody else's. Poolers give
-    a process id of their own to their clients.
+    PgBouncer in transaction mode may use another server connection for each
+    transaction, on which another client may have prepared a statement of the same name.
+    A pooler reports its own process id to its clients. The check runs once for each
+    connection.
     """
-    if record.info.get(_LOOKED) or connection.prepare_threshold != PREPARE_THRESHOLD:
+    if record.info.get(_CHECKED) or connection.prepare_threshold != PREPARE_THRESHOLD:
         return
     try:
         (pid,) = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
         connection.rollback()
-    # It is lost, or not usable: the statement that it is meant for will tell.
+    # The connection is not usable: the caller's statement raises the error.
     except Exception:
         return
-    record.info[_LOOKED] = True
+    record.info[_CHECKED] = True
     if pid != connection.info.backend_pid:
         connection.prepare_threshold = None
 

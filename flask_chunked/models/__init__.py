@@ -1,4 +1,4 @@
-"""The model of an upload; generated migrations import its column type from here."""
+"""The model of an upload. Generated migrations import its column type from here."""
 
 from .mixin import (
     CORE_COLUMNS,

@@ -1,6 +1,6 @@
-"""Refuses a model whose columns cannot hold what the engine stores in them.
+"""Refuses a model whose columns cannot store the engine's values.
 
-The mixin's own columns are the measure. Knows mapped classes and types of databases;
+Compares the model's columns with the mixin's. Knows mapped classes and column types;
 nothing of requests.
 """
 
@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Column,
     DateTime,
@@ -33,18 +32,18 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeEngine
 
 from ..exceptions import ConfigurationError
-from .columns import FILENAME, Ownership
+from .columns import FILENAME, Ownership, python_type
 from .mixin import CORE_COLUMNS, ChunkedUploadMixin
 
-#: Where the database is not known yet, one of these must do.
+#: The databases of which one must suit, if the app does not name its database yet.
 _USUAL = ("sqlite://", "postgresql://")
-#: Databases that give a time back with its zone, if the column has one.
+#: Databases that return the time zone of a value, if the column stores it.
 _KEEP_ZONES = frozenset({"postgresql", "cockroachdb"})
-#: Defaults that are the application's to choose.
+#: Columns whose default the application may choose.
 _FREE_DEFAULTS = frozenset({"blueprint", FILENAME})
-#: Bytes or characters that a column without a length must hold.
+#: Bytes or characters that a column without a length must store.
 _UNLIMITED = 2**16
-#: A value of each kind that fills its column: of its type in the mixin.
+#: Python type -> the largest value for a column type of the mixin.
 _SAMPLES: Mapping[type, Callable[[Any], object]] = {
     UUID: lambda kind: UUID(int=2**128 - 1),
     str: lambda kind: "a" * (kind.length or _UNLIMITED),
@@ -59,39 +58,40 @@ _SAMPLES: Mapping[type, Callable[[Any], object]] = {
 def require_model(
     model: type[Any], user_field: str, config: Mapping[str, Any], blueprint: str
 ) -> None:
-    """The model must carry uploads in the columns of the mixin.
+    """Check that the model's columns can store uploads.
 
-    :param user_field: the model's attribute that holds the owner; of any type.
-    :param config: of the app, which names the database.
-    :param blueprint: the name that errors give.
-    :raises ConfigurationError: it does not; each fault is named with what is right.
+    :param user_field: the model's attribute that holds the owner, of any type.
+    :param config: ``app.config``, which names the database.
+    :param blueprint: the blueprint's name, for the error's text.
+    :raises ConfigurationError: they cannot. The error lists each fault and its remedy.
     """
     name = getattr(model, "__name__", repr(model))
     subject = f"Model {name} of blueprint {blueprint!r}"
     if not _is_upload(model):
         raise ConfigurationError(
-            f"{subject} is no mapped class with the columns of an upload. Derive it "
-            "from ChunkedUploadMixin and db.Model"
+            f"{subject} is not a mapped class with the columns of an upload. Derive "
+            "it from ChunkedUploadMixin and db.Model"
         )
     mapper = inspect(model)
     table = mapper.persist_selectable
     if not isinstance(table, Table) or table is not model.__table__:
         raise ConfigurationError(
-            f"{subject} has its columns in more than one table ({table}). Name the "
-            "class whose table has those of the upload as the model, or keep all "
-            "columns in one table"
+            f"{subject} has its columns in more than one table ({table}). Keep all "
+            "columns in one table, or use the class whose table has the upload's "
+            "columns as the model"
         )
     owner = mapper.column_attrs.get(user_field)
     if owner is not None and owner.columns[0].name in CORE_COLUMNS - {"user"}:
         raise ConfigurationError(
             f"user_field_name {user_field!r} of blueprint {blueprint!r} is a column "
-            "that the library fills. Name the attribute that holds the owner"
+            "that the library sets. Name the attribute that holds the owner"
         )
     faults = list(_faults(model, user_field, config))
     if faults:
         raise ConfigurationError(
-            f"{subject} cannot hold uploads: {'; '.join(faults)}. Leave these columns "
-            "to ChunkedUploadMixin, and give the application's own other names"
+            f"{subject} cannot store uploads: {'; '.join(faults)}. Let "
+            "ChunkedUploadMixin define these columns, and give the application's "
+            "columns other names"
         )
 
 
@@ -105,7 +105,7 @@ def _is_upload(model: type[Any]) -> bool:
 
 @cache
 def _mixin_columns() -> Mapping[str, Column[Any]]:
-    """The mixin's columns, in a table of their own."""
+    """Attribute -> column of a model that has only the mixin's columns."""
 
     class Base(DeclarativeBase):
         pass
@@ -119,7 +119,7 @@ def _mixin_columns() -> Mapping[str, Column[Any]]:
 def _faults(
     model: type[Any], user_field: str, config: Mapping[str, Any]
 ) -> Iterator[str]:
-    """What keeps the model from holding uploads."""
+    """Describe each reason why the model cannot store uploads."""
     mapper = inspect(model)
     table = model.__table__
     ownership = Ownership(model, user_field)
@@ -139,24 +139,27 @@ def _faults(
     for role in ("polymorphic_on", "version_id_col"):
         used = getattr(mapper, role)
         if getattr(used, "name", None) in CORE_COLUMNS:
-            yield f"{used.name!r} is the mapper's {role} and must not be"
+            yield f"{used.name!r} is the mapper's {role} and must not be used for it"
 
 
 def _faults_of_user(column: Column[Any] | None, user_field: str) -> Iterator[str]:
-    """The owner's column is the application's; the mixin's may be left unused."""
+    """Check ``user``, which stays unused if the application has another column."""
     if column is None or user_field == "user" or column.nullable:
         return
     if column.default is None and column.server_default is None:
         yield (
-            f"'user' is NOT NULL and must be nullable, since {user_field!r} holds the "
-            "owner and nothing fills it"
+            f"'user' is NOT NULL and must be nullable, because {user_field!r} holds "
+            "the owner and nothing sets 'user'"
         )
 
 
 def _faults_of(
     name: str, column: Column[Any], right: Column[Any], dialects: list[Dialect]
 ) -> Iterator[str]:
-    """Of one column, compared with the mixin's."""
+    """Compare one column with the mixin's.
+
+    :param right: the mixin's column.
+    """
     if column.name != name:
         yield f"{name!r} is column {column.name!r} and must be column {name!r}"
     if column.type is not right.type and not any(
@@ -166,11 +169,11 @@ def _faults_of(
     if right.nullable and not column.nullable:
         yield f"{name!r} is NOT NULL and must be nullable"
     if column.computed is not None or column.identity is not None:
-        yield f"{name!r} is made by the database and must be a plain column"
+        yield f"{name!r} is computed by the database and must be an ordinary column"
         return
     if right.default is None and right.nullable:
         if column.default is not None or column.server_default is not None:
-            yield f"{name!r} has a default and must have none, for NULL has a meaning"
+            yield f"{name!r} has a default and must have none, as NULL has a meaning"
     elif name not in _FREE_DEFAULTS:
         given, usual = _scalar(column), _scalar(right)
         if None not in (given, usual) and given != usual:
@@ -178,64 +181,65 @@ def _faults_of(
 
 
 def _scalar(column: Column[Any]) -> object:
-    """The default, if it is a value; else ``None``."""
+    """The column's default, if it is a value; else ``None``."""
     default: Any = column.default
     return default.arg if default is not None and default.is_scalar else None
 
 
 def _wanted(kind: TypeEngine[Any]) -> str:
-    """The mixin's type, and what else would do."""
+    """Describe the types that are accepted for a column of this type."""
     if isinstance(kind, String) and kind.length is not None:
         return f"{kind!r} or longer"
     if isinstance(_plain(kind), DateTime):
         return (
-            f"{kind!r} of flask_chunked.models.mixin, or on PostgreSQL "
+            f"{kind!r} of flask_chunked.models, or on PostgreSQL "
             "DateTime(timezone=True), so that times are aware"
         )
     return repr(kind)
 
 
 def _plain(kind: TypeEngine[Any]) -> Any:
-    """What a type is made of, on no database in particular."""
+    """The type that a decorator wraps; any other type itself."""
     return kind.impl_instance if isinstance(kind, TypeDecorator) else kind
 
 
 def _holds(kind: TypeEngine[Any], right: TypeEngine[Any], dialect: Dialect) -> bool:
-    """Does a column of this type give back what the mixin's would?"""
+    """True if a column of this type returns what a column of the right type returns."""
     plain = _plain(right)
-    sample = _SAMPLES[_python_type(plain)](plain)
+    known: Any = python_type(plain)
+    sample = _SAMPLES[known](plain)
     try:
-        back = _given_back(kind, sample, dialect)
-        return isinstance(back, type(sample)) and back == sample
+        result = _stored_and_read(kind, sample, dialect)
+        return isinstance(result, type(sample)) and result == sample
     except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError):
         return False
     except RuntimeError:
-        # An application's type may want a context that is not there yet.
+        # A type of the application may need an app context, which does not exist yet.
         return True
 
 
-def _given_back(kind: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:
-    """What comes back of a value that a column of this type is given.
+def _stored_and_read(kind: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:
+    """The value that a column of this type returns after it stored ``value``.
 
-    :raises ValueError: it cannot be stored.
+    :raises ValueError: the column cannot store it.
     """
     here: Any = kind.dialect_impl(dialect)
     if isinstance(here, TypeDecorator):
-        # A variant for this database may be one where the type itself is none.
+        # The variant for this database may be a decorator, even if the type is not.
         decorator = kind if isinstance(kind, TypeDecorator) else here
         if type(here).process_bind_param is not TypeDecorator.process_bind_param:
             value = decorator.process_bind_param(value, dialect)
-        back = _given_back(decorator.load_dialect_impl(dialect), value, dialect)
+        result = _stored_and_read(decorator.load_dialect_impl(dialect), value, dialect)
         if type(here).process_result_value is TypeDecorator.process_result_value:
-            return back
-        return decorator.process_result_value(back, dialect)
-    if type(value) is not _python_type(here) or isinstance(here, Enum):
+            return result
+        return decorator.process_result_value(result, dialect)
+    if type(value) is not python_type(here) or isinstance(here, Enum):
         raise ValueError(value)
     if isinstance(here, (String, LargeBinary)) and len(value) > (
         here.length or _UNLIMITED
     ):
         raise ValueError(value)
-    # A variant for SQLite may be narrower: its integers have 64 bits all the same.
+    # SQLite stores 64 bits, even if the type's variant for SQLite is narrower.
     is_wide = dialect.name == "sqlite" and isinstance(kind, BigInteger)
     if isinstance(here, Integer) and not is_wide and value > _largest(here):
         raise ValueError(value)
@@ -245,20 +249,15 @@ def _given_back(kind: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:
     return value
 
 
-def _python_type(kind: TypeEngine[Any]) -> Any:
-    """What a type's values are; of JSON those that the engine stores."""
-    return dict if isinstance(kind, JSON) else kind.python_type
-
-
 def _largest(kind: Integer) -> int:
-    """The largest number in an integer column."""
+    """The largest number that a column of this type stores."""
     if isinstance(kind, BigInteger):
         return 2**63 - 1
     return 2**15 - 1 if isinstance(kind, SmallInteger) else 2**31 - 1
 
 
 def _dialects(config: Mapping[str, Any], bind_key: str | None) -> list[Dialect]:
-    """That of the database that the app names; the usual ones if it names none yet."""
+    """The dialect of the app's database, or the usual ones if it names none yet."""
     binds = dict(config.get("SQLALCHEMY_BINDS") or {})
     found: Any = binds.get(bind_key)
     if found is None and bind_key is None:

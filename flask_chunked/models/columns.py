@@ -1,4 +1,4 @@
-"""Whose the attributes of an uploads' model are: the library's or the application's.
+"""Which attributes of a model belong to the library, and which to the application.
 
 Knows mapped classes; nothing of schemas and requests.
 """
@@ -9,22 +9,23 @@ from collections.abc import Iterable
 from inspect import getattr_static
 from typing import Any
 
-from sqlalchemy import Column, inspect
+from sqlalchemy import JSON, Column, inspect
 from sqlalchemy.orm import (
     ColumnProperty,
     CompositeProperty,
     RelationshipProperty,
     SynonymProperty,
 )
+from sqlalchemy.types import TypeEngine
 
 from .mixin import CORE_COLUMNS
 
-#: What a client may give an upload in the library's own columns.
+#: The only column of the library that a client may set.
 FILENAME = "filename"
 
 
 class Ownership:
-    """Who sets which attribute of a model.
+    """Separates the library's columns of a model from the application's.
 
     :param user_field: the model's attribute that holds the owner.
     """
@@ -33,7 +34,7 @@ class Ownership:
         self._model = model
         self._mapper = inspect(model)
         table = model.__table__
-        #: Attributes that name columns of the table, the library's included.
+        #: Attribute -> column, for all columns of the table.
         self.columns: dict[str, Column[Any]] = {
             attribute.key: attribute.columns[0]
             for attribute in self._mapper.column_attrs
@@ -42,7 +43,7 @@ class Ownership:
         self._core_names = CORE_COLUMNS | {user_field}
         core = {c.name for key, c in self.columns.items() if key in self._core_names}
         self._core_columns = core | CORE_COLUMNS
-        #: Attributes that name columns of the application's own.
+        #: Attribute -> column, for the columns of the application.
         self.own: dict[str, Column[Any]] = {
             name: column
             for name, column in self.columns.items()
@@ -50,9 +51,10 @@ class Ownership:
         }
 
     def is_core(self, name: str) -> bool:
-        """Does setting the attribute change a column of the library?
+        """True if setting the attribute changes a column of the library.
 
-        Relationships, synonyms, composites and further names of a column count.
+        The attribute may be a relationship, a synonym, a composite or a second name of
+        a column.
         """
         if name in self._core_names:
             return True
@@ -61,7 +63,7 @@ class Ownership:
             return self.is_core(attribute.name)
         columns: Iterable[object] = ()
         if isinstance(attribute, RelationshipProperty):
-            # One to many: the other table's key changes, by the upload's id.
+            # One to many: the other table's foreign key gets the upload's id.
             columns = attribute.local_columns
         elif isinstance(attribute, CompositeProperty):
             columns = [part.columns[0] for part in attribute.props]
@@ -74,7 +76,7 @@ class Ownership:
         )
 
     def describe(self, name: str) -> str | None:
-        """What an attribute is; ``None``: the model has none of this name."""
+        """Describe an attribute; ``None``: the model has no attribute of this name."""
         attribute = self._mapper.attrs.get(name)
         if isinstance(attribute, SynonymProperty):
             return f"a synonym of {attribute.name!r}"
@@ -90,6 +92,19 @@ class Ownership:
         if kind is not None:
             extension: Any = kind.extension_type
             return f"a {extension.value.lower().replace('_', ' ')}"
-        # Static: a property of the class must not be called.
+        # getattr() would call a property of the class.
         is_property = isinstance(getattr_static(self._model, name, None), property)
         return "a property" if is_property else None
+
+
+def python_type(kind: TypeEngine[Any]) -> type[Any] | None:
+    """The Python type of a column's values; ``None``: the column's type has none.
+
+    The JSON values of the library's columns are dictionaries.
+    """
+    if isinstance(kind, JSON):
+        return dict
+    try:
+        return kind.python_type
+    except NotImplementedError:
+        return None

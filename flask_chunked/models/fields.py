@@ -1,6 +1,6 @@
-"""What a client may say about an upload: the fields that the schema loads.
+"""Loads the fields that a client may set on an upload, with the blueprint's schema.
 
-Knows schemas and whose a model's columns are; nothing of requests.
+Knows schemas and models; nothing of requests.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from .columns import FILENAME, Ownership
 
 logger = logging.getLogger("flask_chunked")
 
-#: Characters of a warning that come from requests.
-_SHOWN = 200
+#: Most characters of a request that a warning quotes.
+_MAX_QUOTED = 200
 
 
 class FieldLoader:
-    """Loads ``filename`` and the application's own columns, and nothing else.
+    """Loads ``filename`` and the application's own columns.
 
-    :param blueprint: the name that errors and warnings give.
-    :raises ConfigurationError: the schema loads anything else.
+    :param user_field: the model's attribute that holds the owner.
+    :param blueprint: the blueprint's name, for errors and warnings.
+    :raises ConfigurationError: the schema loads other fields or returns instances.
     """
 
     def __init__(
@@ -35,32 +36,32 @@ class FieldLoader:
     ) -> None:
         self._schema = schema
         self._name = f"Schema {type(schema).__name__} of blueprint {blueprint!r}"
-        # Of a field without a key of its own the name is the key.
+        # A field without a data_key uses its name as the key.
         keys = {
             name: name if field.data_key is None else field.data_key
             for name, field in schema.load_fields.items()
         }
         self._known = frozenset(keys.values())
-        #: Attribute of the model -> key that clients send.
+        #: Attribute of the model -> the key that clients send.
         self.keys: Mapping[str, str] = {
             _target(name, field): keys[name]
             for name, field in schema.load_fields.items()
         }
         ownership = Ownership(model, user_field)
         self._loadable = frozenset({FILENAME, *ownership.own})
-        self._has_warned = threading.Lock()
+        self._warning_lock = threading.Lock()
         self._require_loadable(model, ownership)
         self._require_mapping()
 
     def load(self, form: Mapping[str, str]) -> Mapping[str, object]:
-        """Validate what a request says, by the schema.
+        """Validate the fields of a request with the schema.
 
         :return: ``filename``, if the request has it, and values of own columns.
-        :raises InvalidFields: the schema refuses a value, or one is missing.
-        :raises RuntimeError: the schema returns no mapping.
+        :raises InvalidFields: the schema refuses a value, or a value is missing.
+        :raises RuntimeError: the schema does not return a mapping.
         """
         if not form and type(self._schema) is ChunkedUploadSchema:
-            # Ours demands nothing, and adds nothing.
+            # The library's schema requires no field and has no defaults.
             return {}
         known = {key: value for key, value in form.items() if key in self._known}
         try:
@@ -69,9 +70,9 @@ class FieldLoader:
             raise InvalidFields(_messages(error)) from error
         if not isinstance(loaded, Mapping):
             raise RuntimeError(
-                f"{self._name} returned {type(loaded).__name__} from load(), where a "
+                f"{self._name} returned {type(loaded).__name__} from load(), but a "
                 "dict of values is expected. Let its post_load hooks return the dict "
-                "that they are given"
+                "that they receive"
             )
         fields = {name: loaded[name] for name in loaded if name in self._loadable}
         if len(fields) < len(loaded):
@@ -79,19 +80,19 @@ class FieldLoader:
         return fields
 
     def _warn(self, names: Iterable[object]) -> None:
-        """Once, for names may be the client's and as many as it likes."""
-        # Never released: the first request to get it is the one that warns.
-        if not self._has_warned.acquire(blocking=False):
+        """Log the names, once: a client may choose them, and send any number."""
+        # The first request keeps the lock forever, so that no other request warns.
+        if not self._warning_lock.acquire(blocking=False):
             return
         logger.warning(
-            "%s loaded values that are no columns of the application, and they are "
-            "dropped: %s. This is said once",
+            "%s loaded values for which the application has no columns; they are "
+            "ignored: %s. This warning appears once",
             self._name,
-            ", ".join(sorted(map(repr, names)))[:_SHOWN],
+            ", ".join(sorted(map(repr, names)))[:_MAX_QUOTED],
         )
 
     def _require_loadable(self, model: type[Any], ownership: Ownership) -> None:
-        """Refuse a schema that would load what the client must not set, or nothing."""
+        """Refuse fields that would set columns of the library, or no column at all."""
         targets = {
             name: _target(name, field)
             for name, field in self._schema.load_fields.items()
@@ -108,33 +109,33 @@ class FieldLoader:
             faults.append(
                 f"{self._name} lets clients set columns of the library: "
                 f"{_listed(forbidden, ownership)}. Give these fields dump_only=True, "
-                "or name them in Meta.dump_only or Meta.exclude"
+                "or add them to Meta.dump_only or Meta.exclude"
             )
         if stray:
             faults.append(
                 f"{self._name} loads fields for which {model.__name__} has no column "
-                f"of its own: {_listed(stray, ownership)}. Add such columns to a model "
+                f"of its own: {_listed(stray, ownership)}. Add the columns to a model "
                 "of the application (model = ...), or give these fields dump_only=True"
             )
         if faults:
             raise ConfigurationError("; ".join(faults))
 
     def _require_mapping(self) -> None:
-        """Refuse marshmallow-sqlalchemy's instances: the blueprint makes its own."""
+        """Refuse a schema of marshmallow-sqlalchemy that creates instances."""
         if getattr(self._schema.opts, "load_instance", False):
             raise ConfigurationError(
-                f"{self._name} has Meta.load_instance = True and would make rows of "
-                "its own. Set it to False: the blueprint makes the row"
+                f"{self._name} has Meta.load_instance = True and would create rows. "
+                "Set it to False: the blueprint creates the row"
             )
 
 
 def _target(name: str, field: Field[Any]) -> str:
-    """The attribute that a field loads to; of a dotted one, that which holds it."""
+    """The attribute that a field sets; of a dotted name, its first part."""
     return (field.attribute or name).partition(".")[0]
 
 
 def _listed(targets: Mapping[str, str], ownership: Ownership) -> str:
-    """``size (to length, a synonym of 'length')``, for each."""
+    """Describe fields, each like ``size (to length, a synonym of 'length')``."""
 
     def one(name: str, target: str) -> str:
         kind = ownership.describe(target)

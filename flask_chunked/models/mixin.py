@@ -1,4 +1,4 @@
-"""The row of an upload: a mixin for the application's model, and the default model.
+"""The columns of an upload: a mixin for the application's model, and a default model.
 
 Knows SQLAlchemy and the engine's states; nothing of requests.
 """
@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, Mapper, mapped_column
 
+from ..engine.expiry import utcnow
 from ..engine.states import Status
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """Aware UTC datetimes on every database; stored without an offset."""
+    """Aware UTC datetimes on every database, stored without an offset."""
 
     impl = DateTime
     cache_ok = True
@@ -45,7 +46,7 @@ class UTCDateTime(TypeDecorator[datetime]):
     def process_bind_param(
         self, value: datetime | None, dialect: Dialect
     ) -> datetime | None:
-        """Aware in any zone -> naive UTC."""
+        """Convert an aware datetime of any time zone to naive UTC."""
         if value is None:
             return None
         return value.astimezone(timezone.utc).replace(tzinfo=None)
@@ -53,20 +54,16 @@ class UTCDateTime(TypeDecorator[datetime]):
     def process_result_value(
         self, value: datetime | None, dialect: Dialect
     ) -> datetime | None:
-        """Naive UTC -> aware UTC."""
+        """Convert naive UTC to aware UTC."""
         return None if value is None else value.replace(tzinfo=timezone.utc)
-
-
-def _utcnow() -> datetime:
-    return datetime.now(timezone.utc)
 
 
 class ChunkedUploadMixin:
     """The columns of an upload, for ``class Video(ChunkedUploadMixin, db.Model)``.
 
-    Sizes are bytes, times aware UTC. Own columns, relations and validators beside them
-    are welcome; ``user`` may be overridden, for instance with a foreign key. Only
-    ``filename`` and the model's own columns are for the application to change.
+    Sizes are bytes, times aware UTC. The model may add columns, relationships and
+    validators, and may override ``user``, for instance with a foreign key. The
+    application may change only ``filename`` and the columns that it added.
     """
 
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=uuid.uuid4)
@@ -79,8 +76,8 @@ class ChunkedUploadMixin:
     fence: Mapped[int] = mapped_column(BigInteger, default=0)
     last_start: Mapped[int | None] = mapped_column(BigInteger)
     last_digest: Mapped[str | None] = mapped_column(String(64))
-    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=_utcnow)
-    last_activity_at: Mapped[datetime] = mapped_column(UTCDateTime, default=_utcnow)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utcnow)
+    last_activity_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utcnow)
     completed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     storage_key: Mapped[str | None] = mapped_column(String(512))
     dialect: Mapped[str] = mapped_column(String(32), default="")
@@ -103,24 +100,24 @@ class ChunkedUploadMixin:
 
     @property
     def is_complete(self) -> bool:
-        """All bytes are there, checked and announced."""
+        """True once all bytes are stored, verified and announced."""
         return bool(self.status == Status.COMPLETE.value)
 
 
 @event.listens_for(ChunkedUploadMixin, "instrument_class", propagate=True)
 def _constrain(mapper: Mapper[Any], cls: type) -> None:
-    """Add checks and an index; a model's own ``__table_args__`` stay."""
+    """Add check constraints and an index to the model's ``__table_args__``."""
     table = mapper.local_table
     if not isinstance(table, Table):
         return
     c = table.c
     if not CORE_COLUMNS - {"user"} <= set(c.keys()):
-        # Registration refuses such a model and gives the reason.
+        # Registration refuses such a model and reports the reason.
         return
     name = table.name
     activity = [c.status, c.last_activity_at]
     if _has_index(table, activity):
-        # Of a subclass in the same table.
+        # The model is a subclass with the same table.
         return
     Index(f"ix_{name}_activity", *activity)
     table.append_constraint(CheckConstraint(c.offset >= 0, name=f"{name}_offset_ge_0"))
@@ -137,12 +134,12 @@ def _constrain(mapper: Mapper[Any], cls: type) -> None:
 
 
 def add_owner_index(table: Table, owner: Column[Any]) -> None:
-    """The index of lists, counts and quotas, once for each column that has owners.
+    """Add the index of lists, counts and quotas, once for each column of owners.
 
-    Which column that is, only a blueprint knows: call it when one is registered.
+    A blueprint names the owner's column, so that its registration calls this function.
     """
     c = table.c
-    # With ``partial`` in it, a count reads nothing else.
+    # Because the index has ``partial``, a count reads only the index.
     columns = [c.blueprint, owner, c.status, c.partial, c.created_at, c.id]
     if owner.table is not table or _has_index(table, columns):
         return
@@ -153,27 +150,27 @@ def add_owner_index(table: Table, owner: Column[Any]) -> None:
 
 
 def _has_index(table: Table, columns: Sequence[Column[Any]]) -> bool:
-    # By its columns: a naming convention of the application changes names.
+    # Compares columns: a naming convention of the application changes names.
     names = [column.name for column in columns]
     return any([known.name for known in one.columns] == names for one in table.indexes)
 
 
-#: Names of the mixin's columns; what else a model has is the application's own.
+#: The names of the mixin's columns. All other columns are the application's.
 CORE_COLUMNS = frozenset(
     name for name in ChunkedUploadMixin.__annotations__ if not name.startswith("_")
 )
 
 
 def default_model(db: SQLAlchemy) -> type[Any]:
-    """The model ``ChunkedUpload`` of this ``db``, built once and shared."""
-    # Kept with the metadata, so that it lives exactly as long as its tables.
+    """The model ``ChunkedUpload`` of this ``db``; the first call creates it."""
+    # The metadata holds it, so that it exists exactly as long as its table.
     info: dict[str, Any] = db.metadata.info
     model: type[Any] | None = info.get("flask_chunked.default_model")
     if model is None:
         attributes: Mapping[str, object] = {
             "__tablename__": "chunked_upload",
             "__module__": __name__,
-            "__doc__": "Uploads of blueprints that name no model of their own.",
+            "__doc__": "The uploads of blueprints without a model.",
         }
         model = type("ChunkedUpload", (ChunkedUploadMixin, db.Model), dict(attributes))
         info["flask_chunked.default_model"] = model

@@ -27,7 +27,7 @@ class Access:
         owner = self._registration.policy.get_user_id()
         # Looking a user up takes a pooled connection. If each request held one while
         # it waits for a second one, for our own transactions, all would wait forever.
-        self._registration.sessions.rest()
+        self._registration.sessions.release_if_clean()
         return self._registration.coerce_owner(owner)
 
     def require_owner(self) -> object:

@@ -70,7 +70,7 @@ class Representation:
         response = None if answer is None else current_app.make_response(answer)
         # Return the pooled connection now: at teardown, a connection that was lost
         # would raise after the response was built.
-        registration.sessions.rest()
+        registration.sessions.release_if_clean()
         return response
 
     def _build(self, endpoint: str, upload: Upload, *, external: bool = True) -> str:

@@ -178,7 +178,7 @@ BREAKS = (
         "tests/faults/test_lost_commits.py",
         Change(
             "database/repository.py",
-            "if row is None or _seen_in(row) != wanted:",
+            "if row is None or _progress(row) != expected:",
             "if row is not None:",
         ),
     ),
@@ -227,7 +227,7 @@ BREAKS = (
     ),
     _row(
         "quotas",
-        "tests/test_quotas.py",
+        "tests/database/test_quotas.py",
         Change(
             "database/quota_rows.py",
             ".where(self._row_of(owner), *conditions)",
@@ -247,7 +247,7 @@ BREAKS = (
         "races of final uploads",
         "tests/gate/test_races.py",
         Change(
-            "database/creations.py",
+            "database/inserts.py",
             "if connection.execute(self._members.awaited_too_often(ids)).first():",
             "if not ids:",
         ),
@@ -256,7 +256,9 @@ BREAKS = (
         "races of quotas",
         "tests/gate/test_quota_races.py",
         Change(
-            "database/quotas.py", "        self._lock(connection, partial.user)\n", ""
+            "database/quotas.py",
+            "        self._lock_owners(connection, partial.user)\n",
+            "",
         ),
     ),
     _row(

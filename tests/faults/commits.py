@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from flask_chunked.database.sqlite import Outcome
+from flask_chunked.database.sqlite import Result
 from flask_chunked.database.transactions import Database
 from tests.statements import around_single
 
@@ -39,7 +39,7 @@ class Commits:
         """Listen to ``before_cursor_execute``."""
         self._wrote |= not str(arguments[2]).startswith(("SELECT", "SAVEPOINT"))
 
-    def answer_single(self, text: str, execute: Callable[[], Outcome]) -> Outcome:
+    def answer_single(self, text: str, execute: Callable[[], Result]) -> Result:
         """Stand around statements that commit themselves."""
         if text.startswith("SELECT"):
             return execute()

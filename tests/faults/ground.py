@@ -165,7 +165,7 @@ class Ground:
 
     def drifts(self) -> list[str]:
         """Quotas that do not say what the uploads say; in an app context."""
-        found = self.here.repository.drifts()
+        found = self.here.repository.quota_mismatches()
         return [f"quota of {one.owner or 'all'} is wrong: {one}" for one in found]
 
     def set_columns(self, upload_id: UUID, **values: object) -> None:

@@ -195,13 +195,13 @@ def _stuck_tus(ground: Ground, known: Known, row: Upload) -> list[str]:
 @contextmanager
 def _later(engine: Engine) -> Iterator[None]:
     """Nothing that was begun is still at work."""
-    clock, completer = engine.clock, engine.complete
+    clock = engine.clock
     later = lambda: clock() + max(IDLE, STALE) + timedelta(seconds=1)  # noqa: E731
-    engine.clock = completer._clock = later
+    engine.clock = later
     try:
         yield
     finally:
-        engine.clock = completer._clock = clock
+        engine.clock = clock
 
 
 def _unless_ok(known: Known, what: str, status: int) -> list[str]:

@@ -158,14 +158,9 @@ MUTANTS = (
         "cleanup by creation",
         (
             Change(
-                "database/statements.py",
-                "and_(c.last_activity_at <= idle_since,",
-                "and_(c.created_at <= idle_since,",
-            ),
-            Change(
-                "database/queries.py",
-                "idle = c.last_activity_at <= since",
-                "idle = c.created_at <= since",
+                "database/expiry_conditions.py",
+                "idle = c.last_activity_at <= idle_since",
+                "idle = c.created_at <= idle_since",
             ),
         ),
         ("tests/test_maintenance.py",),

@@ -50,7 +50,7 @@ def assert_exact(app: Flask) -> None:
     snapshot = Watch(app).look()
     assert (snapshot.differences(), snapshot.strays) == ([], 0)
     with app.app_context():
-        assert registered(app).repository.drifts() == []
+        assert registered(app).repository.quota_mismatches() == []
 
 
 def deferred(tus: Tus) -> str:
@@ -85,7 +85,7 @@ def test_member_is_counted_once_while_its_final_upload_goes(
     assert_exact(app)
     rival = Rival(lambda: Tus(app.test_client()).delete(final).status_code)
     book = registered(app).quotas
-    before(monkeypatch, book, "_change", rival.meet)
+    before(monkeypatch, book, "_add", rival.meet)
     assert act(tus, partial) in (201, 204)
     assert rival.end() == 204
     assert_exact(app)
@@ -152,7 +152,7 @@ def test_owners_of_members_never_wait_for_one_another_in_a_ring(
         finals = [one.final(*pair).headers["Location"] for one, pair in both]
     line = threading.Barrier(2)
     book: Any = registered(app).quotas
-    change = book._change
+    change = book._add
     seen: set[int] = set()
 
     def change_and_wait(*arguments: Any) -> Any:
@@ -163,7 +163,7 @@ def test_owners_of_members_never_wait_for_one_another_in_a_ring(
                 line.wait(rivals.MOMENT)
         return changed
 
-    monkeypatch.setattr(book, "_change", change_and_wait)
+    monkeypatch.setattr(book, "_add", change_and_wait)
 
     def go(one: As, number: int) -> int:
         if act == "name":
@@ -210,7 +210,7 @@ def test_file_that_goes_while_its_owner_is_counted_first_is_not_counted(
     url = post_whole(before_limits.test_client(), b"abc").json["url"]  # type: ignore[index]
     app = raced(**ROOMY)
     rival = Rival(lambda: Tus(app.test_client()).post(Upload_Length="5").status_code)
-    after(monkeypatch, registered(app).quotas, "unstore", rival.meet)
+    after(monkeypatch, registered(app).quotas, "remove_file", rival.meet)
     assert app.test_client().delete(url).status_code == 204
     assert rival.end() == 201
     assert Watch(app).look().told[""] == Sums(1, 5, 0)
@@ -253,7 +253,7 @@ def test_check_finds_nothing_in_what_requests_are_just_changing(
     urls = [tus.create(3) for _ in range(2)]
     rival = Rival(lambda: Tus(app.test_client()).delete(urls[0]).status_code)
     counts = registered(app).quotas._counts  # type: ignore[union-attr]
-    after(monkeypatch, counts, "open_by_owner", rival.meet)
+    after(monkeypatch, counts, "unfinished_by_owner", rival.meet)
     with app.app_context():
         assert check() == []
     assert rival.end() == 204

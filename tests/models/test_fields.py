@@ -39,10 +39,10 @@ from flask_chunked.engine.states import Status
 from flask_chunked.models import CORE_COLUMNS
 from flask_chunked.models.fields import FieldLoader
 
-from .apps import rows, stored_files
-from .conftest import AppFactory
-from .dialects.tus import Tus, metadata
-from .exchange import detail, post_whole, put_form, put_raw
+from ..apps import rows, stored_files
+from ..conftest import AppFactory
+from ..dialects.tus import Tus, metadata
+from ..exchange import detail, post_whole, put_form, put_raw
 
 OURS = sorted(CORE_COLUMNS - {"filename"})
 #: Those that ``ChunkedUploadSchema`` declares, as fields that it only dumps.
@@ -160,7 +160,7 @@ WAYS: dict[str, Callable[[str], tuple[str, ChunkedUploadSchema]]] = {
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("name", OURS)
-def test_field_that_loads_a_column_of_ours_is_refused(
+def test_field_that_loads_a_library_column_is_refused(
     film: type[Any],
     name: str,
     way: Callable[[str], tuple[str, ChunkedUploadSchema]],
@@ -199,7 +199,7 @@ CURES: dict[str, Callable[[str], ChunkedUploadSchema]] = {
 
 @pytest.mark.parametrize("cure", CURES.values(), ids=CURES)
 @pytest.mark.parametrize("name", OURS)
-def test_field_that_only_dumps_a_column_of_ours_is_taken(
+def test_field_that_only_dumps_a_library_column_is_accepted(
     film: type[Any], name: str, cure: Callable[[str], ChunkedUploadSchema]
 ) -> None:
     loader = FieldLoader(cure(name), film, "user", "films")
@@ -224,7 +224,7 @@ def test_every_field_is_named_at_once(film: type[Any]) -> None:
     ],
 )
 @pytest.mark.parametrize("by_name", [True, False], ids=["name", "attribute"])
-def test_attribute_that_leads_to_a_column_of_ours_is_refused(
+def test_attribute_that_leads_to_a_library_column_is_refused(
     film: type[Any], attribute: str, described: str, by_name: bool
 ) -> None:
     declared = fields.Raw() if by_name else fields.Raw(attribute=attribute)
@@ -235,7 +235,7 @@ def test_attribute_that_leads_to_a_column_of_ours_is_refused(
     assert repr(name) in told
 
 
-def test_owner_is_ours_under_whichever_name(film: type[Any]) -> None:
+def test_owner_column_of_any_name_belongs_to_the_library(film: type[Any]) -> None:
     schema = schema_of({"person_id": fields.Integer()})
     assert "'person_id'" in refusal(schema, film, "person_id")
     FieldLoader(schema, film, "user", "films")

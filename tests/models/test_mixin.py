@@ -37,9 +37,9 @@ from flask_chunked import (
 )
 from flask_chunked.models import UTCDateTime
 
-from .apps import registered, rows
-from .conftest import AppFactory
-from .exchange import begin, detail, finish, put_form, put_raw, send
+from ..apps import registered, rows
+from ..conftest import AppFactory
+from ..exchange import begin, detail, finish, put_form, put_raw, send
 
 COLUMNS = [
     "id",
@@ -161,7 +161,7 @@ class Titled(ChunkedUploadBlueprint):
     schema_class = TitledSchema
 
 
-def test_own_table_args_stay_beside_ours(app_factory: AppFactory) -> None:
+def test_table_args_of_the_model_are_kept(app_factory: AppFactory) -> None:
     db = SQLAlchemy()
 
     class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]

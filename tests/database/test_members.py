@@ -19,8 +19,8 @@ from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import PartialMissing, TooManyFinals, UploadExpired
 from tests.engine.fakes import ScriptedReader
 
-from .aging import set_row
-from .apps import registered, rows
+from ..aging import set_row
+from ..apps import registered, rows
 
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)
 #: The moment after which activity counts.
@@ -282,7 +282,7 @@ def test_a_final_names_its_members_until_it_is_given_up(
 # -- what is dropped -------------------------------------------------------------------
 
 
-def test_names_go_with_an_unfinished_final(ground: Ground) -> None:
+def test_memberships_are_removed_with_an_unfinished_final(ground: Ground) -> None:
     a, b = ground.partial(b"a", 2), ground.partial(b"b")
     one, two = ground.final(a, b), ground.final(b)
     ground.engine.remove.terminate(one)

@@ -1,4 +1,4 @@
-"""The application's ``db.session``: never committed by us, never kept waiting."""
+"""The application's ``db.session``: never committed, and released before a wait."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from flask_chunked import (
     uploads,
 )
 
-from .apps import blueprint_of, dispose, make_app, registered, rows, stored_files
-from .conftest import AppFactory
-from .exchange import begin, content_range, finish, post_whole, put_form, put_raw, send
+from ..apps import blueprint_of, dispose, make_app, registered, rows, stored_files
+from ..conftest import AppFactory
+from ..exchange import begin, content_range, finish, post_whole, put_form, put_raw, send
 
 PUT_TYPES = {
     "raw": ("application/octet-stream", b"%s"),

@@ -23,9 +23,9 @@ from flask_chunked import ChunkedUploadBlueprint
 from flask_chunked.database.transactions import CHECKPOINT_PAGES
 from flask_chunked.exceptions import DatabaseUnavailable
 
-from .apps import registered, rows, stored_files
-from .conftest import AppFactory
-from .exchange import begin, detail, finish, post_whole, put_form, put_raw, send
+from ..apps import registered, rows, stored_files
+from ..conftest import AppFactory
+from ..exchange import begin, detail, finish, post_whole, put_form, put_raw, send
 
 
 def pragma(app: Flask, name: str) -> object:
@@ -53,7 +53,7 @@ SYNCHRONOUS = {"normal": 1, "full": 2}
         ),
     ],
 )
-def test_pragmas_of_our_connections(
+def test_pragmas_of_the_engines_connections(
     app_factory: AppFactory, config: dict[str, object], journal: str, synchronous: str
 ) -> None:
     app = app_factory(**{f"CHUNKED_UPLOAD_{k}": v for k, v in config.items()})
@@ -63,7 +63,7 @@ def test_pragmas_of_our_connections(
         assert pragma(app, "wal_autocheckpoint") == CHECKPOINT_PAGES
 
 
-def test_pragmas_are_on_our_connections_only(app_factory: AppFactory) -> None:
+def test_pragmas_are_on_the_engines_connections_only(app_factory: AppFactory) -> None:
     app = app_factory(CHUNKED_UPLOAD_DURABLE=False)
     here = registered(app)
     with app.app_context():
@@ -115,7 +115,7 @@ def test_forked_worker_gets_connections_of_its_own(
 def locked(
     app_factory: AppFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Any]:
-    """A writer that holds the database until it is closed; nobody waits for it."""
+    """A writer that locks the database until it is closed."""
     monkeypatch.setattr("flask_chunked.database.transactions.BUSY_TIMEOUT", 0.0)
 
     def lock() -> Any:
@@ -139,7 +139,7 @@ LOCKED: dict[str, Callable[[FlaskClient, str], TestResponse]] = {
 
 
 @pytest.mark.parametrize("act", LOCKED.values(), ids=LOCKED)
-def test_locked_database_is_503_and_nothing_is_half_done(
+def test_locked_database_is_503_and_changes_nothing(
     locked: Callable[[], Any],
     app_factory: AppFactory,
     tmp_path: Path,
@@ -275,7 +275,7 @@ def test_memory_warns_once_that_it_is_for_tests(
     assert len(warned) == 1
 
 
-def test_memory_respects_what_the_session_has_open(
+def test_memory_keeps_the_sessions_open_transaction(
     in_memory: tuple[Flask, SQLAlchemy, type[Any]],
 ) -> None:
     app, db, note = in_memory

@@ -18,10 +18,10 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_chunked import ChunkedUploadBlueprint
 from flask_chunked.engine.records import Cutoff
 
-from .apps import dispose, make_app, registered
-from .crowds import add_crowd, settle, watched
-from .figures import size
-from .postgres import as_setting, new_database, running_server
+from ..apps import dispose, make_app, registered
+from ..crowds import add_crowd, settle, watched
+from ..figures import size
+from ..postgres import as_setting, new_database, running_server
 
 OWNER_INDEX = "ix_chunked_upload_owner"
 BY_PARTIAL = "ix_chunked_upload_member_partial_id"
@@ -76,7 +76,7 @@ def recount(app: Flask, client: FlaskClient) -> object:
     here = registered(app)
     assert here.quotas is not None
     with app.app_context(), here.database.transaction() as connection:
-        here.quotas.open(connection, "ann")
+        here.quotas.start_counting(connection, "ann")
     return None
 
 

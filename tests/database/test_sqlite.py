@@ -1,4 +1,4 @@
-"""Single statements on SQLite's driver say and do what SQLAlchemy's would."""
+"""Single statements on SQLite's driver have the results of SQLAlchemy's."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import delete, event, select
-from sqlalchemy.orm import Mapped, Session, mapped_column, validates
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
-from flask_chunked import ChunkedUploadMixin
-from flask_chunked.database import sqlite as driver_module
-from flask_chunked.database import transactions as database_module
-from flask_chunked.database.rows import RowMapper
-from flask_chunked.database.sqlite import Outcome, Prepared
+from flask_chunked.database import sqlite as sqlite_module
+from flask_chunked.database import transactions as transactions_module
+from flask_chunked.database.sqlite import PreparedStatement, Result
 from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
@@ -30,9 +26,9 @@ from flask_chunked.exceptions import (
     MissingTableError,
 )
 
-from .apps import registered
-from .conftest import AppFactory
-from .statements import around_single, driver_of
+from ..apps import registered
+from ..conftest import AppFactory
+from ..statements import around_single, executor_of
 
 LATE = datetime(2026, 7, 1, 12, 0, 0, 123456, timezone(timedelta(hours=2)))
 
@@ -87,7 +83,7 @@ def test_rows_are_what_the_orm_would_write_and_read(app: Flask, draft: Upload) -
     here = registered(app)
     rows = here.repository._rows
     with app.app_context():
-        assert rows.is_plain()
+        assert rows.can_bypass_orm()
         here.repository.create(draft, {})
         twin = replace(draft, id=uuid4())
         with Session(here.database.engine()) as session:
@@ -104,11 +100,11 @@ def test_rows_are_what_the_orm_would_write_and_read(app: Flask, draft: Upload) -
         assert here.repository.get(draft.id) == draft
 
 
-def test_single_statements_go_past_sqlalchemys_connections(app: Flask) -> None:
+def test_single_statements_bypass_sqlalchemys_connections(app: Flask) -> None:
     here = registered(app)
     seen: list[str] = []
 
-    def note(text: str, execute: Callable[[], Outcome]) -> Outcome:
+    def note(text: str, execute: Callable[[], Result]) -> Result:
         seen.append(text.split()[0])
         return execute()
 
@@ -124,7 +120,7 @@ def test_list_of_values_is_refused(app: Flask) -> None:
     with app.app_context():
         statement = delete(here.table).where(here.table.c.status.in_(["complete"]))
         with pytest.raises(ValueError, match="list"):
-            here.database.run(statement, {})
+            here.database.execute(statement, {})
 
 
 # -- failures --------------------------------------------------------------------------
@@ -140,10 +136,10 @@ def test_missing_table_is_named(tmp_path: Path, app: Flask) -> None:
             here.repository.create(BARE, {})
 
 
-def test_locked_database_did_nothing(
+def test_locked_database_changed_nothing(
     app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(transactions_module, "BUSY_TIMEOUT", 0.05)
     here = registered(app)
     other = sqlite3.connect(tmp_path / "app.db", isolation_level=None)
     with app.app_context():
@@ -159,7 +155,7 @@ def test_locked_database_did_nothing(
     other.close()
 
 
-def test_another_process_that_writes_is_waited_for_in_short_pauses(
+def test_executor_waits_in_short_pauses_for_another_process(
     app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = registered(app)
@@ -171,7 +167,7 @@ def test_another_process_that_writes_is_waited_for_in_short_pauses(
         if len(pauses) == 9:
             other.execute("ROLLBACK")
 
-    monkeypatch.setattr(driver_module.time, "sleep", sleep)  # type: ignore[attr-defined]
+    monkeypatch.setattr(sqlite_module.time, "sleep", sleep)  # type: ignore[attr-defined]
     with app.app_context():
         other.execute("BEGIN IMMEDIATE")
         here.repository.create(BARE, {})
@@ -182,7 +178,7 @@ def test_another_process_that_writes_is_waited_for_in_short_pauses(
     assert pauses[-5:] == [0.0005] * 5
 
 
-def test_reader_in_a_rollback_journal_is_waited_for_at_the_commit(
+def test_commit_waits_for_a_reader_of_a_rollback_journal(
     app_factory: AppFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = app_factory(CHUNKED_UPLOAD_SQLITE_WAL=False)
@@ -199,7 +195,7 @@ def test_reader_in_a_rollback_journal_is_waited_for_at_the_commit(
         here.repository.create(BARE, {})
         other.execute("BEGIN")
         other.execute("SELECT * FROM chunked_upload").fetchone()
-        monkeypatch.setattr(driver_module.time, "sleep", sleep)  # type: ignore[attr-defined]
+        monkeypatch.setattr(sqlite_module.time, "sleep", sleep)  # type: ignore[attr-defined]
         # An UPDATE that tells the row; its commit is what the reader keeps out.
         taken = here.repository.take_over(BARE.id)
         assert taken is not None
@@ -209,15 +205,17 @@ def test_reader_in_a_rollback_journal_is_waited_for_at_the_commit(
     other.close()
 
 
-def test_any_other_error_of_a_write_leaves_open_whether_it_happened(app: Flask) -> None:
+def test_any_other_error_of_a_write_has_an_unknown_outcome(app: Flask) -> None:
     here = registered(app)
 
-    def fail(_text: str, _execute: Callable[[], Outcome]) -> Outcome:
+    def fail(_text: str, _execute: Callable[[], Result]) -> Result:
         raise sqlite3.OperationalError("disk I/O error")
 
     with app.app_context(), around_single(here.database, fail):
         with pytest.raises(CommitUnanswered):
-            here.database.run(here.repository._statements.remove, {"upload_id": None})
+            here.database.execute(
+                here.repository._statements.remove, {"upload_id": None}
+            )
         with pytest.raises(DatabaseUnavailable) as caught:
             here.repository.get(uuid4())
     assert type(caught.value) is DatabaseUnavailable
@@ -225,7 +223,7 @@ def test_any_other_error_of_a_write_leaves_open_whether_it_happened(app: Flask) 
 
 def test_connection_is_not_used_again_after_an_error(app: Flask) -> None:
     here = registered(app)
-    driver = driver_of(here.database)
+    driver = executor_of(here.database)
     assert driver is not None
     with app.app_context():
         here.repository.get(uuid4())
@@ -241,8 +239,8 @@ def test_connection_is_not_used_again_after_an_error(app: Flask) -> None:
 def test_few_idle_connections_are_kept(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver_module, "IDLE", 1)
-    driver = driver_of(registered(app).database)
+    monkeypatch.setattr(sqlite_module, "MAX_IDLE", 1)
+    driver = executor_of(registered(app).database)
     assert driver is not None
     with app.app_context(), driver._connection(), driver._connection():
         pass
@@ -253,131 +251,18 @@ def test_forked_process_has_connections_of_its_own(app: Flask) -> None:
     here = registered(app)
     with app.app_context():
         here.repository.get(uuid4())
-        driver = driver_of(here.database)
+        driver = executor_of(here.database)
         child = os.fork()
         if not child:
-            mine = driver_of(here.database)
+            mine = executor_of(here.database)
             os._exit(0 if mine is not driver and mine and not mine._idle else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-# -- when the ORM inserts --------------------------------------------------------------
-
-
-def _column(db: SQLAlchemy) -> type[Any]:
-    class Titled(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        title: Mapped[str | None] = mapped_column()
-
-    return Titled
-
-
-def _validator(db: SQLAlchemy) -> type[Any]:
-    class Validated(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        @validates("filename")
-        def short(self, _key: str, value: str) -> str:
-            return value[:5]
-
-    return Validated
-
-
-def _constructor(db: SQLAlchemy) -> type[Any]:
-    class Constructed(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        def __init__(self) -> None:
-            super().__init__(attempts=3)
-
-    return Constructed
-
-
-def _setter(db: SQLAlchemy) -> type[Any]:
-    class Set(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        def __setattr__(self, name: str, value: object) -> None:
-            super().__setattr__(name, value)
-
-    return Set
-
-
-def _bare(db: SQLAlchemy) -> type[Any]:
-    class Bare(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        pass
-
-    return Bare
-
-
-@pytest.mark.parametrize(
-    ("make", "plain"),
-    [
-        (_bare, True),
-        (_column, False),
-        (_validator, False),
-        (_constructor, False),
-        (_setter, False),
-    ],
-    ids=["mixin alone", "column", "validator", "constructor", "__setattr__"],
-)
-def test_model_with_a_say_is_inserted_by_the_orm(
-    make: Callable[[SQLAlchemy], type[Any]], plain: bool
-) -> None:
-    db = SQLAlchemy()
-    app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
-    db.init_app(app)
-    assert RowMapper(make(db), "user").is_plain() is plain
-
-
-def _listen_to_mapper(model: type[Any], listener: Callable[..., None]) -> Any:
-    return model, "before_insert", listener
-
-
-def _listen_to_attribute(model: type[Any], listener: Callable[..., None]) -> Any:
-    return model.filename, "set", listener
-
-
-def _listen_to_instances(model: type[Any], listener: Callable[..., None]) -> Any:
-    return model, "init", listener
-
-
-def _listen_to_sessions(model: type[Any], listener: Callable[..., None]) -> Any:
-    return Session, "before_flush", listener
-
-
-@pytest.mark.parametrize(
-    "listen",
-    [
-        _listen_to_mapper,
-        _listen_to_attribute,
-        _listen_to_instances,
-        _listen_to_sessions,
-    ],
-    ids=["before_insert", "set", "init", "before_flush"],
-)
-def test_listener_that_comes_late_is_called(
-    tmp_path: Path, app_factory: Callable[..., Flask], listen: Callable[..., Any]
-) -> None:
-    app = app_factory()
-    here = registered(app)
-    called: list[object] = []
-
-    def listener(*arguments: object, **_: object) -> None:
-        called.append(arguments)
-
-    new = NewUpload("ada", "a", 1, dialect="tus")
-    with app.app_context():
-        here.engine.create.upload(new)
-        assert not called
-        where = listen(here.model, listener)
-        event.listen(*where)
-        try:
-            made = here.engine.create.upload(new)
-        finally:
-            event.remove(*where)
-        assert called
-        assert here.repository.get(made.id) == made
 
 
 def test_prepared_text_has_no_names(app: Flask) -> None:
     here = registered(app)
     with app.app_context():
-        prepared = Prepared(
+        prepared = PreparedStatement(
             here.repository._statements.select, here.database.engine().dialect
         )
     assert prepared.text.count("?") == 1

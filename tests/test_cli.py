@@ -15,10 +15,10 @@ from flask_sqlalchemy import SQLAlchemy
 
 from flask_chunked import ChunkedUploadBlueprint
 
-from ..aging import age_file, age_row, set_row
-from ..apps import dispose, registered, rows, stored_files
-from ..conftest import AppFactory
-from ..exchange import begin, id_of, send
+from .aging import age_file, age_row, set_row
+from .apps import dispose, registered, rows, stored_files
+from .conftest import AppFactory
+from .exchange import begin, id_of, send
 
 
 def run(app: Flask, *arguments: str, answer: str | None = None) -> Result:
@@ -135,7 +135,7 @@ def test_list_is_a_table(app: Flask) -> None:
     assert lines[2:] == ["1 upload(s)."]
 
 
-def test_list_of_nothing_says_so(app: Flask) -> None:
+def test_empty_list_says_so(app: Flask) -> None:
     assert run(app, "list").output == "0 upload(s).\n"
     assert printed(app, "list") == []
 
@@ -194,7 +194,7 @@ def test_delete_with_yes_does_not_ask(app: Flask) -> None:
 # -- delete-expired --------------------------------------------------------------------
 
 
-def test_expired_uploads_are_removed_and_told(app: Flask, tmp_path: Path) -> None:
+def test_expired_uploads_are_removed_and_listed(app: Flask, tmp_path: Path) -> None:
     old, young, done = begun(app, old=True), begun(app), finished(app)
     result = run(app, "delete-expired")
     assert result.exit_code == 0
@@ -354,7 +354,7 @@ def test_check_finds_then_repairs(app: Flask, tmp_path: Path) -> None:
     assert not stray.exists()
 
 
-def test_check_that_cannot_mend_exits_with_1(app: Flask, tmp_path: Path) -> None:
+def test_check_that_cannot_repair_exits_with_1(app: Flask, tmp_path: Path) -> None:
     finished(app)
     (path,) = stored_files(tmp_path)
     path.unlink()

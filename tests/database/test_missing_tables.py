@@ -1,9 +1,7 @@
-"""Models and tables at start-up: abstract, missing, created by many at once."""
+"""Missing tables and columns are errors that name them and the remedy."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,49 +11,21 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import event, inspect, text
+from sqlalchemy import inspect, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, mapped_column
-from sqlalchemy.pool import Pool
 
 from flask_chunked import (
     ChunkedUploadBlueprint,
-    ChunkedUploadMixin,
-    ConfigurationError,
     MissingColumnError,
     MissingTableError,
     create_tables,
 )
 
-from .apps import registered, rows, stored_files
-from .conftest import AppFactory, NewApp
-from .dialects.tus import Tus
-from .exchange import begin, post_whole, put_form, put_raw, send
-
-
-def test_abstract_model_wants_a_model(new_app: NewApp) -> None:
-    app = new_app(SQLAlchemy(), CHUNKED_UPLOAD_ABSTRACT_MODEL=True)
-    with pytest.raises(ConfigurationError, match="'uploads' must name a model"):
-        app.register_blueprint(ChunkedUploadBlueprint("uploads", __name__))
-
-
-def test_abstract_model_builds_no_table_of_its_own(new_app: NewApp) -> None:
-    db = SQLAlchemy()
-
-    class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        pass
-
-    app = new_app(db, CHUNKED_UPLOAD_ABSTRACT_MODEL=True)
-    app.register_blueprint(
-        ChunkedUploadBlueprint("uploads", __name__, model=Video), url_prefix="/uploads"
-    )
-    create_tables(app)
-    assert set(db.metadata.tables) == {
-        "video",
-        "chunked_upload_member",
-        "chunked_upload_removal",
-    }
-    assert send(app.test_client(), b"abc").status_code == 200
+from ..apps import registered, stored_files
+from ..conftest import AppFactory, NewApp
+from ..dialects.tus import Tus
+from ..exchange import begin, post_whole, put_form, put_raw
 
 
 @pytest.mark.parametrize(
@@ -184,7 +154,7 @@ def test_other_tables_are_named_too(
 
 
 @pytest.mark.parametrize("table", ["chunked_upload_member", "chunked_upload_removal"])
-def test_members_and_removals_are_looked_at(
+def test_members_and_removals_are_inspected_too(
     app_factory: AppFactory, table: str
 ) -> None:
     app = app_factory(db=SQLAlchemy())
@@ -223,7 +193,7 @@ class OfAnother(Known):
     ("kind", "name"), [(Misspelt, "hiden"), (OfAnother, "project")]
 )
 @pytest.mark.parametrize("url", ["/uploads/", UNKNOWN], ids=["list", "show"])
-def test_names_that_the_application_misspelt_are_its_own(
+def test_misspelt_name_of_the_application_is_its_own_error(
     app_factory: AppFactory,
     url: str,
     kind: type[ChunkedUploadBlueprint],
@@ -244,12 +214,14 @@ def test_hook_in_the_applications_session_meets_the_same_error(
     with (
         app.app_context(),
         pytest.raises(MissingColumnError, match="attached_at"),
-        here.database.answering(),
+        here.database.translate_errors(),
     ):
         here.db.session.get(here.model, UUID(url[-36:]))
 
 
-def test_pending_work_in_memory_survives_the_look(app_factory: AppFactory) -> None:
+def test_pending_work_in_memory_survives_the_inspection(
+    app_factory: AppFactory,
+) -> None:
     """One connection serves all there: the look must not roll the session back."""
     db = SQLAlchemy()
 
@@ -266,95 +238,3 @@ def test_pending_work_in_memory_survives_the_look(app_factory: AppFactory) -> No
             connection.execute(text("SELECT misspelt FROM note"))
         db.session.commit()
         assert db.session.get(Note, 1) is not None
-
-
-# -- creating them ---------------------------------------------------------------------
-
-
-def test_tables_may_be_created_again(new_app: NewApp) -> None:
-    app = new_app(SQLAlchemy())
-    app.register_blueprint(
-        ChunkedUploadBlueprint("uploads", __name__), url_prefix="/uploads"
-    )
-    for _ in range(3):
-        create_tables(app)
-    begin(app.test_client(), b"abc", 6)
-    create_tables(app)
-    assert len(rows(app)) == 1
-
-
-def test_create_all_of_the_application_makes_the_table_too(new_app: NewApp) -> None:
-    db = SQLAlchemy()
-    app = new_app(db)
-    app.register_blueprint(
-        ChunkedUploadBlueprint("uploads", __name__), url_prefix="/uploads"
-    )
-    with app.app_context():
-        db.create_all()
-    assert send(app.test_client(), b"abc").status_code == 200
-
-
-WORKER = """
-import sys
-from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
-import flask_chunked
-
-app = Flask("worker", instance_path=sys.argv[1])
-app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{sys.argv[1]}/raced.db"
-SQLAlchemy(app)
-app.register_blueprint(flask_chunked.ChunkedUploadBlueprint("uploads", __name__))
-print("ready", flush=True)
-sys.stdin.readline()
-flask_chunked.create_tables(app)
-with app.app_context():
-    assert list(flask_chunked.uploads()) == []
-print("done", flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_tables_are_created_by_several_processes_at_once(tmp_path: Path) -> None:
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(6)
-    ]
-    try:
-        for worker in workers:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.write("\n")
-            worker.stdin.flush()
-        outcomes = [worker.communicate(timeout=60)[0] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
-    assert outcomes == ["done\n"] * len(workers)
-
-
-def test_nothing_is_opened_at_registration(new_app: NewApp, tmp_path: Path) -> None:
-    opened: list[object] = []
-
-    def note(*args: object) -> None:
-        opened.append(args)
-
-    event.listen(Pool, "connect", note)
-    try:
-        app = new_app(SQLAlchemy())
-        app.register_blueprint(
-            ChunkedUploadBlueprint("uploads", __name__), url_prefix="/uploads"
-        )
-        assert opened == []
-        assert list(tmp_path.iterdir()) == []
-        create_tables(app)
-        assert opened != []
-    finally:
-        event.remove(Pool, "connect", note)

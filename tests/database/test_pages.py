@@ -21,8 +21,8 @@ from flask_chunked.engine.records import Cutoff, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.registration import Registration
 
-from .apps import dispose, make_app, registered
-from .conftest import AppFactory
+from ..apps import dispose, make_app, registered
+from ..conftest import AppFactory
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -95,8 +95,8 @@ def _own(here: Registration) -> Select[Any]:
 #: What an application may make of ``get_query``.
 QUERIES: dict[str, Any] = {
     "own": lambda here: _own(here),
-    "all": lambda here: here.blueprint.get_query(),
-    "team": lambda here: here.blueprint.get_query().where(
+    "all": lambda here: here.policy.get_query(),
+    "team": lambda here: here.policy.get_query().where(
         here.table.c.user.in_(["ann", "bob"])
     ),
     "where": lambda here: _own(here).where(here.table.c.filename != "a"),

@@ -1,7 +1,7 @@
-"""What the database lacks of our tables: looked at after a statement failed.
+"""Finds the tables and columns that the database lacks, after a statement has failed.
 
-The text of an error alone does not say whose column it is: an application's own query
-may have a misspelt one. Knows nothing of uploads.
+The error's text alone does not suffice: the unknown column may be a misspelt one in a
+query of the application. Knows nothing of uploads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..exceptions import MissingColumnError, MissingTableError
 
-#: How SQLite, PostgreSQL and MySQL report a name that they do not know.
+#: How SQLite, PostgreSQL and MySQL report an unknown name.
 _UNKNOWN_NAME = (
     "no such table",
     "no such column",
@@ -25,7 +25,7 @@ _UNKNOWN_NAME = (
 
 
 def is_unknown_name(error: SQLAlchemyError) -> bool:
-    """True if a table or a column that the statement names is not there."""
+    """True if the database does not know a table or column of the statement."""
     text = str(getattr(error, "orig", error)).lower()
     return any(words in text for words in _UNKNOWN_NAME)
 
@@ -33,16 +33,19 @@ def is_unknown_name(error: SQLAlchemyError) -> bool:
 def first_missing(
     connection: Connection, tables: Iterable[Table]
 ) -> MissingTableError | None:
-    """The first table that is not there or lacks columns; ``None``: all are whole."""
-    seen = inspect(connection)
+    """Return an error for the first table that does not exist or lacks columns.
+
+    :return: ``None``: all tables exist with all their columns.
+    """
+    inspector = inspect(connection)
     for table in tables:
-        if not seen.has_table(table.name, schema=table.schema):
+        if not inspector.has_table(table.name, schema=table.schema):
             return MissingTableError(table.fullname)
-        there = {
+        existing = {
             column["name"]
-            for column in seen.get_columns(table.name, schema=table.schema)
+            for column in inspector.get_columns(table.name, schema=table.schema)
         }
-        missing = [column.name for column in table.c if column.name not in there]
+        missing = [column.name for column in table.c if column.name not in existing]
         if missing:
             return MissingColumnError(table.fullname, missing)
     return None

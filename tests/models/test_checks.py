@@ -54,10 +54,10 @@ from flask_chunked.engine.states import Status
 from flask_chunked.models import CORE_COLUMNS, UTCDateTime
 from flask_chunked.models.checks import require_model
 
-from .apps import rows
-from .conftest import AppFactory
-from .exchange import begin, finish, send
-from .postgres import as_setting, new_database, running_server
+from ..apps import rows
+from ..conftest import AppFactory
+from ..exchange import begin, finish, send
+from ..postgres import as_setting, new_database, running_server
 
 SQLITE = {"SQLALCHEMY_DATABASE_URI": "sqlite://"}
 POSTGRES = {"SQLALCHEMY_DATABASE_URI": "postgresql+psycopg://localhost/x"}
@@ -378,7 +378,7 @@ def test_other_default_is_refused(name: str, default: object) -> None:
 @pytest.mark.parametrize("name", ["length", "reserved", "last_start"])
 def test_column_that_the_database_makes_is_refused(name: str) -> None:
     made = mapped_column(BigInteger, Computed("1"))
-    assert f"'{name}' is made by the database" in refusal(model_of({name: made}))
+    assert f"'{name}' is computed by the database" in refusal(model_of({name: made}))
 
 
 def test_another_primary_key_is_refused() -> None:
@@ -387,7 +387,7 @@ def test_another_primary_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize("role", ["polymorphic_on", "version_id_col"])
-def test_column_of_ours_with_a_role_in_the_mapper_is_refused(role: str) -> None:
+def test_library_column_with_a_role_in_the_mapper_is_refused(role: str) -> None:
     name = "fence" if role == "version_id_col" else "content_type"
     column = copy_of(name)
     attributes = {name: column, "__mapper_args__": {role: column}}
@@ -418,7 +418,7 @@ def test_class_that_is_not_mapped_is_refused() -> None:
     class Video(ChunkedUploadMixin):
         pass
 
-    assert "no mapped class" in refusal(Video)
+    assert "not a mapped class" in refusal(Video)
 
 
 def test_model_in_two_tables_is_refused_and_its_parent_is_taken() -> None:
@@ -501,7 +501,7 @@ def test_owner_that_is_elsewhere_leaves_user_free() -> None:
     told = refusal(
         model_of({"by": mapped_column(Integer), **required}), user_field="by"
     )
-    assert "'user' is NOT NULL and must be nullable, since 'by' holds" in told
+    assert "'user' is NOT NULL and must be nullable, because 'by' holds" in told
 
 
 # -- models that work ------------------------------------------------------------------

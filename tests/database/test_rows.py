@@ -1,10 +1,12 @@
-"""Rows of partial uploads in a model that demands columns of its own."""
+"""Rows: values of required columns in partial uploads; when the ORM inserts."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -31,8 +33,9 @@ from sqlalchemy import (
     Text,
     Time,
     Uuid,
+    event,
 )
-from sqlalchemy.orm import Mapped, mapped_column, validates
+from sqlalchemy.orm import Mapped, Session, mapped_column, validates
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from flask_chunked import (
@@ -40,12 +43,13 @@ from flask_chunked import (
     ChunkedUploadMixin,
     ChunkedUploadSchema,
 )
-from flask_chunked.database.rows import column_is_given, empty_value
+from flask_chunked.database.rows import RowMapper, empty_value, is_optional_column
+from flask_chunked.engine.records import NewUpload
 from flask_chunked.models import UTCDateTime
 from tests.dialects.tus import Tus, metadata
 
-from .apps import rows
-from .conftest import AppFactory
+from ..apps import registered, rows
+from ..conftest import AppFactory
 
 
 class Color(enum.Enum):
@@ -138,7 +142,7 @@ def test_a_foreign_key_has_none() -> None:
 def test_a_row_may_leave_out_what_has_a_default(
     column: Column[Any], is_given: bool
 ) -> None:
-    assert column_is_given(column) is is_given
+    assert is_optional_column(column) is is_given
 
 
 class FilmSchema(ChunkedUploadSchema):
@@ -246,3 +250,116 @@ def test_a_partial_upload_that_must_name_another_row_is_refused(
     assert response.status_code == 400
     assert "shelf_id" in response.text
     assert rows(app) == []
+
+
+# -- when the ORM inserts --------------------------------------------------------------
+
+
+def _column(db: SQLAlchemy) -> type[Any]:
+    class Titled(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        title: Mapped[str | None] = mapped_column()
+
+    return Titled
+
+
+def _validator(db: SQLAlchemy) -> type[Any]:
+    class Validated(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        @validates("filename")
+        def short(self, _key: str, value: str) -> str:
+            return value[:5]
+
+    return Validated
+
+
+def _constructor(db: SQLAlchemy) -> type[Any]:
+    class Constructed(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__(attempts=3)
+
+    return Constructed
+
+
+def _setter(db: SQLAlchemy) -> type[Any]:
+    class Set(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+
+    return Set
+
+
+def _bare(db: SQLAlchemy) -> type[Any]:
+    class Bare(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        pass
+
+    return Bare
+
+
+@pytest.mark.parametrize(
+    ("make", "plain"),
+    [
+        (_bare, True),
+        (_column, False),
+        (_validator, False),
+        (_constructor, False),
+        (_setter, False),
+    ],
+    ids=["mixin alone", "column", "validator", "constructor", "__setattr__"],
+)
+def test_model_with_its_own_behaviour_is_inserted_by_the_orm(
+    make: Callable[[SQLAlchemy], type[Any]], plain: bool
+) -> None:
+    db = SQLAlchemy()
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    db.init_app(app)
+    assert RowMapper(make(db), "user").can_bypass_orm() is plain
+
+
+def _listen_to_mapper(model: type[Any], listener: Callable[..., None]) -> Any:
+    return model, "before_insert", listener
+
+
+def _listen_to_attribute(model: type[Any], listener: Callable[..., None]) -> Any:
+    return model.filename, "set", listener
+
+
+def _listen_to_instances(model: type[Any], listener: Callable[..., None]) -> Any:
+    return model, "init", listener
+
+
+def _listen_to_sessions(model: type[Any], listener: Callable[..., None]) -> Any:
+    return Session, "before_flush", listener
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        _listen_to_mapper,
+        _listen_to_attribute,
+        _listen_to_instances,
+        _listen_to_sessions,
+    ],
+    ids=["before_insert", "set", "init", "before_flush"],
+)
+def test_listener_that_is_added_later_is_called(
+    tmp_path: Path, app_factory: Callable[..., Flask], listen: Callable[..., Any]
+) -> None:
+    app = app_factory()
+    here = registered(app)
+    called: list[object] = []
+
+    def listener(*arguments: object, **_: object) -> None:
+        called.append(arguments)
+
+    new = NewUpload("ada", "a", 1, dialect="tus")
+    with app.app_context():
+        here.engine.create.upload(new)
+        assert not called
+        where = listen(here.model, listener)
+        event.listen(*where)
+        try:
+            made = here.engine.create.upload(new)
+        finally:
+            event.remove(*where)
+        assert called
+        assert here.repository.get(made.id) == made

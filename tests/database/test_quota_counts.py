@@ -18,17 +18,17 @@ from flask_chunked import (
     check,
     delete_expired,
 )
-from flask_chunked.database.quota_counts import MOST
+from flask_chunked.database.quota_counts import MAX_SUM
 from flask_chunked.engine.records import Upload
 from flask_chunked.maintenance import delete_upload
 from tests.dialects.tus import Tus, checksum
 from tests.gate.sums import Watch
 
-from .aging import LONG_AGO, age_row, set_row
-from .apps import registered, rows
-from .conftest import AppFactory
-from .exchange import begin, finish, id_of, post_whole, put_form, put_raw, send
-from .postgres import as_setting, new_database, running_server
+from ..aging import LONG_AGO, age_row, set_row
+from ..apps import registered, rows
+from ..conftest import AppFactory
+from ..exchange import begin, finish, id_of, post_whole, put_form, put_raw, send
+from ..postgres import as_setting, new_database, running_server
 
 DATA = b"abc"
 #: Unfinished uploads, their bytes, and the bytes that are stored.
@@ -186,7 +186,7 @@ ENDS = [deleted, deleted_by_hand, moved, moved_twice, moved_and_deleted]
 
 @pytest.mark.local_disk
 @pytest.mark.parametrize("end", ENDS, ids=name_of)
-def test_a_file_that_goes_is_given_back_once(
+def test_a_removed_file_is_subtracted_once(
     make: Callable[..., Flask], tmp_path: Path, end: Callable[[Flask, Path], None]
 ) -> None:
     app = limited(make)
@@ -708,10 +708,10 @@ def test_a_sum_stops_at_the_most_that_a_column_holds(
 ) -> None:
     app = limited(make)
     begun = begin(app.test_client(), DATA, 3)
-    set_quota(app, stored=MOST - 1, size=MOST - 1)
+    set_quota(app, stored=MAX_SUM - 1, size=MAX_SUM - 1)
     assert finish(app.test_client(), begun, DATA).status_code == 200
     told = Watch(app).look().told[""]
-    assert (told.uploads, told.size, told.stored) == (0, MOST - 4, MOST)
+    assert (told.uploads, told.size, told.stored) == (0, MAX_SUM - 4, MAX_SUM)
     answer = put_raw(app.test_client(), b"x")
     assert answer.status_code == 413
     assert "of which 0 are left" in answer.text
@@ -734,7 +734,7 @@ def test_a_recount_of_more_than_a_column_holds_is_the_most(
         assert [one.kind for one in check(repair=True) if one.kind == "quota"]
         assert [one.kind for one in check() if one.kind == "quota"] == []
     told = Watch(app).look().told[""]
-    assert (told.uploads, told.size, told.stored) == (3, MOST, MOST)
+    assert (told.uploads, told.size, told.stored) == (3, MAX_SUM, MAX_SUM)
 
 
 def test_a_limit_that_is_larger_than_a_column_is_no_error(

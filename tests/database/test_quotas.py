@@ -25,21 +25,21 @@ from flask_chunked import (
     delete_expired,
 )
 from flask_chunked.config.settings import Settings
-from flask_chunked.database.quota_rows import TABLE
+from flask_chunked.database.table_definitions import QUOTA_TABLE
 from flask_chunked.exceptions import Superseded
 from tests.dialects.tus import CHUNKED, Tus, checksum
 from tests.faults.ground import Ground, append_streamed, content
 from tests.figures import figure, run_seed
 
-from .aging import age_row, set_row
-from .apps import registered, rows, stored_files
-from .conftest import AppFactory
-from .exchange import begin, detail, finish, id_of, post_whole, put_form, put_raw
-from .postgres import as_setting, new_database, running_server
+from ..aging import age_row, set_row
+from ..apps import registered, rows, stored_files
+from ..conftest import AppFactory
+from ..exchange import begin, detail, finish, id_of, post_whole, put_form, put_raw
+from ..postgres import as_setting, new_database, running_server
 
 #: Rounds of the race in which everybody begins at once.
 ROUNDS = figure("QUOTA_ROUNDS", 20, 500)
-#: What the herd does in all.
+#: The number of all actions of the concurrent clients.
 ACTS = figure("QUOTA_ACTS", 400, 20_000)
 #: The same of the fast tier.
 SAMPLE_ROUNDS, SAMPLE_ACTS = 6, 120
@@ -116,7 +116,9 @@ def test_one_upload_too_many_is_429(
 
 
 @pytest.mark.parametrize("end", ["complete", "delete", "expire", "refuse"])
-def test_what_ends_is_given_back_once(app_factory: AppFactory, end: str) -> None:
+def test_an_upload_that_ends_is_subtracted_once(
+    app_factory: AppFactory, end: str
+) -> None:
     app = limited(app_factory, CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=2)
     client = app.test_client()
     url, other = begin(client, b"abc", 3), begin(client, b"abcd", 4)
@@ -144,7 +146,7 @@ def test_what_ends_is_given_back_once(app_factory: AppFactory, end: str) -> None
     assert counted(app) == {"": (0, 0)}
 
 
-def test_a_termination_that_died_is_given_back_once(app_factory: AppFactory) -> None:
+def test_an_interrupted_termination_is_subtracted_once(app_factory: AppFactory) -> None:
     app = limited(app_factory, CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=2)
     client = app.test_client()
     url = begin(client, b"abc", 3)
@@ -185,7 +187,7 @@ def test_uploads_that_only_wait_to_expire_make_room(app_factory: AppFactory) -> 
 
 
 class Unreadable(io.RawIOBase):
-    """A body that nobody may read."""
+    """A body that must not be read."""
 
     def readable(self) -> bool:
         return True
@@ -304,7 +306,7 @@ def test_a_partial_upload_counts_until_a_final_names_it(
     assert tus.content(final.headers["Location"]) == b"abcdef"
 
 
-def test_a_body_that_is_too_long_gives_back(app_factory: AppFactory) -> None:
+def test_a_body_that_is_too_long_is_subtracted(app_factory: AppFactory) -> None:
     app = limited(app_factory, CHUNKED_UPLOAD_MAX_TOTAL_BYTES=10)
     tus = Tus(app.test_client())
     response = tus.client.post(
@@ -369,7 +371,7 @@ def test_an_attribute_stands_over_the_key(app_factory: AppFactory) -> None:
 def test_without_limits_there_is_no_table(app: Flask) -> None:
     with app.app_context():
         names = inspect(registered(app).database.engine()).get_table_names()
-    assert TABLE not in names
+    assert QUOTA_TABLE not in names
     assert registered(app).quotas is None
 
 
@@ -428,7 +430,7 @@ def test_what_was_open_before_counting_counts(
     assert counted(app) == {"": (2, 54)}
 
 
-def test_a_look_alone_begins_to_count_too(app_factory: AppFactory) -> None:
+def test_a_check_for_room_begins_to_count_too(app_factory: AppFactory) -> None:
     urls = [begin(app_factory().test_client(), b"abc", 6)]
     app = app_factory(CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=1)
     client = app.test_client()
@@ -538,7 +540,7 @@ def begin_one(
         pytest.param(ROUNDS, id="all", marks=pytest.mark.slow),
     ],
 )
-def test_everybody_begins_at_once_and_as_many_as_allowed_get_in(
+def test_of_concurrent_creations_as_many_succeed_as_the_limit_allows(
     raced: Callable[..., Flask], rounds: int
 ) -> None:
     app = raced(
@@ -567,7 +569,7 @@ def test_everybody_begins_at_once_and_as_many_as_allowed_get_in(
         pytest.param(ACTS, id="all", marks=pytest.mark.slow),
     ],
 )
-def test_a_herd_that_begins_finishes_and_gives_up_leaves_right_counts(
+def test_concurrent_creations_completions_and_deletions_leave_right_counts(
     raced: Callable[..., Flask], acts: int
 ) -> None:
     app = raced(
@@ -608,7 +610,7 @@ def test_a_herd_that_begins_finishes_and_gives_up_leaves_right_counts(
         assert [one for one in check() if one.kind == "quota"] == []
 
 
-def test_upload_that_began_to_count_is_not_completed_behind_the_count(
+def test_upload_that_began_to_count_is_not_completed_without_the_count(
     tmp_path: Path,
 ) -> None:
     ground = Ground(tmp_path)
