@@ -555,8 +555,8 @@ def test_fast_storage_syncs_nothing(
 def test_synced_bytes_of_large_files_leave_the_memory(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_appender, "CACHED", 8)
-    monkeypatch.setattr(local_appender, "RELEASE", 4)
+    monkeypatch.setattr(local_appender, "KEPT_IN_CACHE", 8)
+    monkeypatch.setattr(local_appender, "RELEASE_STEP", 4)
     calls: list[str | tuple[int, int]] = []
     sync_data = os.fdatasync
 

@@ -15,7 +15,7 @@ import pytest
 from flask_chunked.exceptions import BytesMissing, StorageBusy
 from flask_chunked.storage.base import Blob, StorageSettings
 from flask_chunked.storage.local import LocalStorage
-from flask_chunked.storage.local import writer as local_appender
+from flask_chunked.storage.local import stage as local_stage
 
 from .contract import append, finish, new_blob, read, take
 
@@ -261,7 +261,7 @@ def test_stage_whose_lock_was_taken_is_made_anew(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [False, True]
-    monkeypatch.setattr(local_appender, "try_lock", lambda fd: answers.pop(0))
+    monkeypatch.setattr(local_stage, "try_lock", lambda fd: answers.pop(0))
     with storage.stage() as stage:
         assert stage.write(b"abc") == 3
         assert len(list(storage.stored())) == 1

@@ -16,9 +16,8 @@ import pytest
 
 from flask_chunked.exceptions import ConfigurationError
 from flask_chunked.storage.base import Appender, Blob, StorageSettings
-from flask_chunked.storage.local import LocalStorage
-from flask_chunked.storage.local import preallocation as local_room
-from flask_chunked.storage.local.preallocation import AHEAD, LEAST
+from flask_chunked.storage.local import LocalStorage, preallocation
+from flask_chunked.storage.local.preallocation import MAX_AHEAD, MIN_RESERVATION
 
 from .contract import finish, new_blob
 
@@ -49,14 +48,14 @@ def storage(tmp_path: Path) -> LocalStorage:
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     """Start and bytes of each call; the kernel is asked as well."""
     calls: list[tuple[int, int]] = []
-    real = local_room._reserve()
+    real = preallocation.load_fallocate()
     assert real is not None
 
     def reserve(fd: int, start: int, count: int) -> bool:
         calls.append((start, count))
         return real(fd, start, count)
 
-    monkeypatch.setattr(local_room, "_reserve", lambda: reserve)
+    monkeypatch.setattr(preallocation, "load_fallocate", lambda: reserve)
     yield calls
 
 
@@ -92,8 +91,8 @@ def test_no_more_than_so_much_is_reserved(
     with storage.appender(new_blob(storage)) as appender:
         appender.expect(1000 * MIB)
         write(appender, 100)
-        assert reserved(tmp_path) <= AHEAD
-    assert max(count for _, count in asked) == AHEAD
+        assert reserved(tmp_path) <= MAX_AHEAD
+    assert max(count for _, count in asked) == MAX_AHEAD
     # Twice as much each time, then in steps.
     assert len(asked) <= 10
 
@@ -138,8 +137,8 @@ def test_a_cut_gives_the_room_back(storage: LocalStorage, tmp_path: Path) -> Non
     ("length", "sizes"),
     [
         pytest.param(None, [MIB, MIB, MIB], id="unknown"),
-        pytest.param(LEAST - 1, [1000, LEAST - 1001], id="short"),
-        pytest.param(3 * LEAST, [LEAST - 1, 0], id="begun"),
+        pytest.param(MIN_RESERVATION - 1, [1000, MIN_RESERVATION - 1001], id="short"),
+        pytest.param(3 * MIN_RESERVATION, [MIN_RESERVATION - 1, 0], id="begun"),
     ],
 )
 def test_short_uploads_and_unknown_lengths_reserve_nothing(
@@ -212,7 +211,7 @@ def test_bytes_of_a_pipe_find_room(storage: LocalStorage, tmp_path: Path) -> Non
         appender.expect(1000 * MIB)
         write(appender, 3)
         os.ftruncate(appender._file.fd, 3 * MIB)
-        appender._room.forget()
+        appender._preallocation.reset()
         with appender.exclusive():
             os.write(inlet, b"abc")
             appender.write_from(outlet, 3)
@@ -237,7 +236,7 @@ def test_what_was_found_before_there_was_no_more_goes_back(
 ) -> None:
     """ext4 keeps that when the disk is full."""
     calls: list[int] = []
-    real = local_room._reserve()
+    real = preallocation.load_fallocate()
     assert real is not None
 
     def refuse(fd: int, start: int, count: int) -> bool:
@@ -245,7 +244,7 @@ def test_what_was_found_before_there_was_no_more_goes_back(
         assert real(fd, start, count // 2)
         return False
 
-    monkeypatch.setattr(local_room, "_reserve", lambda: refuse)
+    monkeypatch.setattr(preallocation, "load_fallocate", lambda: refuse)
     with storage.appender(new_blob(storage)) as appender:
         appender.expect(100 * MIB)
         write(appender, 8)
@@ -303,15 +302,15 @@ def test_where_it_cannot_be_had_bytes_are_written(
         monkeypatch.setattr(sys, "platform", "darwin")
     else:
         monkeypatch.setattr(ctypes, "CDLL", no_library)
-    local_room._reserve.cache_clear()
+    preallocation.load_fallocate.cache_clear()
     try:
-        assert local_room._reserve() is None
+        assert preallocation.load_fallocate() is None
         with storage.appender(new_blob(storage)) as appender:
             appender.expect(100 * MIB)
             write(appender, 8)
             assert appender.position == 8 * MIB
     finally:
-        local_room._reserve.cache_clear()
+        preallocation.load_fallocate.cache_clear()
 
 
 @pytest.mark.parametrize("option", [-1, 1.5, "0", None])
@@ -323,7 +322,7 @@ def test_what_is_no_number_of_bytes_is_refused(option: object) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fallocate")
 def test_the_kernel_refuses_what_is_no_file() -> None:
     outlet, inlet = os.pipe()
-    reserve = local_room._reserve()
+    reserve = preallocation.load_fallocate()
     assert reserve is not None
     assert not reserve(inlet, 0, MIB)
     os.close(outlet)
