@@ -19,7 +19,7 @@ from flask_chunked.storage.base import Appender, Blob, StorageSettings
 from flask_chunked.storage.local import LocalStorage, preallocation
 from flask_chunked.storage.local.preallocation import MAX_AHEAD, MIN_RESERVATION
 
-from .contract import finish, new_blob
+from ..contract import finish, new_blob
 
 MIB = 2**20
 BLOCK = os.urandom(MIB)

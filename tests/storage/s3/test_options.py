@@ -1,0 +1,33 @@
+"""The options of the S3 storage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flask_chunked.exceptions import ConfigurationError
+from flask_chunked.storage.s3.plan import MAX_PART_SIZE, MIB
+
+from .names import new_storage
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"part_size": 5 * MIB - 1}, id="small-parts"),
+        pytest.param({"part_size": MAX_PART_SIZE + 1}, id="huge-parts"),
+        pytest.param({"max_parts": 1}, id="one-part"),
+        pytest.param({"max_parts": 10_001}, id="too-many-parts"),
+        pytest.param({"checksum": "sha1"}, id="unknown-checksum"),
+        pytest.param({"colour": "red"}, id="unknown-option"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        new_storage(**options)
+
+
+def test_secrets_are_not_shown() -> None:
+    storage = new_storage(secret_key="hidden", session_token="hidden too")
+    assert "hidden" not in repr(storage.bucket.settings)
