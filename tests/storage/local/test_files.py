@@ -79,7 +79,7 @@ def test_copy_falls_back_to_read_and_write(
 
 
 @pytest.mark.parametrize("after", [0, 1, 1000])
-def test_a_source_is_copied_from_its_middle_whatever_the_kernel_can(
+def test_source_is_copied_from_its_middle_with_and_without_the_kernel(
     storage: LocalStorage, broken: Break, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     content = os.urandom(700_001)
@@ -100,7 +100,7 @@ def test_a_source_is_copied_from_its_middle_whatever_the_kernel_can(
     assert read(storage, blob) == b"abc" + content[10_000:610_000]
 
 
-def test_full_disk_in_a_copy_leaves_nothing_behind_the_position(
+def test_full_disk_in_a_copy_leaves_no_bytes_after_the_position(
     storage: LocalStorage, broken: Break, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = finish(storage, append(storage, new_blob(storage), b"0123456789"))
@@ -134,7 +134,7 @@ def test_copies_leave_no_descriptor_open(storage: LocalStorage) -> None:
         assert os.listdir("/proc/self/fd") == before
 
 
-def test_platform_without_kernel_copies(
+def test_copy_without_copy_file_range(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "copy_file_range")

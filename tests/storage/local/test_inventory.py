@@ -11,9 +11,7 @@ from ..contract import append, new_blob
 from .names import ID, file_of
 
 
-def test_stored_passes_over_what_is_not_ours(
-    tmp_path: Path, storage: LocalStorage
-) -> None:
+def test_stored_skips_foreign_files(tmp_path: Path, storage: LocalStorage) -> None:
     blob = append(storage, new_blob(storage), b"abc")
     directory = file_of(tmp_path, blob).parent
     for name in ("notes.txt", f"{ID}.bak", f"x{ID}.part", "x.part", f"{ID}"):
@@ -23,7 +21,7 @@ def test_stored_passes_over_what_is_not_ours(
     assert [item.key for item in storage.stored()] == [blob.key]
 
 
-def test_stored_passes_over_another_storage_inside(
+def test_stored_skips_a_storage_inside_this_one(
     tmp_path: Path, storage: LocalStorage
 ) -> None:
     inner = LocalStorage(StorageSettings(str(tmp_path), path="up/docs/%Y"))

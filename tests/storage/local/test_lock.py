@@ -45,7 +45,7 @@ with appender.exclusive():
 
 STAGE = """
 stage = storage.stage()
-stage.write(b"left behind")
+stage.write(b"orphaned")
 ready()
 """
 
@@ -132,7 +132,7 @@ def test_lock_of_a_killed_process_is_free(storage: LocalStorage, spawn: Spawn) -
     assert read(storage, append(storage, blob, b"def")) == b"abcdef"
 
 
-def test_delete_does_not_wait_for_ever(
+def test_delete_waits_no_longer_than_the_lock_timeout(
     tmp_path: Path, storage: LocalStorage, spawn: Spawn
 ) -> None:
     blob = append(storage, new_blob(storage), b"abc")
@@ -275,7 +275,7 @@ def test_delete_races_finalize_and_wins(storage: LocalStorage) -> None:
 
 
 @pytest.mark.parametrize("found", ["locked", "gone"])
-def test_new_file_that_was_taken_for_a_leftover_is_not_written_to(
+def test_new_file_that_discard_took_for_an_orphan_is_not_written(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, found: str
 ) -> None:
     blob = replace(new_blob(storage), size=3)

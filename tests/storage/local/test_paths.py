@@ -27,7 +27,7 @@ from .names import ID
         ("a/../b/%Y", "b", f"2026/{ID}"),
     ],
 )
-def test_root_is_the_part_without_directives(
+def test_root_is_the_path_before_the_first_directive(
     tmp_path: Path, pattern: str, root: str, key: str
 ) -> None:
     storage = LocalStorage(StorageSettings(str(tmp_path / "base"), path=pattern))
@@ -55,7 +55,7 @@ def test_absolute_path_ignores_the_base(tmp_path: Path) -> None:
     ],
     ids=["dots", "nul", "relative", "slash", "nul suffix"],
 )
-def test_settings_without_a_place_are_refused(settings: StorageSettings) -> None:
+def test_invalid_settings_are_refused(settings: StorageSettings) -> None:
     with pytest.raises(ConfigurationError):
         LocalStorage(settings)
 

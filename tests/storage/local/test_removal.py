@@ -20,7 +20,7 @@ from ..contract import CREATED, append, new_blob, read
 from .names import file_of
 
 
-def test_both_names_of_an_orphan_go_together(
+def test_discard_removes_both_names_of_an_orphan(
     tmp_path: Path, storage: LocalStorage
 ) -> None:
     blob = append(storage, new_blob(storage), b"abc")
@@ -34,7 +34,7 @@ def test_both_names_of_an_orphan_go_together(
     assert list(storage.stored()) == []
 
 
-def test_orphan_whose_name_is_a_link_goes(
+def test_discard_removes_an_orphan_whose_name_is_a_link(
     tmp_path: Path, storage: LocalStorage
 ) -> None:
     blob = append(storage, new_blob(storage), b"abc")
@@ -46,7 +46,7 @@ def test_orphan_whose_name_is_a_link_goes(
     assert (tmp_path / "elsewhere").read_bytes() == b"abc"
 
 
-def test_second_name_of_a_finished_file_is_one_too_many(
+def test_second_name_of_a_finished_file_is_unneeded(
     tmp_path: Path, storage: LocalStorage
 ) -> None:
     blob = replace(new_blob(storage), size=3)
@@ -66,12 +66,12 @@ def test_second_name_of_a_finished_file_is_one_too_many(
 
 
 @pytest.mark.parametrize("name", ["../x", "x", ""])
-def test_discard_takes_no_foreign_name(storage: LocalStorage, name: str) -> None:
+def test_discard_refuses_a_name_of_no_stage(storage: LocalStorage, name: str) -> None:
     with pytest.raises(StorageError):
         storage.discard(StoredItem(name, 0, CREATED, staged=True))
 
 
-def test_delete_beside_a_rename_removes_both_names(
+def test_delete_during_a_rename_removes_both_names(
     tmp_path: Path, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blob = append(storage, new_blob(storage), b"abc")

@@ -92,7 +92,7 @@ def other_section(storage: LocalStorage, blob: Blob) -> Iterator[Appender]:
         yield appender
 
 
-def test_stage_whose_lock_was_taken_is_made_anew(
+def test_stage_that_is_locked_by_another_is_created_anew(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [False, True]

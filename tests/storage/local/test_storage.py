@@ -56,7 +56,7 @@ def test_bytes_that_cannot_be_written_leave_no_file(
     assert list(storage.stored()) == []
 
 
-def test_name_that_is_taken_is_not_overwritten(storage: LocalStorage) -> None:
+def test_put_does_not_overwrite_an_existing_file(storage: LocalStorage) -> None:
     blob = replace(new_blob(storage), size=3)
     with storage.put(blob, b"abc", finished=True):
         pass
@@ -66,7 +66,7 @@ def test_name_that_is_taken_is_not_overwritten(storage: LocalStorage) -> None:
 
 
 @pytest.mark.parametrize("end", ["finalize", "move"])
-def test_both_names_of_a_file_end_with_it(
+def test_finalize_and_move_remove_the_second_name(
     tmp_path: Path, storage: LocalStorage, end: str
 ) -> None:
     blob = replace(new_blob(storage), size=3)

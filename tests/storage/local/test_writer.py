@@ -23,7 +23,7 @@ from ..contract import append, finish, new_blob, read, take
 from .names import Break, file_of
 
 
-def test_file_system_without_links_finishes_later(
+def test_file_system_without_links_finishes_in_finalize(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*names: str, **directories: int) -> None:
@@ -42,7 +42,7 @@ def test_file_system_without_links_finishes_later(
     assert read(storage, blob) == b"abc"
 
 
-def test_take_beside_a_delete_loses_no_section(
+def test_take_during_a_delete_keeps_the_section(
     tmp_path: Path, storage: LocalStorage
 ) -> None:
     blob = new_blob(storage)
@@ -74,7 +74,7 @@ def test_flush_syncs_bytes_then_the_name(
             assert synced() == ["data"]
 
 
-def test_finished_name_is_synced_with_the_other_one(
+def test_finished_name_is_synced_with_the_unfinished_one(
     storage: LocalStorage, synced: Callable[[], list[str]]
 ) -> None:
     with storage.appender(new_blob(storage)) as appender, appender.exclusive():
@@ -85,7 +85,7 @@ def test_finished_name_is_synced_with_the_other_one(
         appender.flush()
         assert synced() == ["data", "23"]
         appender.settle(committed=True)
-        # If it comes back it is a second name of the finished file.
+        # If the removed name reappears after a crash, it is a second name.
         assert synced() == []
 
 
@@ -125,7 +125,7 @@ def test_name_left_by_a_dead_writer_is_synced(
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no posix_fadvise here")
-def test_synced_bytes_of_large_files_leave_the_memory(
+def test_synced_bytes_of_large_files_leave_the_page_cache(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_appender, "KEPT_IN_CACHE", 8)
@@ -147,7 +147,7 @@ def test_synced_bytes_of_large_files_leave_the_memory(
     assert calls == ["synced"]
     blob = append(storage, blob, b"12345678")
     assert calls == ["synced", "synced", (8, 8)]
-    # Whole pieces only; what was short of one goes with a later commit.
+    # Only whole pieces are released; the rest is released with a later commit.
     blob = append(storage, blob, b"123")
     blob = append(storage, blob, b"45")
     assert calls[3:] == ["synced", "synced", (16, 4)]
@@ -158,7 +158,7 @@ def test_synced_bytes_of_large_files_leave_the_memory(
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.usefixtures("short_writes")
-def test_full_disk_leaves_nothing_behind_the_position(
+def test_full_disk_leaves_no_bytes_after_the_position(
     storage: LocalStorage, broken: Break, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     blob = append(storage, new_blob(storage), b"abc")
@@ -175,7 +175,7 @@ def test_full_disk_leaves_nothing_behind_the_position(
     assert storage.measure(blob) == 3
 
 
-def test_space_that_came_back_is_used(
+def test_write_succeeds_once_the_disk_has_space(
     storage: LocalStorage, broken: Break, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blob, real = new_blob(storage), os.pwrite
@@ -200,7 +200,7 @@ def test_file_that_shrinks_in_a_section_is_noticed(
 
 
 @pytest.mark.parametrize("function", ["fdatasync", "fsync"])
-def test_failed_sync_ends_the_appender(
+def test_failed_sync_makes_the_appender_unusable(
     storage: LocalStorage,
     broken: Break,
     monkeypatch: pytest.MonkeyPatch,
@@ -226,13 +226,13 @@ def test_section_that_writes_nothing_at_offset_0_leaves_no_file(
 ) -> None:
     blob = new_blob(storage)
     finished = finish(storage, append(storage, blob, b"abc"))
-    with storage.appender(blob) as overtaken, overtaken.exclusive():
+    with storage.appender(blob) as superseded, superseded.exclusive():
         pass
     assert [path.suffix for path in (tmp_path / "up").rglob("*-*")] == [".done"]
     assert read(storage, finished) == b"abc"
 
 
-def test_appender_goes_on_after_a_section_that_wrote_nothing(
+def test_appender_continues_after_a_section_that_wrote_nothing(
     storage: LocalStorage,
 ) -> None:
     blob = new_blob(storage)

@@ -13,7 +13,7 @@ from .names import KEY, new_storage
 
 
 def test_missing_boto3_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Both: what somebody has imported before is found without its package.
+    # Both names: a submodule that is already imported is found without its package.
     for name in ("boto3", "boto3.session"):
         monkeypatch.setitem(sys.modules, name, None)
     storage = new_storage()

@@ -23,7 +23,7 @@ from .names import new_storage
         pytest.param({"colour": "red"}, id="unknown-option"),
     ],
 )
-def test_options_that_cannot_be_are_refused_at_once(options: dict[str, Any]) -> None:
+def test_invalid_options_are_refused_at_once(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         new_storage(**options)
 

@@ -24,7 +24,7 @@ from .names import KEY
         pytest.param(5 * 2**40, 583 * MIB, id="5-TiB"),
     ],
 )
-def test_parts_grow_where_the_file_needs_it(length: int | None, size: int) -> None:
+def test_parts_are_as_large_as_the_file_needs(length: int | None, size: int) -> None:
     assert PartPlan(8 * MIB, 10_000).part_size(length) == size
 
 
@@ -42,7 +42,7 @@ def test_any_length_fits_with_a_tenth_to_spare(
     assert -(-length // size) <= max_parts - max_parts // 10
 
 
-def test_length_that_no_part_size_does_for_is_refused() -> None:
+def test_length_beyond_the_largest_parts_is_refused() -> None:
     plan = PartPlan(8 * MIB, 10_000)
     assert plan.part_size(9_000 * MAX_PART_SIZE) == MAX_PART_SIZE
     with pytest.raises(StorageFull, match="files of this length"):

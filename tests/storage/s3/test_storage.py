@@ -47,7 +47,7 @@ from .uploads import CONTENT, S3App, check_much_later, parts_in_table, require_o
         pytest.param({"max_parts": 1_000}, 8 * MIB, 900, id="fewer-parts"),
     ],
 )
-def test_an_upload_has_room_in_its_parts_less_a_tenth(
+def test_max_length_leaves_a_tenth_of_the_parts(
     options: dict[str, Any], part_size: int, usable: int
 ) -> None:
     storage = new_storage(**options)
@@ -245,7 +245,7 @@ def test_check_removes_what_no_row_names(app: Flask, tus: Tus) -> None:
 
 
 @pytest.mark.slow
-def test_check_tells_of_bytes_that_are_gone(app: Flask, tus: Tus) -> None:
+def test_check_reports_missing_bytes(app: Flask, tus: Tus) -> None:
     storage = storage_of(app)
     tail, parts = tus.create(100), tus.create(len(CONTENT))
     tus.patch(tail, 0, b"0123456789")
@@ -259,13 +259,13 @@ def test_check_tells_of_bytes_that_are_gone(app: Flask, tus: Tus) -> None:
 
 
 @pytest.mark.slow
-def test_bucket_that_is_not_there_is_no_loss(s3_app: S3App) -> None:
+def test_missing_bucket_is_not_reported_as_lost_bytes(s3_app: S3App) -> None:
     app = s3_app()
     tus, storage = Tus(app.test_client()), storage_of(app)
     assert tus.patch(tus.create(10), 0, b"0123").status_code == 204
     storage.bucket.close()
-    # This server makes a bucket for whoever writes, but not for who reads.
-    missing = Bucket(replace(storage.bucket.settings, name="nobody-made-it"))
+    # This server creates a missing bucket for a write, but not for a read.
+    missing = Bucket(replace(storage.bucket.settings, name="missing"))
     storage.layout = replace(storage.layout, bucket=missing)
     with app.app_context(), pytest.raises(StorageError):
         flask_chunked.check(repair=True)

@@ -35,7 +35,7 @@ from .uploads import CONTENT, MIB, check_much_later, created_upload, require_onl
 
 
 @pytest.mark.slow
-def test_cut_request_keeps_what_arrived(app: Flask) -> None:
+def test_interrupted_request_keeps_what_arrived(app: Flask) -> None:
     client = app.test_client()
     headers = {"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"}
     client.put(
@@ -80,7 +80,7 @@ def test_concatenation_copies_inside_the_store(
 
 
 @pytest.mark.slow
-def test_body_without_a_length_goes_on_for_ever(app: Flask, tus: Tus) -> None:
+def test_body_without_a_length_may_be_of_any_size(app: Flask, tus: Tus) -> None:
     url = tus.post(Upload_Defer_Length="1").headers["Location"]
     answer = app.test_client().patch(
         url,
@@ -283,7 +283,7 @@ def patch_all(app: Flask, length: int, chunk: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("upload", [put_all, patch_all], ids=["put", "patch"])
 @pytest.mark.parametrize(("length", "part", "chunk"), SIZES)
-def test_upload_costs_the_requests_that_the_formula_tells(
+def test_upload_costs_the_requests_of_the_formula(
     app_with_parts: Callable[[int], Flask],
     upload: Callable[[Flask, int, int], None],
     length: int,
@@ -317,7 +317,7 @@ def test_chunks_of_one_part_cost_these_statements(
     assert found == {1: 9, 2: 14, 3: 19}
 
 
-def test_page_tells_what_a_gib_costs() -> None:
+def test_page_shows_the_costs_of_a_gib() -> None:
     table, *_ = tables(section(SCALING, "What S3 costs"))
     told = [[cell.replace(",", "") for cell in row] for row in table[1:]]
     sizes = [(p * MIB, c * MIB) for p in (5, 8, 16, 64) for c in (1, 5, 8, 16, 64)]
