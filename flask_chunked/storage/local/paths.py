@@ -69,7 +69,10 @@ class FileLayout:
         """
         for suffix in (settings.incomplete_ext, settings.complete_ext):
             if "/" in suffix or "\0" in suffix:
-                raise ConfigurationError(f"Not a suffix of a file name: {suffix!r}")
+                raise ConfigurationError(
+                    f"File suffix {suffix!r} contains a slash or a NUL "
+                    "character; use a suffix such as '.part'"
+                )
         path = PurePosixPath(settings.path)
         static: list[str] = []
         for part in path.parts:
@@ -78,10 +81,15 @@ class FileLayout:
             static.append(part)
         rest = path.parts[len(static) :]
         if ".." in rest or "\0" in settings.path:
-            raise ConfigurationError(f"Not a path for uploads: {settings.path!r}")
+            raise ConfigurationError(
+                f"Upload path {settings.path!r} is invalid; it must not contain a NUL "
+                "character, nor '..' after its first directive"
+            )
         root = os.path.join(settings.base, *static)
         if not os.path.isabs(root):
-            raise ConfigurationError(f"Base of a relative path is relative: {root!r}")
+            raise ConfigurationError(
+                f"Upload directory {root!r} is relative; set an absolute path or base"
+            )
         return cls(root, "/".join(rest), settings.incomplete_ext, settings.complete_ext)
 
     def paths(self, key: str) -> FilePaths:

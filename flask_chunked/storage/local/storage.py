@@ -79,7 +79,7 @@ class LocalStorage(Storage):
         self._tree = Tree(self._layout.root, durable=settings.durable, marker=STAGING)
         if not isinstance(reserve_ahead, int) or reserve_ahead < 0:
             raise ConfigurationError(
-                f"reserve_ahead is a number of bytes, or 0: {reserve_ahead!r}"
+                f"reserve_ahead is {reserve_ahead!r}; it must be 0 or a number of bytes"
             )
         self._reserve_ahead = reserve_ahead
         self._lock_timeout = LockTimeout(

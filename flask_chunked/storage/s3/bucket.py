@@ -51,7 +51,7 @@ class Bucket:
         if settings.checksum not in CHECKSUMS:
             raise ConfigurationError(
                 f"checksum of S3Storage is {settings.checksum!r}; "
-                f"it is one of {', '.join(CHECKSUMS)}"
+                f"it must be one of {', '.join(CHECKSUMS)}"
             )
         self.settings = settings
         self._client: Any = None

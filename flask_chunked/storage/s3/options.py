@@ -40,7 +40,7 @@ class S3Options:
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
-            raise ValueError(f"concurrency is {self.concurrency}; it is 1 or more")
+            raise ValueError(f"concurrency is {self.concurrency}; it must be 1 or more")
 
     @classmethod
     def from_keywords(cls, options: Mapping[str, object]) -> S3Options:

@@ -34,11 +34,11 @@ class PartPlan:
     def __post_init__(self) -> None:
         if not MIN_PART_SIZE <= self.preferred <= MAX_PART_SIZE:
             raise ValueError(
-                f"part_size is {self.preferred} bytes; S3 takes parts of "
+                f"part_size is {self.preferred} bytes; it must be "
                 f"{MIN_PART_SIZE} to {MAX_PART_SIZE} bytes"
             )
         if not 2 <= self.max_parts <= 10_000:
-            raise ValueError(f"max_parts is {self.max_parts}; S3 takes 2 to 10000")
+            raise ValueError(f"max_parts is {self.max_parts}; it must be 2 to 10000")
 
     @property
     def usable_parts(self) -> int:
