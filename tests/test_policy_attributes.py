@@ -171,7 +171,7 @@ def test_storage_class_and_options_make_the_storage(app_factory: AppFactory) -> 
     )
     storage = registered(app).storage
     assert isinstance(storage, Patient)
-    assert storage._patience.seconds == 7.0
+    assert storage._lock_timeout.seconds == 7.0
     assert send(app.test_client(), b"abc").status_code == 200
 
 

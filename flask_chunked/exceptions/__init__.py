@@ -1,6 +1,6 @@
-"""Every error of the package: a stable code, a status hint and the evidence.
+"""All errors of the package: a stable code, a status hint and the evidence.
 
-Knows nothing of HTTP bodies: how an error reads on the wire is a dialect's affair.
+Knows nothing of HTTP bodies: each dialect decides how it answers with an error.
 """
 
 from .base import (

@@ -1,4 +1,4 @@
-"""What all refusals have, and errors that no client sees."""
+"""The base class of all refusals, and errors that are never sent to a client."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import ClassVar
 
 
 class ChunkedUploadError(Exception):
-    """Base of all refusals. Policy hooks raise it (or a subclass) to refuse.
+    """Base of all refusals. A policy hook raises it or a subclass to refuse a request.
 
-    :param detail: what was wrong and what was expected; shown to the client.
-    :param status: HTTP status to answer with, where the class's own does not fit.
+    :param detail: what was wrong and what was expected; sent to the client.
+    :param status: HTTP status of the response, if not the default of the class.
     :param retry_after: seconds after which the client may try again.
     """
 
@@ -32,7 +32,7 @@ class ChunkedUploadError(Exception):
 
 
 class ConfigurationError(ValueError):
-    """A ``CHUNKED_UPLOAD_*`` key, a policy attribute or a model that cannot work.
+    """A ``CHUNKED_UPLOAD_*`` key, a policy attribute or a model is invalid.
 
     Raised at start-up and never sent to a client.
     """
@@ -41,7 +41,7 @@ class ConfigurationError(ValueError):
 class MissingTableError(RuntimeError):
     """The database lacks one of the tables; the message names it.
 
-    :param table: its name.
+    :param table: name of the table.
     """
 
     def __init__(self, table: str, detail: str | None = None) -> None:
@@ -54,9 +54,9 @@ class MissingTableError(RuntimeError):
 
 
 class MissingColumnError(MissingTableError):
-    """A table was made for an older version; the message names what it lacks.
+    """A table of an older version lacks columns; the message names them.
 
-    :param columns: their names.
+    :param columns: names of the missing columns.
     """
 
     def __init__(self, table: str, columns: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the request says, and how it comes."""
+"""Errors about the content of a request and about the arrival of its body."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .base import ChunkedUploadError
 
 
 class MalformedHeader(ChunkedUploadError):
-    """A header is there but is not what its specification allows."""
+    """A header has a value that its specification does not allow."""
 
     code = "malformed_header"
 
@@ -18,16 +18,16 @@ class MalformedHeader(ChunkedUploadError):
 
 
 class MalformedBody(ChunkedUploadError):
-    """The body cannot be parsed as what its Content-Type announces."""
+    """The body cannot be parsed as its Content-Type."""
 
     code = "malformed_body"
     default_detail = "Error in request body"
 
 
 class InvalidFields(ChunkedUploadError):
-    """Form fields that the schema or the model refuses.
+    """The schema or the model refuses form fields.
 
-    :param errors: field name to list of messages.
+    :param errors: lists of messages by field name.
     """
 
     code = "invalid_fields"
@@ -39,7 +39,7 @@ class InvalidFields(ChunkedUploadError):
 
 
 class ChunkMissing(ChunkedUploadError):
-    """A request that must carry bytes of the file carries none."""
+    """A request that must carry bytes of the file has none."""
 
     code = "chunk_missing"
     default_detail = "No chunk file was submitted"
@@ -60,7 +60,10 @@ class ChunkSizeMismatch(ChunkedUploadError):
 
 
 class ChunkBeyondLength(ChunkedUploadError):
-    """The chunk would end behind the declared length (bytes)."""
+    """The chunk would end after the declared length.
+
+    :param length: declared length in bytes.
+    """
 
     code = "chunk_beyond_length"
 
@@ -70,7 +73,7 @@ class ChunkBeyondLength(ChunkedUploadError):
 
 
 class LengthChanged(ChunkedUploadError):
-    """The declared length, once stored, never changes."""
+    """The request declares another length than the stored one, which never changes."""
 
     code = "length_changed"
 
@@ -83,7 +86,7 @@ class LengthChanged(ChunkedUploadError):
 
 
 class LengthBelowOffset(ChunkedUploadError):
-    """A length was declared that is less than what was received already (bytes)."""
+    """The declared length is less than the number of bytes already received."""
 
     code = "length_below_offset"
 
@@ -96,7 +99,7 @@ class LengthBelowOffset(ChunkedUploadError):
 
 
 class PartialMissing(ChunkedUploadError):
-    """A partial upload of a final one is gone; the final one can never be made."""
+    """A partial upload of a final upload is gone, so the final one cannot be made."""
 
     code = "partial_missing"
     default_status = 410
@@ -107,14 +110,17 @@ class PartialMissing(ChunkedUploadError):
 
 
 class NotAPartial(ChunkedUploadError):
-    """A final upload may be made from partial uploads only."""
+    """A final upload was requested from an upload that is not partial."""
 
     code = "not_a_partial"
     default_detail = "A final upload can only be made from partial uploads"
 
 
 class TooLarge(ChunkedUploadError):
-    """The file is larger than the limit (bytes)."""
+    """The file is larger than the limit.
+
+    :param limit: bytes.
+    """
 
     code = "too_large"
 
@@ -125,7 +131,7 @@ class TooLarge(ChunkedUploadError):
 
 
 class TooManyUploads(ChunkedUploadError):
-    """The owner has as many unfinished uploads as are allowed."""
+    """The owner has the largest allowed number of unfinished uploads."""
 
     code = "too_many_uploads"
     default_status = 429
@@ -139,7 +145,7 @@ class TooManyUploads(ChunkedUploadError):
 
 
 class TooManyFinals(ChunkedUploadError):
-    """As many final uploads as are allowed wait for a partial upload already."""
+    """The largest allowed number of final uploads waits for a partial upload."""
 
     code = "too_many_finals"
     default_status = 429
@@ -155,7 +161,9 @@ class TooManyFinals(ChunkedUploadError):
 class QuotaExceeded(ChunkedUploadError):
     """The owner's uploads would have more bytes than are allowed.
 
-    :param stored: the limit counts finished uploads too.
+    :param most: the limit in bytes.
+    :param left: bytes that are left.
+    :param stored: the limit also counts finished uploads.
     """
 
     code = "quota_exceeded"
@@ -174,14 +182,14 @@ class QuotaExceeded(ChunkedUploadError):
 
 
 class LengthUndeclared(ChunkedUploadError):
-    """The length cannot be deferred: nobody could say what the quota has to hold."""
+    """The length cannot be deferred, because a quota must reserve it at creation."""
 
     code = "length_undeclared"
     default_detail = "The length of the upload must be declared when it is created"
 
 
 class LengthRequired(ChunkedUploadError):
-    """The server does not pass on a body whose length the client did not tell."""
+    """The server does not pass on a body without a declared length."""
 
     code = "length_required"
     default_status = 411
@@ -189,14 +197,14 @@ class LengthRequired(ChunkedUploadError):
 
 
 class InvalidCreation(ChunkedUploadError):
-    """A creation must tell the length, or that it comes later, and not both."""
+    """A creation must declare the length or defer it, and not both."""
 
     code = "invalid_creation"
     default_detail = "Send either Upload-Length or Upload-Defer-Length: 1"
 
 
 class UnsupportedMediaType(ChunkedUploadError):
-    """A Content-Type that cannot carry a chunk."""
+    """A body of this Content-Type cannot carry a chunk."""
 
     code = "unsupported_media_type"
     default_status = 415
@@ -204,14 +212,17 @@ class UnsupportedMediaType(ChunkedUploadError):
 
 
 class UnsupportedEncoding(UnsupportedMediaType):
-    """The body is packed; bodies are stored as they come."""
+    """The body is compressed. Bodies are stored as they arrive."""
 
     code = "unsupported_encoding"
     default_detail = "Content-Encoding is not supported; send plain bytes"
 
 
 class RangeNotSatisfiable(ChunkedUploadError):
-    """No byte of the content (``length`` bytes) is in the range asked for."""
+    """The requested range contains no byte of the content.
+
+    :param length: bytes of the content.
+    """
 
     code = "range_not_satisfiable"
     default_status = 416
@@ -222,7 +233,7 @@ class RangeNotSatisfiable(ChunkedUploadError):
 
 
 class InvalidQuery(ChunkedUploadError):
-    """A query argument has a value that it cannot have."""
+    """A query argument has an invalid value."""
 
     code = "invalid_query"
 
@@ -232,7 +243,7 @@ class InvalidQuery(ChunkedUploadError):
 
 
 class UnsupportedVersion(ChunkedUploadError):
-    """The version of the protocol that the client speaks is not ours."""
+    """The client uses a version of the protocol that is not supported."""
 
     code = "unsupported_version"
     default_status = 412
@@ -240,7 +251,10 @@ class UnsupportedVersion(ChunkedUploadError):
 
 
 class MethodNotAllowed(ChunkedUploadError):
-    """The resource does not know the method; ``allowed`` lists those it knows."""
+    """The resource does not support the method.
+
+    :param allowed: the methods that it supports.
+    """
 
     code = "method_not_allowed"
     default_status = 405
@@ -252,14 +266,17 @@ class MethodNotAllowed(ChunkedUploadError):
 
 
 class BodyInterrupted(ChunkedUploadError):
-    """The client went away before the announced end of its body."""
+    """The client disconnected before the announced end of the body."""
 
     code = "body_interrupted"
     default_detail = "Request body ended before its announced length"
 
 
 class BodyTimeout(ChunkedUploadError):
-    """No byte of the body came for the read timeout (seconds)."""
+    """No byte of the body arrived within the read timeout.
+
+    :param seconds: the read timeout.
+    """
 
     code = "body_timeout"
     default_status = 503
@@ -271,7 +288,11 @@ class BodyTimeout(ChunkedUploadError):
 
 
 class BodyTooSlow(BodyTimeout):
-    """The body came slower than the least rate (bytes per second)."""
+    """The body arrived more slowly than the minimum rate.
+
+    :param seconds: how long the rate was measured.
+    :param rate: the minimum rate in bytes per second.
+    """
 
     code = "body_too_slow"
 

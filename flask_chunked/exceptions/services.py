@@ -1,4 +1,4 @@
-"""What stands behind: storage and database."""
+"""Errors of the storage and of the database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .base import ChunkedUploadError
 
 
 class StorageError(ChunkedUploadError):
-    """The storage failed; what was acknowledged before is untouched."""
+    """The storage failed. Bytes that were acknowledged earlier are not affected."""
 
     code = "storage_error"
     default_status = 503
@@ -17,7 +17,7 @@ class StorageError(ChunkedUploadError):
 
 
 class StorageFull(StorageError):
-    """No space, no quota or no larger file on the storage."""
+    """The storage has no space, its quota is exhausted, or the file is too large."""
 
     code = "storage_full"
     default_status = 507
@@ -25,7 +25,7 @@ class StorageFull(StorageError):
 
 
 class StorageBusy(StorageError):
-    """Another writer held the bytes for too long."""
+    """Another writer held the lock on the bytes for too long."""
 
     code = "storage_busy"
     default_detail = "Upload is being written by another request"
@@ -35,7 +35,7 @@ class StorageBusy(StorageError):
 
 
 class BytesMissing(StorageError):
-    """The storage has fewer bytes than were committed: they were removed outside."""
+    """The storage has fewer bytes than were committed: something else removed them."""
 
     code = "bytes_missing"
     default_status = 410
@@ -43,7 +43,7 @@ class BytesMissing(StorageError):
 
 
 class NotLocal(StorageError):
-    """The storage has no path on this machine for the bytes."""
+    """The storage keeps the bytes under no path of this machine."""
 
     code = "not_local"
     default_status = 500
@@ -51,7 +51,7 @@ class NotLocal(StorageError):
 
 
 class DatabaseUnavailable(ChunkedUploadError):
-    """The database did not answer; the request may be repeated as it is."""
+    """The database did not answer. The client may repeat the request unchanged."""
 
     code = "database_unavailable"
     default_status = 503
@@ -62,4 +62,4 @@ class DatabaseUnavailable(ChunkedUploadError):
 
 
 class CommitUnanswered(DatabaseUnavailable):
-    """The commit was asked for and never answered: only the row tells what happened."""
+    """A commit was not answered: only the row shows whether it happened."""

@@ -1,4 +1,4 @@
-"""Who asks, for which upload, and where that stands."""
+"""Errors about the caller, the upload and the state of the upload."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .base import ChunkedUploadError
 
 
 class UnknownUpload(ChunkedUploadError):
-    """No such upload for this caller: unknown, malformed and foreign ids alike."""
+    """The id is unknown or malformed, or the upload belongs to another owner."""
 
     code = "unknown_upload"
     default_status = 404
@@ -14,7 +14,7 @@ class UnknownUpload(ChunkedUploadError):
 
 
 class UploadExpired(ChunkedUploadError):
-    """Time gave the unfinished upload up."""
+    """The unfinished upload has expired."""
 
     code = "upload_expired"
     default_status = 410
@@ -22,7 +22,7 @@ class UploadExpired(ChunkedUploadError):
 
 
 class OwnerRequired(ChunkedUploadError):
-    """Creating needs an owner and the caller has none."""
+    """The creation needs an owner, and the caller has none."""
 
     code = "owner_required"
     default_detail = "Upload requires user authentication but user cannot be determined"
@@ -37,7 +37,11 @@ class NotAuthorized(ChunkedUploadError):
 
 
 class OffsetMismatch(ChunkedUploadError):
-    """The chunk does not start where the upload stands (bytes)."""
+    """The chunk does not start at the upload's offset.
+
+    :param expected: the upload's offset in bytes.
+    :param provided: the start of the chunk in bytes.
+    """
 
     code = "offset_mismatch"
     default_detail = "Offsets do not match"
@@ -49,20 +53,20 @@ class OffsetMismatch(ChunkedUploadError):
 
 
 class Superseded(OffsetMismatch):
-    """A newer request took the upload over while this one was sending."""
+    """A newer request took over the upload while this one was sending."""
 
     code = "superseded"
 
 
 class AlreadyComplete(ChunkedUploadError):
-    """A finished upload takes no more bytes."""
+    """A complete upload accepts no more bytes."""
 
     code = "already_complete"
     default_detail = 'Upload has already been marked as "complete"'
 
 
 class FinalUpload(ChunkedUploadError):
-    """A final upload is made from partial ones and takes no bytes itself."""
+    """A final upload is made from partial uploads and accepts no bytes itself."""
 
     code = "final_upload"
     default_status = 403
@@ -70,7 +74,7 @@ class FinalUpload(ChunkedUploadError):
 
 
 class PartialUpload(ChunkedUploadError):
-    """A partial upload is material for a final one, and of tus alone."""
+    """A partial upload belongs to a final upload; only tus can append to it."""
 
     code = "partial_upload"
     default_status = 403
@@ -78,7 +82,7 @@ class PartialUpload(ChunkedUploadError):
 
 
 class CompletionInProgress(ChunkedUploadError):
-    """Another request is verifying the upload; its outcome is not known yet."""
+    """Another request is verifying the upload, and its result is not known yet."""
 
     code = "completion_in_progress"
     default_status = 503
@@ -89,7 +93,7 @@ class CompletionInProgress(ChunkedUploadError):
 
 
 class Incomplete(ChunkedUploadError):
-    """Completion was asked before all bytes were there."""
+    """Completion was requested before all bytes had arrived."""
 
     code = "incomplete"
 
@@ -111,7 +115,7 @@ class ChecksumRequired(ChunkedUploadError):
 
 
 class ChecksumMismatch(ChunkedUploadError):
-    """The bytes stored are not those that the client took the digest of."""
+    """The digest of the stored bytes differs from the one that the client sent."""
 
     code = "checksum_mismatch"
     default_detail = "checksum does not match"

@@ -1,6 +1,6 @@
-"""Codec of the ``Content-Range`` request header and the ``Range`` answer header.
+"""Codec of the ``Content-Range`` request header and the ``Range`` response header.
 
-Knows the grammar only, not the upload: whether a range fits is the dialect's affair.
+Knows the grammar only, not the upload: the dialect decides whether a range fits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..exceptions import MalformedHeader
 
 _NAME = "Content-Range"
-_MAX_NUMBER = 2**63 - 1  # the database's 64-bit columns, bytes
+_MAX_NUMBER = 2**63 - 1  # bytes; the database's columns have 64 bits
 _MAX_HEADER = len("bytes ") + 3 * 19 + len("-/")
 _EMPTY_FILE = re.compile(r"bytes \*/0", re.IGNORECASE | re.ASCII)
 _RANGE = re.compile(
@@ -21,10 +21,10 @@ _RANGE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """Where the bytes of a chunk belong (RFC 9110, section 14.4).
+    """The position of a chunk's bytes in the file (RFC 9110, section 14.4).
 
     :param start: first byte of the chunk.
-    :param stop: byte behind the last one (half-open), may lie behind ``length``.
+    :param stop: the byte after the last one (half-open); may exceed ``length``.
     :param length: declared total of the file in bytes.
     """
 
@@ -41,10 +41,11 @@ class ContentRange:
     def from_header(cls, value: str) -> ContentRange:
         """Parse ``bytes START-END/TOTAL``, END inclusive.
 
-        ``bytes */0`` is the one special form: the empty file. Elsewhere ``*`` is
-        refused, because the total is declared by the first chunk and kept.
+        ``bytes */0`` is the only special form: the empty file. Any other ``*`` is
+        refused, because the first chunk declares the total.
 
-        :raises MalformedHeader: anything else, a number above 2**63-1 or END < START.
+        :raises MalformedHeader: the value has another form, a number is above 2**63-1,
+            or END < START.
         """
         if len(value) > _MAX_HEADER:
             raise MalformedHeader(_NAME, value, f"longer than {_MAX_HEADER} characters")
@@ -61,10 +62,10 @@ class ContentRange:
         return cls(start, end + 1, length)
 
     def to_header(self) -> str:
-        """Format as :meth:`from_header` reads it.
+        """Format the header so that :meth:`from_header` parses it.
 
-        :raises ValueError: no header can say this: no bytes of a file that has some,
-            or a number out of bounds.
+        :raises ValueError: the header cannot express the range: it is empty but the
+            file is not, or a number is out of bounds.
         """
         if (self.start, self.stop, self.length) == (0, 0, 0):
             return "bytes */0"
@@ -76,12 +77,12 @@ class ContentRange:
 
 
 def to_range_header(offset: int) -> str | None:
-    """Value of the answer header ``Range``: the bytes that the server has.
+    """Value of the response header ``Range``: the bytes that the server has.
 
-    blueimp jQuery-File-Upload and UpChunk continue from it.
+    blueimp jQuery-File-Upload and UpChunk resume from it.
 
-    :param offset: bytes committed.
-    :return: ``bytes=0-<offset-1>``, or ``None`` at 0: the header is left out.
+    :param offset: committed bytes.
+    :return: ``bytes=0-<offset-1>``; ``None`` at offset 0, where the header is omitted.
     """
     if offset <= 0:
         return None

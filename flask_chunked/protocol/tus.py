@@ -1,6 +1,6 @@
 """Header codecs of tus 1.0.0: numbers, metadata, checksums, concatenation.
 
-Pure: str in, frozen values out. Absent headers are the caller's affair.
+Pure: str in, frozen values out. Callers handle absent headers.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from ..exceptions import MalformedHeader
 
-#: The version of the protocol that is spoken.
+#: The supported version of the protocol.
 VERSION = "1.0.0"
 #: Content-Type of a body that carries bytes of an upload (Core, PATCH).
 CONTENT_TYPE = "application/offset+octet-stream"
-#: The largest number of bytes that any header may tell.
+#: The largest number of bytes that a header may contain.
 MAX_NUMBER = 2**63 - 1
-#: Algorithms of ``Upload-Checksum`` and the bytes of their digests. crc32 is sent as
-#: four bytes, most significant first; the specification leaves its form open.
+#: Algorithms of ``Upload-Checksum``, and the sizes of their digests in bytes. A crc32
+#: is four bytes, most significant byte first; the specification leaves its form open.
 CHECKSUM_SIZES: Mapping[str, int] = {
     "sha1": 20,
     "md5": 16,
@@ -36,16 +36,16 @@ MAX_PARTIALS = 100
 _NUMBER = re.compile(r"\A[0-9]{1,19}\Z")
 _KEY = re.compile(r"\A[\x21-\x2b\x2d-\x7e]{1,64}\Z")
 _ALGORITHM = re.compile(r"\A[a-z0-9_-]{1,32}\Z")
-# What b64decode(validate=True) lets pass differs between versions of Python.
+# Python versions differ in what b64decode(validate=True) accepts.
 _BASE64 = re.compile(
     r"\A(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z"
 )
 
 
 def parse_number(name: str, value: str) -> int:
-    """``Upload-Offset``, ``Upload-Length``: a non-negative number of bytes.
+    """Parse ``Upload-Offset`` or ``Upload-Length``: a non-negative number of bytes.
 
-    :raises MalformedHeader: anything else, also two joined headers.
+    :raises MalformedHeader: the value has another form, such as two joined headers.
     """
     if not _NUMBER.match(value):
         raise MalformedHeader(name, value, "must be 1 to 19 digits")
@@ -59,7 +59,7 @@ def parse_number(name: str, value: str) -> int:
 class Metadata:
     """``Upload-Metadata`` (extension creation): keys and the bytes of their values.
 
-    :ivar raw: the header as it came, for HEAD; empty where there was none.
+    :ivar raw: the header as the client sent it, for HEAD; empty if there was none.
     """
 
     raw: str
@@ -67,9 +67,10 @@ class Metadata:
 
     @classmethod
     def from_header(cls, value: str) -> Metadata:
-        """Parse the header; an empty one means no metadata.
+        """Parse the header. An empty header means no metadata.
 
-        :raises MalformedHeader: a key twice, no key, no standard Base64, too much.
+        :raises MalformedHeader: a key is missing, invalid or repeated, a value is not
+            standard Base64, or the header exceeds a limit.
         """
         if len(value) > MAX_METADATA_BYTES:
             raise _bad_metadata(value, f"longer than {MAX_METADATA_BYTES} bytes")
@@ -97,7 +98,7 @@ class Metadata:
         return self.raw
 
     def text(self, *keys: str) -> str | None:
-        """The first of these keys that is there, as text."""
+        """The value of the first of these keys that exists, as text."""
         for key in keys:
             if key in self.values:
                 return self.values[key].decode("utf-8", "replace")
@@ -115,7 +116,8 @@ class Checksum:
     def from_header(cls, value: str) -> Checksum:
         """Parse ``<algorithm> <base64>``.
 
-        :raises MalformedHeader: another form, or an algorithm that is not supported.
+        :raises MalformedHeader: the value has another form, the algorithm is not
+            supported, or the digest is invalid.
         """
         algorithm, separator, encoded = value.partition(" ")
         if not separator or not _ALGORITHM.match(algorithm):
@@ -140,7 +142,7 @@ class Checksum:
         return cls(algorithm, digest)
 
     def to_header(self) -> str:
-        """The header's canonical form."""
+        """Format the header in its canonical form."""
         return f"{self.algorithm} {base64.b64encode(self.digest).decode('ascii')}"
 
 
@@ -148,8 +150,8 @@ class Checksum:
 class Concat:
     """``Upload-Concat`` (extension concatenation).
 
-    :ivar urls: of the partial uploads, in order; empty for a partial upload itself.
-    :ivar raw: the header as it came, for HEAD.
+    :ivar raw: the header as the client sent it, for HEAD.
+    :ivar urls: the URLs of the partial uploads, in order; empty for a partial upload.
     """
 
     raw: str
@@ -157,14 +159,14 @@ class Concat:
 
     @property
     def is_final(self) -> bool:
-        """Is it a final upload, made from partial ones?"""
+        """True for a final upload, which is made from partial uploads."""
         return bool(self.urls)
 
     @classmethod
     def from_header(cls, value: str) -> Concat:
         """Parse ``partial`` or ``final;URL URL ...``.
 
-        :raises MalformedHeader: any other spelling, no URL, or too many.
+        :raises MalformedHeader: the value has another form, no URL or too many URLs.
         """
         if value == "partial":
             return cls(value, ())
@@ -187,16 +189,16 @@ class Concat:
 
 
 def require_defer_length(value: str) -> None:
-    """``Upload-Defer-Length`` (extension creation-defer-length) has one value, 1.
+    """Check ``Upload-Defer-Length`` (extension creation-defer-length).
 
-    :raises MalformedHeader: another value.
+    :raises MalformedHeader: the value is not 1, the only one that tus defines.
     """
     if value != "1":
         raise MalformedHeader("Upload-Defer-Length", value, "must be 1")
 
 
 def _decode_base64(encoded: str) -> bytes | None:
-    """The bytes of padded, standard Base64; ``None``: it is none."""
+    """Decode padded, standard Base64; ``None`` if it is invalid."""
     return base64.b64decode(encoded) if _BASE64.match(encoded) else None
 
 

@@ -1,4 +1,4 @@
-"""Codec of upload ids in URLs and form fields: canonical UUIDs and nothing else."""
+"""Codec of upload ids in URLs and form fields. Accepts only canonical UUIDs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _CANONICAL = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def parse_upload_id(text: str) -> UUID | None:
-    """The id in its 36-character hyphenated form (RFC 9562, section 4), any case.
+    """Parse an id in its 36-character form with hyphens (RFC 9562, section 4).
 
-    ``UUID()`` itself also takes braces, ``urn:uuid:``, and hyphens anywhere: several
-    URLs for one upload.
+    Letters may be upper or lower case. ``UUID()`` also accepts braces, ``urn:uuid:``
+    and misplaced hyphens, which would give one upload several URLs.
 
-    :return: ``None`` for anything else; the caller answers as for an unknown id.
+    :return: ``None`` for any other text; the caller answers as for an unknown id.
     """
     if not _CANONICAL.fullmatch(text):
         return None

@@ -1,11 +1,11 @@
-"""Storage in this process's memory: for tests, and gone with the process.
+"""Storage in this process's memory, for tests.
 
-Keeps the same contract as the others; two processes never see each other's bytes.
+Obeys the same contract as the other storages. Its bytes are lost when the process ends,
+and other processes do not see them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import threading
@@ -17,24 +17,17 @@ from typing import BinaryIO
 from uuid import UUID, uuid4
 
 from ..exceptions import BytesMissing, StorageBusy, StorageError
-from .base import (
-    Appender,
-    Blob,
-    Buffer,
-    Receipt,
-    Stage,
-    Storage,
-    StorageSettings,
-    StoredItem,
-)
+from .base import Appender, Stage, Storage
+from .memory_stage import MemoryStage
+from .values import Blob, Buffer, Receipt, StorageSettings, StoredItem
 
 
 def _utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class _Bytes:
-    """One file: its bytes, when they were last written, and who may write."""
+class _File:
+    """One file: its bytes, the time of the last write, and the writers' lock."""
 
     def __init__(self, now: datetime) -> None:
         self.content = bytearray()
@@ -43,10 +36,10 @@ class _Bytes:
 
 
 class MemoryStorage(Storage):
-    """Uploads in a dictionary. For tests and for one process only.
+    """Uploads in a dictionary, for tests in a single process.
 
     :param lock_timeout: seconds to wait for another writer's section.
-    :param now: aware UTC time, for ``modified_at``.
+    :param now: returns the aware UTC time, for ``modified_at``.
     """
 
     writes_ahead = True
@@ -62,9 +55,9 @@ class MemoryStorage(Storage):
         self.settings = settings
         self.lock_timeout = lock_timeout
         self.now = now
-        self.unfinished: dict[str, _Bytes] = {}
-        self.finished: dict[str, _Bytes] = {}
-        #: Keys of what was put and has no row yet.
+        self.unfinished: dict[str, _File] = {}
+        self.finished: dict[str, _File] = {}
+        #: Keys of bytes that put() stored and that have no row yet.
         self.held: set[str] = set()
         self.stages: dict[str, MemoryStage] = {}
         self.guard = threading.Lock()
@@ -77,7 +70,7 @@ class MemoryStorage(Storage):
         return str(upload_id)
 
     def stage(self) -> MemoryStage:
-        return MemoryStage(self)
+        return MemoryStage(self.stages, self.now())
 
     def appender(self, blob: Blob) -> MemoryAppender:
         return MemoryAppender(self, blob)
@@ -85,15 +78,15 @@ class MemoryStorage(Storage):
     def put(
         self, blob: Blob, content: Buffer, *, finished: bool
     ) -> AbstractContextManager[object]:
-        file = _Bytes(self.now())
+        file = _File(self.now())
         file.content += content
         with self.guard:
             (self.finished if finished else self.unfinished)[blob.key] = file
             self.held.add(blob.key)
-        return self._until_left(blob.key)
+        return self._holding(blob.key)
 
     @contextmanager
-    def _until_left(self, key: str) -> Iterator[None]:
+    def _holding(self, key: str) -> Iterator[None]:
         try:
             yield
         finally:
@@ -107,8 +100,8 @@ class MemoryStorage(Storage):
                 self.finished[blob.key] = self.unfinished.pop(blob.key)
                 return Receipt()
             if blob.size == 0:
-                self.finished.setdefault(blob.key, _Bytes(self.now()))
-            self._finished_bytes(blob)
+                self.finished.setdefault(blob.key, _File(self.now()))
+            self._finished_file(blob)
             self.unfinished.pop(blob.key, None)
         return Receipt()
 
@@ -132,11 +125,12 @@ class MemoryStorage(Storage):
             raise StorageError("Directory of the destination does not exist")
         with self.guard:
             if self._find(blob) is None and os.path.isfile(target):
-                # A repeat after success finds the bytes where they should be.
+                # A repeated move() after a successful one finds the bytes at the
+                # target.
                 if os.path.getsize(target) == blob.size:
                     return
                 raise BytesMissing()
-            content = bytes(self._finished_bytes(blob).content)
+            content = bytes(self._finished_file(blob).content)
             temporary = os.path.join(directory, f".{uuid4().hex}.moving")
             try:
                 Path(temporary).write_bytes(content)
@@ -176,50 +170,21 @@ class MemoryStorage(Storage):
         self, item: StoredItem, is_needed: Callable[[], bool] = lambda: False
     ) -> bool:
         if item.staged:
-            # A stage's owner lives for as long as this process does.
+            # The owner of a stage lives as long as this process.
             return item.key not in self.stages
         if item.key in self.held or is_needed():
             return False
         self.delete(Blob(item.key, item.size))
         return True
 
-    def _find(self, blob: Blob) -> _Bytes | None:
+    def _find(self, blob: Blob) -> _File | None:
         return self.finished.get(blob.key) or self.unfinished.get(blob.key)
 
-    def _finished_bytes(self, blob: Blob) -> _Bytes:
+    def _finished_file(self, blob: Blob) -> _File:
         file = self.finished.get(blob.key)
         if file is None or len(file.content) != blob.size:
             raise BytesMissing()
         return file
-
-
-class MemoryStage(Stage):
-    """A chunk in memory."""
-
-    def __init__(self, storage: MemoryStorage) -> None:
-        self.size = 0
-        self.content: bytearray | None = bytearray()
-        self.modified_at = storage.now()
-        self._name = uuid4().hex
-        self._storage = storage
-        storage.stages[self._name] = self
-
-    def write(self, block: bytes | bytearray | memoryview) -> int:
-        if self.content is None:
-            raise RuntimeError("The stage is closed or was taken")
-        self.content += block
-        written = len(self.content) - self.size
-        self.size += written
-        return written
-
-    def sha256(self) -> hashlib._Hash:
-        if self.content is None:
-            raise RuntimeError("The stage is closed or was taken")
-        return hashlib.sha256(self.content)
-
-    def close(self) -> None:
-        self.content = None
-        self._storage.stages.pop(self._name, None)
 
 
 class MemoryAppender(Appender):
@@ -229,9 +194,9 @@ class MemoryAppender(Appender):
         self.position = blob.size
         self._storage = storage
         self._key = blob.key
-        self._file: _Bytes | None = None
-        #: Of the file when the section began, where that was the position.
-        self._end: int | None = None
+        self._file: _File | None = None
+        #: The position when ends_at_position() found the file to end there.
+        self._section_start: int | None = None
         self._is_finished = False
         self._inside = False
         self._closed = False
@@ -247,7 +212,7 @@ class MemoryAppender(Appender):
             if len(file.content) < self.position:
                 raise BytesMissing()
             self._file = file
-            self._end = None
+            self._section_start = None
             self._inside = True
             yield
         finally:
@@ -255,11 +220,11 @@ class MemoryAppender(Appender):
             with self._storage.guard:
                 unfinished = self._storage.unfinished
                 if not file.content and unfinished.get(self._key) is file:
-                    # A writer that was overtaken leaves nothing behind.
+                    # A section at offset 0 that wrote nothing leaves no file.
                     del unfinished[self._key]
             file.lock.release()
 
-    def _lock(self) -> _Bytes:
+    def _lock(self) -> _File:
         storage = self._storage
         while True:
             file = self._current()
@@ -267,30 +232,30 @@ class MemoryAppender(Appender):
                 raise BytesMissing()
             if not file.lock.acquire(timeout=storage.lock_timeout):
                 raise StorageBusy()
-            # It may have been finished or deleted while we waited.
+            # The file may have been finished or deleted during the wait.
             if storage.unfinished.get(self._key) is file:
                 return file
             file.lock.release()
 
-    def _current(self) -> _Bytes | None:
+    def _current(self) -> _File | None:
         storage = self._storage
         with storage.guard:
             if self.position == 0 and self._key not in storage.unfinished:
-                storage.unfinished[self._key] = _Bytes(storage.now())
+                storage.unfinished[self._key] = _File(storage.now())
             return storage.unfinished.get(self._key)
 
     def ends_at_position(self) -> bool:
         is_end = len(self._section().content) == self.position
         if self.position == 0 and self._key in self._storage.finished:
-            # Only the row tells whether it is.
+            # Only the row says whether the finished file is the upload's.
             is_end = False
-        self._end = self.position if is_end else None
+        self._section_start = self.position if is_end else None
         return is_end
 
     def finish(self) -> bool:
         file = self._section()
         finished = self._storage.finished
-        if self._end != 0 or self._key in finished:
+        if self._section_start != 0 or self._key in finished:
             return False
         finished[self._key] = file
         self._is_finished = True
@@ -301,16 +266,16 @@ class MemoryAppender(Appender):
             self._is_finished = False
             storage = self._storage
             (storage.unfinished if committed else storage.finished).pop(self._key, None)
-        if not committed and self._end is not None:
-            del self._section().content[self._end :]
-            self.position = self._end
+        if not committed and self._section_start is not None:
+            del self._section().content[self._section_start :]
+            self.position = self._section_start
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         file = self._section()
         if len(file.content) < self.position:
             raise BytesMissing()
-        if self.position == 0 and self._end is None:
-            # Of a writer that died before the row said so.
+        if self.position == 0 and self._section_start is None:
+            # The writer of this finished file died before it committed the row.
             self._storage.finished.pop(self._key, None)
         del file.content[self.position :]
         file.content += block
@@ -353,7 +318,7 @@ class MemoryAppender(Appender):
         self._closed = True
         self._inside = False
 
-    def _section(self) -> _Bytes:
+    def _section(self) -> _File:
         if not self._inside or self._file is None:
             raise RuntimeError("Only allowed inside exclusive()")
         return self._file

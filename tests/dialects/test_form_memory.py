@@ -19,7 +19,7 @@ from flask_chunked.engine.digest_thread import WORTH, DigestThread
 from flask_chunked.request import buffers, forms, multipart
 from flask_chunked.request.forms import FilePart, PartLimits
 from flask_chunked.request.multipart import MultipartForm
-from flask_chunked.storage.local.writer import LocalStage
+from flask_chunked.storage.local.stage import LocalStage
 
 from ..conftest import AppFactory
 from ..exchange import begin, put_form, put_raw

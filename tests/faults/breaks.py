@@ -45,8 +45,8 @@ _S3_FAULTS = "tests/faults/test_s3_faults.py"
 #: A tail overwrites the one that the row names.
 _SAME_TAIL = Change(
     "storage/s3/writer.py",
-    "self._storage.tail_name(self._key, uuid4().hex)",
-    'self._storage.tail_name(self._key, "0" * 32)',
+    "self._layout.tail_name(self._key, uuid4().hex)",
+    'self._layout.tail_name(self._key, "0" * 32)',
 )
 _NEVER_ABORTED = Change(
     "storage/s3/bucket.py",
@@ -96,7 +96,7 @@ BREAKS = (
         "disk full",
         f"{_IO}::test_full_disk_refuses_and_goes_on_when_there_is_space",
         Change(
-            "storage/local/files.py", "if error.errno in _FULL:", "if error is None:"
+            "storage/os_errors.py", "if error.errno in FULL_DISK:", "if error is None:"
         ),
     ),
     _row("duels", "tests/faults/test_duels.py", *_ANY_WRITER),
@@ -105,7 +105,7 @@ BREAKS = (
     _row("S3: duels over parts", f"{_DUELS_ON_S3}[over-parts]", *_ANY_WRITER),
     _row(
         "S3: numbers of parts",
-        "tests/storage/test_s3_app.py::test_writer_that_was_superseded_is_never_listed",
+        "tests/storage/s3/test_writer.py::test_writer_that_was_superseded_is_never_listed",
         _NUMBER_NOT_TAKEN,
     ),
     _row(
@@ -113,9 +113,9 @@ BREAKS = (
         f"{_S3_FAULTS}::test_any_request_may_fail_once",
         Change(
             "storage/s3/writer.py",
-            "        self._sent.append(self._flights[0].land())\n"
-            "        self._flights.popleft()\n",
-            "        self._sent.append(self._flights.popleft().land())\n",
+            "        self._sent.append(self._part_uploads[0].result())\n"
+            "        self._part_uploads.popleft()\n",
+            "        self._sent.append(self._part_uploads.popleft().result())\n",
         ),
     ),
     _row(
@@ -131,7 +131,7 @@ BREAKS = (
     _row(
         "S3: another part's ETag",
         f"{_S3_FAULTS}::test_part_that_is_not_the_one_that_was_sent_is_lost_bytes",
-        Change("storage/s3/bucket.py", '"InvalidPart"', '"NoPart"'),
+        Change("storage/s3/errors.py", '"InvalidPart"', '"NoPart"'),
     ),
     _row(
         "S3: large files",

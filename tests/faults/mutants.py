@@ -139,7 +139,7 @@ MUTANTS = (
                 "        break\n",
             ),
         ),
-        ("tests/storage/test_local_faults.py", "tests/faults/test_io_errors.py"),
+        ("tests/storage/local/test_files.py", "tests/faults/test_io_errors.py"),
     ),
     Mutant(
         "hook before commit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -13,8 +14,9 @@ from flask_chunked.engine.records import Upload
 from flask_chunked.exceptions import BytesMissing
 from flask_chunked.storage.base import Part, StorageSettings
 from flask_chunked.storage.s3 import S3Storage
-from flask_chunked.storage.s3 import bucket as s3_bucket
-from flask_chunked.storage.s3.bucket import Bucket, translated
+from flask_chunked.storage.s3 import client as s3_client
+from flask_chunked.storage.s3.bucket import Bucket
+from flask_chunked.storage.s3.errors import translate_boto_errors
 from tests.s3 import left_in
 
 from .ground import Ground
@@ -77,17 +79,18 @@ class S3Ground(Ground):
 
         def storage(settings: StorageSettings) -> S3Storage:
             made = S3Storage(settings, **options)
-            made.bucket = WatchedBucket(made.bucket.settings)
-            made.bucket.sent = sent
+            watched = WatchedBucket(made.bucket.settings)
+            watched.sent = sent
+            made.layout = replace(made.layout, bucket=watched)
             return made
 
         super().__init__(directory, CHUNKED_UPLOAD_STORAGE_CLASS=storage, **config)
         # Each killed child would need some tenths of a second for one of its own.
         _ = self.storage.bucket.client
-        self._session = s3_bucket._SESSIONS[os.getpid()]
+        self._session = s3_client._SESSIONS[os.getpid()]
 
     def warm(self) -> None:
-        s3_bucket._SESSIONS[os.getpid()] = self._session
+        s3_client._SESSIONS[os.getpid()] = self._session
         _ = self.storage.bucket.client
 
     @property
@@ -118,7 +121,7 @@ class S3Ground(Ground):
             return b""
         if self.storage.bucket.size(blob.key) is not None:
             return self._read(blob.key)
-        state = self.storage.state_of(blob)
+        state = self.storage.layout.state_of(blob)
         found = b""
         if state.parts:
             bucket = self.storage.bucket
@@ -130,7 +133,7 @@ class S3Ground(Ground):
 
     def _read(self, key: str) -> bytes:
         bucket = self.storage.bucket
-        with translated():
+        with translate_boto_errors():
             answer = bucket.client.get_object(Bucket=bucket.settings.name, Key=key)
             return bytes(answer["Body"].read())
 
@@ -144,7 +147,7 @@ class S3Ground(Ground):
             blob = row.blob
             if blob is None:
                 continue
-            state = self.storage.state_of(blob)
+            state = self.storage.layout.state_of(blob)
             if row.is_complete:
                 keys.add(blob.key)
                 continue

@@ -16,7 +16,7 @@ import pytest
 from flask import Flask
 
 from flask_chunked.storage.local import LocalStorage
-from flask_chunked.storage.local.lock import Patience
+from flask_chunked.storage.local.lock import LockTimeout
 from tests.apps import registered
 
 #: Seconds that a request gives its rival, which may be waiting for this very request.
@@ -108,7 +108,7 @@ def give_up_at_once(patch: pytest.MonkeyPatch, app: Flask) -> None:
     """Let no request wait for the lock of a file: for tests with one thread."""
     storage = registered(app).storage
     if isinstance(storage, LocalStorage):
-        patch.setattr(storage, "_patience", Patience(0.0))
+        patch.setattr(storage, "_lock_timeout", LockTimeout(0.0))
 
 
 def together(*acts: Callable[[], object]) -> list[Any]:

@@ -19,7 +19,7 @@ VALID = [
     pytest.param("bytes */0", ContentRange(0, 0, 0), id="empty-file"),
     pytest.param("Bytes */0", ContentRange(0, 0, 0), id="empty-file-mixed-case"),
     pytest.param("bytes 0-10/10", ContentRange(0, 11, 10), id="ends-at-the-total"),
-    pytest.param("bytes 7-9/5", ContentRange(7, 10, 5), id="behind-the-total"),
+    pytest.param("bytes 7-9/5", ContentRange(7, 10, 5), id="beyond-the-total"),
     pytest.param("bytes 0-0/0", ContentRange(0, 1, 0), id="a-byte-of-an-empty-file"),
     pytest.param("bytes 00-09/010", ContentRange(0, 10, 10), id="leading-zeros"),
     pytest.param(
@@ -113,7 +113,7 @@ def test_empty_file_round_trip() -> None:
         pytest.param(ContentRange(0, 1, 2**63), id="length-too-large"),
     ],
 )
-def test_what_no_header_can_say_is_a_value_error(impossible: ContentRange) -> None:
+def test_inexpressible_range_is_a_value_error(impossible: ContentRange) -> None:
     with pytest.raises(ValueError, match="cannot express"):
         impossible.to_header()
 
@@ -135,7 +135,7 @@ def test_any_text_is_a_value_or_malformed(value: str) -> None:
         pytest.param(1000, "bytes=0-999", id="many"),
     ],
 )
-def test_range_header_names_the_bytes_that_are_there(
+def test_range_header_names_the_committed_bytes(
     offset: int, expected: str | None
 ) -> None:
     assert to_range_header(offset) == expected

@@ -68,12 +68,14 @@ NAMES = [
     pytest.param("a" * 300 + ".gz", "a" * 252 + ".gz", id="extension-kept"),
     pytest.param("a." + "b" * 300, "a." + "b" * 253, id="no-sensible-extension"),
     pytest.param("a" * 300 + ". x", "a" * 252 + ". x", id="space-in-extension"),
-    pytest.param("\u20ac" * 100, "\u20ac" * 85, id="cut-between-characters"),
-    pytest.param("\u20ac" * 100 + ".gz", "\u20ac" * 84 + ".gz", id="cut-with-both"),
+    pytest.param("\u20ac" * 100, "\u20ac" * 85, id="truncated-between-characters"),
+    pytest.param(
+        "\u20ac" * 100 + ".gz", "\u20ac" * 84 + ".gz", id="truncated-with-extension"
+    ),
     pytest.param(
         "x" + " " * 300 + "y" * 10 + ".bin", "x.bin", id="no-space-before-extension"
     ),
-    pytest.param("CON" + " " * 300 + "x", "_CON", id="device-by-the-cut"),
+    pytest.param("CON" + " " * 300 + "x", "_CON", id="device-by-truncation"),
     pytest.param(
         "CON." + "a" * 300, "_CON." + "a" * 250, id="long-device-within-the-limit"
     ),
@@ -90,7 +92,7 @@ def test_display_name(raw: str | None, expected: str) -> None:
 @given(any_text)
 @example("CON" + " " * 300 + ".x")
 @example("a" * 254 + "\u0301.b")
-def test_display_name_holds_its_promises(raw: str) -> None:
+def test_display_name_is_safe_and_idempotent(raw: str) -> None:
     name = display_name(raw)
     assert 0 < len(name.encode()) <= 255
     assert name == unicodedata.normalize("NFC", name)
@@ -184,7 +186,7 @@ def test_name_of_a_disposition(value: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("value", GARBAGE)
-def test_garbage_has_no_name(value: str) -> None:
+def test_invalid_disposition_has_no_name(value: str) -> None:
     assert from_disposition(value) is None
 
 
@@ -201,7 +203,7 @@ def test_disposition_has_an_ascii_and_an_extended_form() -> None:
     )
 
 
-def test_disposition_cannot_be_broken_out_of() -> None:
+def test_disposition_escapes_every_name() -> None:
     header = to_disposition('x"\r\nSet-Cookie: a=b\x00/../y;"z')
     assert header == "attachment; filename=\"y;_z\"; filename*=UTF-8''y%3B%22z"
 

@@ -1,4 +1,4 @@
-"""No header keeps a parser busy: 16 KiB of anything in less than 10 ms of a core."""
+"""Every parser handles a header of 16 KiB in less than 10 ms of processor time."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ REPEATED = (
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 @pytest.mark.parametrize("name", PARSERS)
-def test_long_headers_are_parsed_in_no_time(name: str, beginning: str) -> None:
+def test_long_headers_are_parsed_within_10_ms(name: str, beginning: str) -> None:
     parse = PARSERS[name]
     for piece in REPEATED:
         value = (beginning + piece * LENGTH)[:LENGTH]

@@ -104,7 +104,7 @@ BAD_METADATA = [
     pytest.param("a  YQ==", id="two-blanks"),
     pytest.param("a YQ== YQ==", id="two-values"),
     pytest.param("a\tYQ==", id="tab"),
-    pytest.param("a YQ==,\tb", id="tab-behind-a-comma"),
+    pytest.param("a YQ==,\tb", id="tab-after-a-comma"),
     pytest.param("a YQ", id="no-padding"),
     pytest.param("a YQ=", id="half-the-padding"),
     pytest.param("a YQ===", id="too-much-padding"),
@@ -228,7 +228,7 @@ def test_malformed_metadata_is_refused(value: str) -> None:
         pytest.param((), None, id="no-keys"),
     ],
 )
-def test_text_is_that_of_the_first_key_there(
+def test_text_is_the_value_of_the_first_existing_key(
     keys: tuple[str, ...], text: str | None
 ) -> None:
     header = "filename YS5iaW4=,name Yi5iaW4=,empty,broken //8=,umlaut w6Q="
@@ -278,12 +278,12 @@ def test_malformed_number_is_refused(value: str) -> None:
     assert caught.value.reason
 
 
-def test_a_deferred_length_is_the_figure_one() -> None:
+def test_deferred_length_is_1() -> None:
     require_defer_length("1")
 
 
 @pytest.mark.parametrize("value", ["", "0", "2", "01", "1 ", "true", "1,1", "\xb9"])
-def test_a_length_is_deferred_by_nothing_else(value: str) -> None:
+def test_other_deferred_length_is_refused(value: str) -> None:
     with pytest.raises(MalformedHeader) as caught:
         require_defer_length(value)
     assert (caught.value.name, caught.value.value) == ("Upload-Defer-Length", value)

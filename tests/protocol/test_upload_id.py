@@ -36,7 +36,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("text", MALFORMED)
-def test_anything_but_the_canonical_form_is_no_id(text: str) -> None:
+def test_only_the_canonical_form_is_an_id(text: str) -> None:
     assert parse_upload_id(text) is None
 
 

@@ -67,8 +67,8 @@ class StorageContract:
     """The suite.
 
     ``local``: has paths. ``locks``: keeps two writers apart, by itself.
-    ``lists_stages``: a stage is something that may be left behind.
-    ``appends_in_place``: what was written and not committed lies behind what was.
+    ``lists_stages``: a stage of a dead process remains and is listed.
+    ``appends_in_place``: uncommitted bytes follow the committed ones in one file.
     """
 
     local: ClassVar[bool] = False
@@ -162,14 +162,16 @@ class StorageContract:
             assert appender.position == 3
         assert read(storage, append(storage, blob, b"def")) == b"abcdef"
 
-    def test_dead_tail_is_cut_by_the_next_write(self, storage: Storage) -> None:
+    def test_next_write_truncates_uncommitted_bytes(self, storage: Storage) -> None:
         blob = append(storage, new_blob(storage), b"abc")
         append(storage, blob, b"never committed")
         blob = append(storage, blob, b"de")
         assert read(storage, blob) == b"abcde"
         assert storage.measure(blob) == 5
 
-    def test_what_is_rewound_is_gone(self, storage: Storage) -> None:
+    def test_rewind_removes_the_bytes_after_the_position(
+        self, storage: Storage
+    ) -> None:
         if not storage.writes_ahead:
             pytest.skip("this storage takes chunks whole only")
         blob = append(storage, new_blob(storage), b"abc")
@@ -183,12 +185,16 @@ class StorageContract:
                 blob = commit(blob, appender.flush(), appender.position)
         assert read(storage, blob) == b"abcde"
 
-    def test_dead_tail_at_the_start_is_cut(self, storage: Storage) -> None:
+    def test_uncommitted_bytes_at_the_start_are_truncated(
+        self, storage: Storage
+    ) -> None:
         blob = new_blob(storage)
         append(storage, blob, b"never committed")
         assert read(storage, append(storage, blob, b"ab")) == b"ab"
 
-    def test_bytes_at_the_end_go_if_their_commit_fails(self, storage: Storage) -> None:
+    def test_failed_commit_truncates_the_bytes_of_its_section(
+        self, storage: Storage
+    ) -> None:
         blob = new_blob(storage)
         for content, left in ((b"", None), (b"abc", 3)):
             blob = append(storage, blob, content) if content else blob
@@ -202,9 +208,7 @@ class StorageContract:
             assert storage.measure(blob) == left
         assert read(storage, append(storage, blob, b"ghi")) == b"abcghi"
 
-    def test_bytes_at_the_end_stay_if_they_are_committed(
-        self, storage: Storage
-    ) -> None:
+    def test_commit_keeps_the_bytes_of_its_section(self, storage: Storage) -> None:
         blob = append(storage, new_blob(storage), b"abc")
         with storage.appender(blob) as appender, appender.exclusive():
             appender.ends_at_position()
@@ -213,16 +217,16 @@ class StorageContract:
             appender.settle(committed=True)
         assert read(storage, commit(blob, receipt, 6)) == b"abcdef"
 
-    def test_position_before_a_tail_is_not_the_end(self, storage: Storage) -> None:
+    def test_position_before_uncommitted_bytes_is_not_the_end(
+        self, storage: Storage
+    ) -> None:
         blob = new_blob(storage)
         append(storage, blob, b"tail")
         with storage.appender(blob) as appender, appender.exclusive():
             assert not appender.ends_at_position()
 
     @pytest.mark.parametrize("finished", [True, False])
-    def test_new_bytes_are_there_at_once(
-        self, storage: Storage, finished: bool
-    ) -> None:
+    def test_put_stores_bytes_at_once(self, storage: Storage, finished: bool) -> None:
         blob = replace(new_blob(storage), size=3)
         self._require_finishing(storage)
         with storage.put(blob, memoryview(b"abc"), finished=finished):
@@ -236,10 +240,10 @@ class StorageContract:
 
     def _require_finishing(self, storage: Storage) -> None:
         if not storage.finishes_first:
-            pytest.skip("only the row of this storage's upload tells what is finished")
+            pytest.skip("only the row says what is finished on this storage")
 
     @pytest.mark.parametrize("committed", [True, False])
-    def test_what_is_finished_first_is_so_with_its_commit(
+    def test_finish_takes_effect_with_the_commit(
         self, storage: Storage, committed: bool
     ) -> None:
         self._require_finishing(storage)
@@ -259,7 +263,7 @@ class StorageContract:
             blob = finish(storage, append(storage, blob, b"de"))
             assert read(storage, blob) == b"de"
 
-    def test_finished_file_is_not_a_later_sections_to_take_back(
+    def test_later_section_keeps_the_finished_file(
         self, storage: Storage, tmp_path: Path
     ) -> None:
         """Its commit had no answer, and may have happened."""
@@ -277,7 +281,7 @@ class StorageContract:
         storage.move(replace(blob, size=3), tmp_path / "moved")
         assert (tmp_path / "moved").read_bytes() == b"abc"
 
-    def test_only_a_file_that_begins_here_is_finished_first(
+    def test_finish_needs_a_file_that_begins_in_the_section(
         self, storage: Storage
     ) -> None:
         self._require_finishing(storage)
@@ -288,7 +292,7 @@ class StorageContract:
             assert not appender.finish()
 
     @pytest.mark.parametrize("way", ["write", "take"])
-    def test_finished_file_of_a_writer_that_died_goes_with_the_next_bytes(
+    def test_next_write_removes_the_finished_file_of_a_dead_writer(
         self, storage: Storage, way: str
     ) -> None:
         self._require_finishing(storage)
@@ -311,7 +315,7 @@ class StorageContract:
         blob = finish(storage, append(storage, blob, b"de"))
         assert read(storage, blob) == b"abcde"
 
-    def test_end_is_that_of_one_section(self, storage: Storage) -> None:
+    def test_end_at_position_counts_for_one_section(self, storage: Storage) -> None:
         blob = new_blob(storage)
         with storage.appender(blob) as appender:
             with appender.exclusive():
@@ -322,7 +326,7 @@ class StorageContract:
                 appender.settle(committed=False)
             assert appender.position == 3
 
-    def test_overtaken_writer_finds_its_file_again(self, storage: Storage) -> None:
+    def test_superseded_writer_finds_its_file_again(self, storage: Storage) -> None:
         blob = new_blob(storage)
         with storage.appender(blob) as slow:
             with slow.exclusive():
@@ -333,7 +337,9 @@ class StorageContract:
         assert read(storage, committed) == b"winner"
 
     @pytest.mark.parametrize("method", ["write", "take", "flush"])
-    def test_outside_a_section_is_refused(self, storage: Storage, method: str) -> None:
+    def test_call_outside_a_section_is_refused(
+        self, storage: Storage, method: str
+    ) -> None:
         with (
             storage.appender(new_blob(storage)) as appender,
             storage.stage() as stage,
@@ -387,7 +393,7 @@ class StorageContract:
 
     def test_finished_and_deleted_files_take_no_more(self, storage: Storage) -> None:
         if not self.locks:
-            pytest.skip("only the row of this storage's upload tells")
+            pytest.skip("only the row says what is finished on this storage")
         for end in (storage.finalize, storage.delete):
             blob = append(storage, new_blob(storage), b"abc")
             with storage.appender(blob) as appender:
@@ -530,7 +536,7 @@ class StorageContract:
     def test_reader_ends_at_the_committed_size(self, storage: Storage) -> None:
         blob = append(storage, new_blob(storage), b"abc")
         with storage.open(blob) as reader:
-            append(storage, blob, b"dead tail")
+            append(storage, blob, b"uncommitted")
             assert reader.read() == b"abc"
             assert reader.seek(0, 2) == 3
         assert read(storage, blob) == b"abc"
@@ -546,7 +552,7 @@ class StorageContract:
             with pytest.raises(BytesMissing):
                 storage.open(lost)
 
-    def test_nothing_reads_as_nothing(self, storage: Storage) -> None:
+    def test_empty_upload_reads_as_empty(self, storage: Storage) -> None:
         assert read(storage, new_blob(storage)) == b""
 
     # -- finalize ----------------------------------------------------------------------
@@ -558,9 +564,9 @@ class StorageContract:
         assert read(storage, finish(storage, once)) == b"abc"
         assert storage.measure(once) == 3
 
-    def test_finalize_cuts_a_dead_tail(self, storage: Storage) -> None:
+    def test_finalize_truncates_uncommitted_bytes(self, storage: Storage) -> None:
         blob = append(storage, new_blob(storage), b"abc")
-        append(storage, blob, b"dead tail")
+        append(storage, blob, b"uncommitted")
         blob = finish(storage, blob)
         assert storage.measure(blob) == 3
 
@@ -579,11 +585,11 @@ class StorageContract:
         with pytest.raises(BytesMissing):
             storage.finalize(Blob(blob.key, 9, blob.state))
 
-    def test_finalize_survives_an_overtaken_writer(self, storage: Storage) -> None:
+    def test_finalize_survives_a_superseded_writer(self, storage: Storage) -> None:
         blob = new_blob(storage)
         done = finish(storage, append(storage, blob, b"abc"))
         with storage.appender(blob) as stale, stale.exclusive():
-            pass  # the row told it to stop
+            pass  # the writer saw in the row that it was superseded
         assert read(storage, done) == b"abc"
         done = finish(storage, done)
         assert read(storage, done) == b"abc"
@@ -657,7 +663,7 @@ class StorageContract:
 
     # -- check -------------------------------------------------------------------------
 
-    def test_measure_counts_the_dead_tail_and_cut_removes_it(
+    def test_measure_counts_uncommitted_bytes_and_cut_removes_them(
         self, storage: Storage
     ) -> None:
         blob = append(storage, new_blob(storage), b"abc")
@@ -696,14 +702,14 @@ class StorageContract:
         assert [storage.discard(item) for item in storage.stored()] == [True, True]
         assert list(storage.stored()) == []
 
-    def test_discard_leaves_what_is_needed_after_all(self, storage: Storage) -> None:
+    def test_discard_keeps_an_item_that_is_needed(self, storage: Storage) -> None:
         blob = append(storage, new_blob(storage), b"abc")
         for item in storage.stored():
             assert not storage.discard(item, lambda: True)
         assert read(storage, blob) == b"abc"
 
     @pytest.mark.parametrize("finished", [True, False])
-    def test_discard_leaves_new_bytes_until_they_have_a_row(
+    def test_discard_keeps_new_bytes_until_they_have_a_row(
         self, storage: Storage, finished: bool
     ) -> None:
         self._require_finishing(storage)
@@ -716,9 +722,9 @@ class StorageContract:
         assert list(storage.stored()) == []
         assert storage.discard(item)
 
-    def test_discard_leaves_a_living_stage(self, storage: Storage) -> None:
+    def test_discard_keeps_a_stage_whose_owner_lives(self, storage: Storage) -> None:
         if not self.lists_stages:
-            pytest.skip("a stage of this storage leaves nothing behind")
+            pytest.skip("a stage of this storage leaves nothing")
         blob = new_blob(storage)
         with storage.stage() as stage, storage.appender(blob) as appender:
             stage.write(b"abc")

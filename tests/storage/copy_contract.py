@@ -1,4 +1,4 @@
-"""What :meth:`Appender.copy` must keep on every storage; beside ``contract.py``."""
+"""The contract of :meth:`Appender.copy` for every storage; extends ``contract.py``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CopyContract:
             pytest.param(4, 2, id="its-end"),
             pytest.param(5, 1, id="last-byte"),
             pytest.param(0, 0, id="nothing"),
-            pytest.param(6, 0, id="nothing-behind-its-end"),
+            pytest.param(6, 0, id="nothing-at-its-end"),
         ],
     )
     def test_bytes_come_from_the_start_and_go_to_the_position(
@@ -77,13 +77,13 @@ class CopyContract:
         assert read(storage, blob) == b"de-abcde."
         assert read(storage, finish(storage, blob)) == b"de-abcde."
 
-    def test_unfinished_bytes_can_be_copied_too(self, storage: Storage) -> None:
+    def test_unfinished_bytes_can_be_copied(self, storage: Storage) -> None:
         source = append(storage, new_blob(storage), b"abc")
-        append(storage, source, b"a dead tail")
+        append(storage, source, b"uncommitted")
         blob = copy(storage, new_blob(storage), (source, 0, 3))
         assert read(storage, blob) == b"abc"
 
-    def test_a_copy_is_its_own(self, storage: Storage) -> None:
+    def test_copy_does_not_change_with_its_source(self, storage: Storage) -> None:
         source = append(storage, new_blob(storage), b"abc")
         blob = copy(storage, new_blob(storage), (source, 0, 3))
         source = append(storage, source, b"d")
@@ -124,7 +124,7 @@ class CopyContract:
 
     @pytest.mark.parametrize("flushed", [False, True])
     @pytest.mark.parametrize("before", [b"", b"abc"], ids=["first", "later"])
-    def test_what_was_copied_and_not_committed_is_a_dead_tail(
+    def test_uncommitted_copy_is_truncated(
         self, storage: Storage, before: bytes, flushed: bool
     ) -> None:
         source = finished(storage, b"0123456789")
@@ -138,7 +138,7 @@ class CopyContract:
         assert read(storage, blob) == before + b"89"
         assert storage.measure(blob) == blob.size
 
-    def test_a_copy_cuts_a_dead_tail_that_is_longer(self, storage: Storage) -> None:
+    def test_copy_truncates_longer_uncommitted_bytes(self, storage: Storage) -> None:
         source = finished(storage, b"de")
         blob = append(storage, new_blob(storage), b"abc")
         append(storage, blob, b"a tail longer than what is copied")
@@ -182,7 +182,7 @@ class CopyContract:
         assert read(storage, blob) == before
         assert (storage.measure(blob) or 0) == len(before)
 
-    def test_a_source_deleted_in_mid_copy_is_missing(self, storage: Storage) -> None:
+    def test_source_deleted_during_a_copy_is_missing(self, storage: Storage) -> None:
         source = finished(storage, b"012345")
         blob = copy(storage, new_blob(storage), (source, 0, 3))
         storage.delete(source)
@@ -203,7 +203,7 @@ class CopyContract:
 
     def test_copies_into_a_finished_file_are_refused(self, storage: Storage) -> None:
         if not getattr(self, "locks", True):
-            pytest.skip("only the row of this storage's upload tells")
+            pytest.skip("only the row says what is finished on this storage")
         source = finished(storage, b"abc")
         blob = append(storage, new_blob(storage), b"abc")
         with storage.appender(blob) as appender:

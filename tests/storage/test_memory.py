@@ -10,7 +10,7 @@ from flask_chunked.storage.memory import MemoryStorage
 from .contract import append, new_blob, read
 
 
-def test_waiter_leaves_a_file_that_was_deleted_meanwhile() -> None:
+def test_waiting_writer_abandons_a_file_that_was_deleted() -> None:
     storage = MemoryStorage(StorageSettings("/base"))
     blob = new_blob(storage)
     append(storage, blob, b"old")

@@ -1,4 +1,4 @@
-"""POSIX pieces of the local storage: directories, syncing, writing and copying.
+"""File operations of the local storage: open, sync, lock, write, copy and splice.
 
 Knows descriptors and names; nothing of uploads, offsets in a database or receipts.
 """
@@ -9,17 +9,13 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import TYPE_CHECKING
-
-from ...exceptions import StorageError, StorageFull
 
 try:
     import fcntl
     import posix
-except ImportError:  # Windows; LocalStorage says so when it is made
+except ImportError:  # Windows: LocalStorage raises ConfigurationError
     fcntl = posix = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -27,11 +23,12 @@ if TYPE_CHECKING:
 
 HAS_LOCKS = fcntl is not None
 
-#: gevent's ``os.close`` asks the kernel what it closes, and closes it later, lest its
-#: loop still waits for it. It never waits for a file or a directory.
+#: gevent replaces ``os.close`` with a function that queries the descriptor and closes
+#: it later, because its event loop may wait for it. The loop never waits for a file or
+#: a directory, so the original function is safe and faster.
 close_file = os.close if posix is None else posix.close
 
-# O_NONBLOCK: a FIFO planted under one of our names must not block a request.
+# O_NONBLOCK: a FIFO that was planted under one of our names must not block a request.
 _FILE = (
     getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_CLOEXEC", 0)
@@ -41,67 +38,43 @@ READ = os.O_RDONLY | _FILE
 WRITE = os.O_RDWR | _FILE
 CREATE = WRITE | os.O_CREAT
 CREATE_NEW = CREATE | os.O_EXCL
-_DIRECTORY = (
-    os.O_RDONLY
-    | getattr(os, "O_DIRECTORY", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-)
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# EPERM: seccomp filters of older container runtimes answer unknown calls with it.
-_NOT_BY_KERNEL = frozenset(
+# EPERM: seccomp filters of older container runtimes refuse unknown calls with it.
+_COPY_UNSUPPORTED = frozenset(
     {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 )
 _BLOCK = 256 * 1024
-_ATTEMPTS = 100
-
-
-class storage_errors:
-    """Turn errors of the operating system into those of the storage port.
-
-    :raises StorageFull: no space, no quota, or a file size limit.
-    :raises StorageError: any other :class:`OSError`.
-    """
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not isinstance(error, OSError):
-            return
-        if error.errno in _FULL:
-            raise StorageFull() from error
-        raise StorageError() from error
 
 
 def sync_data(fd: int) -> None:
-    """Put a file's bytes and size on the medium."""
+    """Write a file's bytes and its size to the medium."""
     if sys.platform == "darwin":
-        # fsync() of macOS leaves the bytes in the drive's cache.
+        # On macOS, fsync() leaves the bytes in the cache of the drive.
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
     else:
         os.fdatasync(fd)
 
 
 def sync_directory(fd: int) -> None:
-    """Put a directory's entries on the medium."""
+    """Write a directory's entries to the medium."""
     try:
         os.fsync(fd)
     except OSError as error:
-        # Some network and FUSE file systems cannot, and say so like this.
+        # Some network and FUSE file systems cannot sync a directory.
         if error.errno != errno.EINVAL:
             raise
 
 
+def sync_parent(path: str) -> None:
+    """Sync the directory that contains ``path``."""
+    fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync_directory(fd)
+    finally:
+        close_file(fd)
+
+
 def try_lock(fd: int) -> bool:
-    """Take the exclusive lock of an open file if nobody has it."""
+    """Lock an open file exclusively; ``False`` if another process holds the lock."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -110,14 +83,14 @@ def try_lock(fd: int) -> bool:
 
 
 def unlock(fd: int) -> None:
-    """Give the lock back at once, even where a forked child shares the open file."""
+    """Release the lock at once, even if a forked child shares the open file."""
     fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def write_all(fd: int, block: ReadableBuffer, offset: int) -> int:
-    """Write the whole block at a byte offset, however short single writes are.
+    """Write the whole block at a byte offset, in as many system calls as needed.
 
-    :return: bytes written.
+    :return: the number of bytes written.
     """
     view = memoryview(block)
     total = view.nbytes
@@ -134,7 +107,7 @@ def write_all(fd: int, block: ReadableBuffer, offset: int) -> int:
 
 
 def link_name(directory: int, name: str, second: str) -> bool:
-    """Give a file a second name; ``False`` where that is taken or cannot be."""
+    """Link a file to a second name; ``False`` if the link cannot be made."""
     try:
         os.link(name, second, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
@@ -142,8 +115,8 @@ def link_name(directory: int, name: str, second: str) -> bool:
     return True
 
 
-def has_name(directory: int, name: str) -> bool:
-    """Is there anything of this name?"""
+def name_exists(directory: int, name: str) -> bool:
+    """True if the directory has an entry of any kind with this name."""
     try:
         os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -152,7 +125,7 @@ def has_name(directory: int, name: str) -> bool:
 
 
 def unlink_name(directory: int, name: str) -> None:
-    """Take a name away; not there is fine."""
+    """Remove a name from a directory. A missing name is no error."""
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
 
@@ -162,8 +135,8 @@ def copy_all(
 ) -> None:
     """Copy ``count`` bytes of a file, from ``start``, to a byte offset of another.
 
-    Inside the kernel where it can (which shares blocks on file systems that do that),
-    else through this process.
+    The kernel copies if it can, and shares blocks on file systems that support it.
+    Otherwise the bytes pass through this process.
     """
     by_kernel = hasattr(os, "copy_file_range")
     done = 0
@@ -190,7 +163,7 @@ def splice_all(pipe: int, target: int, to: int, count: int) -> None:
         try:
             moved = os.splice(pipe, target, count, offset_dst=to)
         except OSError as error:
-            # This file system wants to see the bytes.
+            # The file system does not support splice().
             if error.errno != errno.EINVAL:
                 raise
             moved = write_all(target, os.read(pipe, min(_BLOCK, count)), to)
@@ -199,30 +172,30 @@ def splice_all(pipe: int, target: int, to: int, count: int) -> None:
 
 
 def release_cached(fd: int, start: int, count: int) -> None:
-    """Let the kernel drop these bytes of a file from memory; waits for nothing.
+    """Let the kernel drop these bytes of a file from the page cache, without waiting.
 
-    Those that are not on the medium yet stay, and it begins to write them.
+    The kernel keeps pages that are not on the medium yet and starts to write them.
     """
     with suppress(OSError, AttributeError):
         os.posix_fadvise(fd, start, count, os.POSIX_FADV_DONTNEED)
 
 
 def _copy_range(source: int, target: int, start: int, to: int, count: int) -> int:
-    """Bytes copied by the kernel; 0 where it cannot."""
+    """The number of bytes that the kernel copied; 0 if it cannot copy."""
     if sys.platform != "linux":
         return 0
     try:
         return os.copy_file_range(source, target, min(count, 1 << 30), start, to)
     except OSError as error:
-        if error.errno not in _NOT_BY_KERNEL:
+        if error.errno not in _COPY_UNSUPPORTED:
             raise
         return 0
 
 
 def open_at(directory: int, name: str, flags: int) -> int:
-    """Open a regular file in a directory; a symbolic link is refused.
+    """Open a regular file in a directory. A symbolic link is refused.
 
-    A file that is created gets mode 0600 whatever the umask.
+    A file that is created gets mode 0600, whatever the umask is.
     """
     fd = os.open(name, flags, 0o600, dir_fd=directory)
     try:
@@ -235,123 +208,3 @@ def open_at(directory: int, name: str, flags: int) -> int:
         close_file(fd)
         raise
     return fd
-
-
-class Tree:
-    """The directories below one root.
-
-    The root itself may be or contain symbolic links; below it none is followed.
-
-    :param root: absolute path; resolved at first use, created at first need.
-    :param durable: sync every directory that gets a new directory.
-    :param marker: name of a directory that every root has, so that one storage's root
-        inside another's is recognised.
-    """
-
-    def __init__(self, root: str, *, durable: bool, marker: str) -> None:
-        self.durable = durable
-        self.marker = marker
-        self._given = root
-        self._path: str | None = None
-        self._marked = False
-
-    @property
-    def path(self) -> str:
-        """The root without symbolic links."""
-        if self._path is None:
-            self._path = os.path.realpath(self._given)
-        return self._path
-
-    def open_directory(self, parts: Sequence[str], *, create: bool = False) -> int:
-        """Open a directory below the root; the caller closes it.
-
-        :raises FileNotFoundError: not there; with ``create``: removed meanwhile.
-        """
-        return self._descend(self._open_root(create), parts, create)
-
-    def open_file(self, parts: Sequence[str], name: str, flags: int) -> tuple[int, int]:
-        """Open a file; with ``O_CREAT`` in directories made where they are missing.
-
-        :return: descriptors of its directory and of itself; the caller closes both.
-        :raises FileNotFoundError: not there.
-        """
-        create = bool(flags & os.O_CREAT)
-        for attempt in range(_ATTEMPTS):
-            try:
-                directory = self.open_directory(parts, create=create)
-                try:
-                    return directory, open_at(directory, name, flags)
-                except BaseException:
-                    close_file(directory)
-                    raise
-            except FileNotFoundError:
-                # With O_CREAT: prune() removed the directory under our feet.
-                if not create or attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
-
-    def enter(self, parent: int, name: str) -> int:
-        """Open a directory of an open directory; the caller closes it."""
-        return self._enter(parent, name, False)
-
-    def is_root(self, directory: int) -> bool:
-        """Whether an open directory is the root of a storage."""
-        return has_name(directory, self.marker)
-
-    def prune(self, parts: Sequence[str]) -> None:
-        """Remove directories that became empty, from the innermost outwards."""
-        with suppress(OSError):
-            for depth in range(len(parts) - 1, -1, -1):
-                directory = self.open_directory(parts[:depth])
-                try:
-                    os.rmdir(parts[depth], dir_fd=directory)
-                finally:
-                    close_file(directory)
-
-    def _open_root(self, create: bool) -> int:
-        missing: list[str] = []
-        path = self.path
-        if create:
-            while not os.path.isdir(path):
-                path, name = os.path.split(path)
-                missing.insert(0, name)
-        fd = self._descend(os.open(path, _DIRECTORY), missing, create)
-        if create and not self._marked:
-            try:
-                close_file(self._enter(fd, self.marker, True))
-            except BaseException:
-                close_file(fd)
-                raise
-            self._marked = True
-        return fd
-
-    def _descend(self, fd: int, parts: Iterable[str], create: bool) -> int:
-        try:
-            for part in parts:
-                child = self._enter(fd, part, create)
-                close_file(fd)
-                fd = child
-        except BaseException:
-            close_file(fd)
-            raise
-        return fd
-
-    def _enter(self, parent: int, name: str, create: bool) -> int:
-        try:
-            return os.open(name, _DIRECTORY, dir_fd=parent)
-        except FileNotFoundError:
-            if not create:
-                raise
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=parent)
-        fd = os.open(name, _DIRECTORY, dir_fd=parent)
-        try:
-            if os.fstat(fd).st_mode & 0o777 != 0o700:
-                os.fchmod(fd, 0o700)
-            if self.durable:
-                # Also where another process won the race: it may die before it syncs.
-                sync_directory(parent)
-        except BaseException:
-            close_file(fd)
-            raise
-        return fd

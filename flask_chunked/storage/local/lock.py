@@ -1,6 +1,6 @@
-"""A file of the local storage under the kernel's lock, and the wait for it.
+"""One file of the local storage under the kernel's lock, and waiting for the lock.
 
-Knows one name in one directory; nothing of what is written there.
+Knows one name in one directory; nothing of what the file contains.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ...exceptions import StorageBusy
-from .files import CREATE, CREATE_NEW, WRITE, Tree, close_file, try_lock, unlock
+from .files import CREATE, CREATE_NEW, WRITE, close_file, try_lock, unlock
+from .tree import Tree
 
-_REOPENED_AT_ONCE = 100
+_MAX_IMMEDIATE_RETRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class LockTimeout:
     """How long to wait for a lock.
 
-    :param seconds: after this time the wait is given up.
+    :param seconds: the longest wait.
     :param clock: monotonic seconds.
-    :param sleep: pauses for seconds; looked up late, because gevent replaces it.
+    :param sleep: pauses for seconds; looks ``time.sleep`` up on each call, because
+        gevent replaces it.
     """
 
     seconds: float = 5.0
@@ -32,28 +34,28 @@ class Patience:
 
 
 class LockedFile:
-    """One file of a tree under ``flock``, the same file that its name stands for.
+    """One file of a tree under ``flock``, while its name refers to it.
 
-    :ivar fd: the file, or -1.
-    :ivar directory: its directory, or -1.
+    :ivar fd: descriptor of the file, or -1.
+    :ivar directory: descriptor of its directory, or -1.
     """
 
     def __init__(
-        self, tree: Tree, parts: Sequence[str], name: str, patience: Patience
+        self, tree: Tree, parts: Sequence[str], name: str, timeout: LockTimeout
     ) -> None:
         self.fd = -1
         self.directory = -1
         self.name = name
         self._tree = tree
         self._parts = parts
-        self._patience = patience
+        self._timeout = timeout
         self._is_locked = False
         self._locked_size: int | None = None
 
     def open(self, *, create: bool) -> None:
         """Open the file unless it is open.
 
-        :raises FileNotFoundError: not there.
+        :raises FileNotFoundError: the file does not exist.
         """
         if self.fd < 0:
             self.directory, self.fd = self._tree.open_file(
@@ -63,10 +65,10 @@ class LockedFile:
     def lock(self, *, create: bool) -> None:
         """Open the file and lock it.
 
-        :raises FileNotFoundError: not there.
-        :raises StorageBusy: somebody kept the lock for too long.
+        :raises FileNotFoundError: the file does not exist.
+        :raises StorageBusy: the lock was not released within the timeout.
         """
-        deadline = self._patience.clock() + self._patience.seconds
+        deadline = self._timeout.clock() + self._timeout.seconds
         pause = 0.001
         reopened = 0
         while True:
@@ -75,33 +77,34 @@ class LockedFile:
                 self._is_locked = True
                 if self.is_current():
                     return
-                # Deleted, finished or replaced while we waited: the name stands for
-                # another file now, or for none.
+                # The file was deleted, finished or replaced during the wait: its name
+                # refers to another file now, or to none.
                 self.close()
                 reopened += 1
-                if reopened < _REOPENED_AT_ONCE:
+                if reopened < _MAX_IMMEDIATE_RETRIES:
                     continue
-            if self._patience.clock() >= deadline:
+            if self._timeout.clock() >= deadline:
                 raise StorageBusy()
-            self._patience.sleep(pause)
+            self._timeout.sleep(pause)
             pause = min(2 * pause, 0.02)
 
-    def make(self) -> None:
-        """Make a new file of the name and lock it.
+    def create_locked(self) -> None:
+        """Create the file and lock it.
 
-        :raises FileExistsError: the name is taken.
-        :raises StorageBusy: somebody took the new file for one that is left over.
+        :raises FileExistsError: the name exists.
+        :raises StorageBusy: another process took the new file for an orphan and locked
+            or removed it.
         """
         self.directory, self.fd = self._tree.open_file(
             self._parts, self.name, CREATE_NEW
         )
-        # Between these two steps we may have slept for long.
+        # This process may be suspended for long between these two steps.
         self._is_locked = try_lock(self.fd)
         if not self._is_locked or not os.fstat(self.fd).st_nlink:
             raise StorageBusy()
 
     def is_current(self) -> bool:
-        """Whether the name still stands for the open file."""
+        """True if the name still refers to the open file."""
         try:
             named = os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
         except FileNotFoundError:
@@ -110,12 +113,12 @@ class LockedFile:
         self._locked_size = status.st_size
         return os.path.samestat(status, named)
 
-    def is_same(self, other: LockedFile) -> bool:
-        """Are both open, and one file under two names?"""
+    def is_same_file(self, other: LockedFile) -> bool:
+        """True if two open names refer to the same file."""
         return os.path.sameopenfile(self.fd, other.fd)
 
-    def adopt(self, fd: int) -> None:
-        """Go on with another file that is locked and has our name already."""
+    def replace_descriptor(self, fd: int) -> None:
+        """Continue with another file, which is locked and already has this name."""
         close_file(self.fd)
         self.fd = fd
         self._locked_size = None
@@ -125,11 +128,11 @@ class LockedFile:
         return os.fstat(self.fd).st_size
 
     def size_when_locked(self) -> int:
-        """The same, as :meth:`lock` found it."""
+        """Bytes of the file when :meth:`lock` locked it; its size now if not locked."""
         return self.size() if self._locked_size is None else self._locked_size
 
     def unlock(self) -> None:
-        """Give the lock back; the file stays open."""
+        """Release the lock. The file stays open."""
         self._locked_size = None
         if self.fd >= 0 and self._is_locked:
             self._is_locked = False
@@ -142,7 +145,7 @@ class LockedFile:
         self.close()
 
     def close(self) -> None:
-        """Close and unlock; may be called twice."""
+        """Close and unlock. May be called more than once."""
         try:
             with suppress(OSError):
                 self.unlock()

@@ -1,133 +1,55 @@
-"""Stage and appender of the local storage: how bytes get into a file.
+"""The appender of the local storage: writes the bytes of one upload into its file.
 
-Knows one file and one stage; nothing of finishing, listing or removing.
+Knows one file and one stage; nothing of completing, listing or removing uploads.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from uuid import uuid4
 
 from ...exceptions import BytesMissing, StorageError
-from ..base import Appender, Blob, Receipt, Stage
+from ..base import Appender, Stage
+from ..os_errors import translate_os_errors
+from ..values import Blob, Receipt
 from .files import (
-    CREATE_NEW,
-    Tree,
     close_file,
     copy_all,
-    has_name,
     link_name,
+    name_exists,
     release_cached,
     splice_all,
-    storage_errors,
     sync_data,
     sync_directory,
-    try_lock,
     unlink_name,
     write_all,
 )
-from .lock import LockedFile, Patience
-from .preallocation import Room
+from .lock import LockedFile, LockTimeout
+from .paths import FilePaths
+from .preallocation import Preallocation
+from .stage import LocalStage
+from .tree import Tree
 
-#: Bytes after which the medium is told to begin writing.
+#: After this many bytes the kernel is asked to start writing them to the medium.
 WRITE_BACK = 4 * 2**20
-#: Bytes of a file that stay in the kernel's memory for whoever reads it next. What
-#: follows leaves it when it is synced, lest a large file pushes out everything else.
-CACHED = 256 * 2**20
-#: Bytes of a piece that leaves it: no half pages, and no call for each short commit.
-RELEASE = 4 * 2**20
-
-
-class LocalStage(Stage):
-    """A named file of the staging directory, locked for as long as its owner lives.
-
-    The kernel drops the lock with the process, so that a lock that can be had tells
-    that the file was left behind.
-    """
-
-    def __init__(self, tree: Tree, room: Room) -> None:
-        self.size = 0
-        self._room = room
-        self.fd = -1
-        self.directory = -1
-        with storage_errors():
-            while self.fd < 0:
-                self._create(tree)
-
-    def _create(self, tree: Tree) -> None:
-        self.name = uuid4().hex
-        self.directory, self.fd = tree.open_file((tree.marker,), self.name, CREATE_NEW)
-        try:
-            # Between creation and lock a discard() may have taken it for a dead one.
-            if try_lock(self.fd) and os.fstat(self.fd).st_nlink:
-                return
-        except BaseException:
-            self.close()
-            raise
-        self.close()
-
-    def write(self, block: bytes | bytearray | memoryview) -> int:
-        if self.fd < 0:
-            raise RuntimeError("The stage is closed or was taken")
-        with storage_errors():
-            self._room.prepare(self.fd, self.size, len(block))
-            try:
-                written = write_all(self.fd, block, self.size)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(self.fd, self.size)
-                raise
-        self.size += written
-        return written
-
-    def expect(self, length: int) -> None:
-        self._room.expect(length)
-
-    def sha256(self) -> hashlib._Hash:
-        if self.fd < 0:
-            raise RuntimeError("The stage is closed or was taken")
-        hasher = hashlib.sha256()
-        position = 0
-        with storage_errors():
-            while block := os.pread(self.fd, 2**20, position):
-                hasher.update(block)
-                position += len(block)
-        return hasher
-
-    def hand_over(self) -> int:
-        """Give the descriptor, its lock included, to the caller; the stage is used up.
-
-        The file must have left the staging directory.
-        """
-        fd, self.fd = self.fd, -1
-        self.close()
-        return fd
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            # While the lock is held. A file that stays is found by discard() later.
-            with suppress(OSError):
-                os.unlink(self.name, dir_fd=self.directory)
-        for fd in (self.fd, self.directory):
-            if fd >= 0:
-                close_file(fd)
-        self.fd = self.directory = -1
+#: This many bytes at the start of a file stay in the page cache for its next reader.
+#: The rest is released after each sync, so that a large file does not evict all others.
+KEPT_IN_CACHE = 256 * 2**20
+#: Pages are released in pieces of this many bytes: whole pages only, and no system call
+#: for each short commit.
+RELEASE_STEP = 4 * 2**20
 
 
 class LocalAppender(Appender):
     """Appends to one unfinished file.
 
-    A writer that another one has left behind finds its file finished or deleted when
-    it enters a section, and gets :class:`BytesMissing`: ask the row what happened.
+    If the upload was finished or deleted since this appender's last section, entering a
+    section raises :class:`BytesMissing`; the upload's row says what happened.
 
-    :param name: file name in the directory ``parts`` of the tree.
-    :param finished: its name when it is finished; may be the same.
     :param size: committed bytes.
-    :param room: for bytes behind them.
+    :param preallocation: reserves disk space beyond them.
     :param open_source: opens another blob of the storage for reading.
     """
 
@@ -136,36 +58,34 @@ class LocalAppender(Appender):
     def __init__(
         self,
         tree: Tree,
-        parts: Sequence[str],
-        name: str,
-        *,
-        finished: str,
+        paths: FilePaths,
         size: int,
-        patience: Patience,
-        room: Room,
+        *,
+        timeout: LockTimeout,
+        preallocation: Preallocation,
         open_source: Callable[[Blob], int],
     ) -> None:
         self.position = size
         self._open_source = open_source
-        self._room = room
+        self._preallocation = preallocation
         self._durable = tree.durable
-        self._file = LockedFile(tree, parts, name, patience)
-        self._finished = finished
-        #: Has the file got its finished name beside the other, since :meth:`finish`?
+        self._file = LockedFile(tree, paths.directories, paths.unfinished, timeout)
+        self._finished = paths.finished
+        #: True between finish() and settle(): the file also has its finished name.
         self._has_both_names = False
         self._inside = False
-        self._used = False
-        #: Of the file when the section began, where that was the position.
-        self._end: int | None = None
-        #: Has this section written, so that the file ends at the position?
-        self._has_cut = False
-        self._sent_off = size
-        self._released = max(size - size % RELEASE, CACHED)
+        self._has_written = False
+        #: The position when ends_at_position() found the file to end there.
+        self._section_start: int | None = None
+        #: True once this section has written, so that the file ends at the position.
+        self._is_truncated = False
+        self._written_back = size
+        self._released = max(size - size % RELEASE_STEP, KEPT_IN_CACHE)
         self._unusable: str | None = None
         self._entry_unsynced = False
 
     def expect(self, length: int) -> None:
-        self._room.expect(length)
+        self._preallocation.set_length(length)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -174,17 +94,17 @@ class LocalAppender(Appender):
         if self._unusable is not None:
             raise StorageError(self._unusable)
         try:
-            with storage_errors():
+            with translate_os_errors():
                 self._enter()
             self._inside = True
             yield
         finally:
             self._inside = False
             self._has_both_names = False
-            self._end = None
-            self._has_cut = False
-            with storage_errors():
-                self._drop_empty()
+            self._section_start = None
+            self._is_truncated = False
+            with translate_os_errors():
+                self._remove_if_empty()
                 self._file.unlock()
 
     def _enter(self) -> None:
@@ -197,18 +117,20 @@ class LocalAppender(Appender):
         if self._file.size_when_locked() < self.position:
             raise BytesMissing()
         if not self.position:
-            # The name may be from a writer that died before it synced the directory.
+            # A writer that died before it synced the directory may have created the
+            # name.
             self._entry_unsynced = True
 
-    def _drop_empty(self) -> None:
-        """Remove the file where a section at offset 0 wrote nothing.
+    def _remove_if_empty(self) -> None:
+        """Remove the file if a section at offset 0 wrote nothing.
 
-        The writer found out that it was overtaken, and the upload may be finished or
-        gone already: nobody would ever remove what it has just made.
+        A superseded writer creates the file anew when it enters a section. The upload
+        may be finished or deleted by then, and nothing else would remove the file.
         """
-        if self.position or self._used or self._file.fd < 0:
+        if self.position or self._has_written or self._file.fd < 0:
             return
-        # Whoever waits for the lock sees that the name is gone and makes a new file.
+        # A writer that waits for the lock finds that the name is gone and creates a new
+        # file.
         with suppress(OSError):
             if not self._file.size() and self._file.is_current():
                 os.unlink(self._file.name, dir_fd=self._file.directory)
@@ -216,62 +138,62 @@ class LocalAppender(Appender):
     def ends_at_position(self) -> bool:
         self._require_section()
         is_end = self._file.size_when_locked() == self.position
-        # Where there is a finished file only the row tells whether it is.
-        is_end = is_end and not (self.position == 0 and self._is_finished())
-        self._end = self.position if is_end else None
+        # If a finished file exists, only the row says whether it is the upload's.
+        is_end = is_end and not (self.position == 0 and self._finished_exists())
+        self._section_start = self.position if is_end else None
         return is_end
 
     def finish(self) -> bool:
         self._require_section()
         file = self._file
-        if self._end == 0 and self._finished != file.name:
-            # Lest a second writer makes the first name anew, it stays until the end.
+        if self._section_start == 0 and self._finished != file.name:
+            # Keep the unfinished name until settle(), so that no second writer can
+            # create it anew.
             self._has_both_names = link_name(file.directory, file.name, self._finished)
         return self._has_both_names
 
     def settle(self, *, committed: bool) -> None:
         if self._has_both_names:
             self._has_both_names = False
-            # If it stays, the next writer sees that.
+            # If the name cannot be removed, the next writer finds it and removes it.
             with suppress(OSError):
-                gone = self._file.name if committed else self._finished
-                unlink_name(self._file.directory, gone)
-        if committed or self._end is None:
+                unneeded = self._file.name if committed else self._finished
+                unlink_name(self._file.directory, unneeded)
+        if committed or self._section_start is None:
             return
-        self.rewind(self._end)
-        self._used = self._end > 0
+        self.rewind(self._section_start)
+        self._has_written = self._section_start > 0
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         self._require_section()
-        with storage_errors(), self._whole():
-            self._room.prepare(self._file.fd, self.position, len(block))
+        with translate_os_errors(), self._truncating():
+            self._preallocation.reserve(self._file.fd, self.position, len(block))
             written = write_all(self._file.fd, block, self.position)
         self._advance(written)
 
     def write_from(self, pipe: int, count: int) -> None:
         self._require_section()
-        with storage_errors(), self._whole():
-            self._room.prepare(self._file.fd, self.position, count)
+        with translate_os_errors(), self._truncating():
+            self._preallocation.reserve(self._file.fd, self.position, count)
             splice_all(pipe, self._file.fd, self.position, count)
         self._advance(count)
 
     def rewind(self, position: int) -> None:
         self._require_section()
-        with storage_errors():
+        with translate_os_errors():
             os.ftruncate(self._file.fd, position)
-        self._room.forget()
+        self._preallocation.reset()
         self.position = position
-        self._sent_off = min(self._sent_off, position)
+        self._written_back = min(self._written_back, position)
 
     def _advance(self, count: int) -> None:
         self.position += count
-        self._used = True
-        if self._durable and self.position - self._sent_off >= WRITE_BACK:
-            # The medium works while the client sends on; the sync finds little to do.
-            release_cached(
-                self._file.fd, self._sent_off, self.position - self._sent_off
-            )
-            self._sent_off = self.position
+        self._has_written = True
+        unwritten = self.position - self._written_back
+        if self._durable and unwritten >= WRITE_BACK:
+            # The medium writes while the client sends, so that the next sync is short.
+            release_cached(self._file.fd, self._written_back, unwritten)
+            self._written_back = self.position
 
     def take(self, stage: Stage) -> None:
         self._require_section()
@@ -280,17 +202,17 @@ class LocalAppender(Appender):
         if stage.fd < 0:
             raise RuntimeError("The stage is closed or was taken")
         size = stage.size
-        with storage_errors():
-            self._unfinish()
-            if self.position or not self._take_by_name(stage):
-                with self._whole():
+        with translate_os_errors():
+            self._remove_stale_finished()
+            if self.position or not self._rename_stage(stage):
+                with self._truncating():
                     copy_all(stage.fd, self._file.fd, self.position, size)
                 stage.close()
         self.position += size
-        self._used = True
+        self._has_written = True
 
-    def _take_by_name(self, stage: LocalStage) -> bool:
-        """Let the staged file become the upload's; ``False`` where that cannot be."""
+    def _rename_stage(self, stage: LocalStage) -> bool:
+        """Rename the staged file to the upload's; ``False`` if that is impossible."""
         try:
             os.rename(
                 stage.name,
@@ -299,15 +221,15 @@ class LocalAppender(Appender):
                 dst_dir_fd=self._file.directory,
             )
         except FileNotFoundError:
-            # Deleted with its directory while we hold the file. Its bytes go where
-            # those of write() would: into a file without a name.
+            # The directory was deleted while we hold the file open. The bytes are
+            # copied into the nameless file, as write() would write them.
             return False
         except OSError as error:
             # The directory of the day may be a mount point.
             if error.errno != errno.EXDEV:
                 raise
             return False
-        self._file.adopt(stage.hand_over())
+        self._file.replace_descriptor(stage.detach())
         self._entry_unsynced = True
         return True
 
@@ -315,10 +237,10 @@ class LocalAppender(Appender):
         self._require_section()
         if start + count > source.size:
             raise BytesMissing()
-        with storage_errors():
+        with translate_os_errors():
             fd = self._open_source(source)
             try:
-                with self._whole():
+                with self._truncating():
                     copy_all(fd, self._file.fd, self.position, count, start=start)
             finally:
                 close_file(fd)
@@ -329,7 +251,7 @@ class LocalAppender(Appender):
         if wanted <= 0:
             return b""
         head = b""
-        with storage_errors():
+        with translate_os_errors():
             try:
                 self._file.open(create=False)
             except FileNotFoundError as error:
@@ -345,17 +267,18 @@ class LocalAppender(Appender):
         self._require_section()
         if not self._durable:
             return Receipt()
-        with storage_errors():
+        with translate_os_errors():
             try:
                 sync_data(self._file.fd)
                 if self._entry_unsynced:
                     sync_directory(self._file.directory)
             except OSError:
-                # The kernel reports lost pages once; a second sync would succeed.
+                # The kernel reports lost pages only once: a second sync would succeed
+                # although the bytes are lost.
                 self._unusable = "An earlier flush failed; the bytes must be resent"
                 raise
         self._entry_unsynced = False
-        synced = self.position - self.position % RELEASE
+        synced = self.position - self.position % RELEASE_STEP
         if synced > self._released:
             release_cached(self._file.fd, self._released, synced - self._released)
             self._released = synced
@@ -372,38 +295,39 @@ class LocalAppender(Appender):
         if self._unusable is not None:
             raise StorageError(self._unusable)
 
-    def _is_finished(self) -> bool:
-        """Is there a file of the finished name?"""
+    def _finished_exists(self) -> bool:
+        """True if a file exists under the finished name."""
         if self._finished == self._file.name:
             return False
-        with storage_errors():
-            return has_name(self._file.directory, self._finished)
+        with translate_os_errors():
+            return name_exists(self._file.directory, self._finished)
 
-    def _unfinish(self) -> None:
-        """Remove what a writer finished that died before the row said so.
+    def _remove_stale_finished(self) -> None:
+        """Remove a finished file whose writer died before it committed the row.
 
-        No byte is committed, and whoever writes here knows that from the row.
+        At position 0 the row has no committed byte, so the finished file is not the
+        upload's.
         """
-        unknown = self.position == 0 and self._end is None
+        unknown = self.position == 0 and self._section_start is None
         if unknown and self._finished != self._file.name:
             unlink_name(self._file.directory, self._finished)
 
     @contextmanager
-    def _whole(self) -> Iterator[None]:
-        """Cut a dead tail first; cut what a failure left of the block afterwards."""
+    def _truncating(self) -> Iterator[None]:
+        """Truncate the file to the position before a write and after a failed one."""
         fd = self._file.fd
-        if not self._has_cut:
-            self._unfinish()
+        if not self._is_truncated:
+            self._remove_stale_finished()
             size = self._file.size()
             if size < self.position:
                 raise BytesMissing()
             if size > self.position:
                 os.ftruncate(fd, self.position)
-        self._has_cut = False
+        self._is_truncated = False
         try:
             yield
         except OSError:
             with suppress(OSError):
                 os.ftruncate(fd, self.position)
             raise
-        self._has_cut = True
+        self._is_truncated = True

@@ -1,4 +1,4 @@
-"""A part on its way to S3 while the request goes on."""
+"""Sends a full part to S3 in a thread while the next one is received."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable
 from typing import BinaryIO
 
-from ..base import Part
+from ..values import Part
 from .spool import Spool
 
 
-class Flight:
-    """Sends a full temporary file in a thread of its own, and closes it at the end.
+class PartUpload:
+    """One part that is being sent. It closes its temporary file when it is done.
 
-    :param send: gives the part that the file and its size became.
+    :param send: sends that many bytes of the file and returns the part.
     """
 
     def __init__(self, send: Callable[[BinaryIO, int], Part], spool: Spool) -> None:
@@ -30,10 +30,10 @@ class Flight:
         except Exception as error:
             self._failure = error
 
-    def land(self) -> Part:
-        """Wait until it is there.
+    def result(self) -> Part:
+        """Wait until the part is sent.
 
-        :raises Exception: what sending it raised; the next call sends it once more.
+        :raises Exception: sending failed; the next call sends the part again.
         """
         self._thread.join()
         if self._failure is not None:
@@ -44,7 +44,7 @@ class Flight:
         self._spool.close()
         return self._part
 
-    def abandon(self) -> None:
-        """Wait until nothing of it is on its way any more."""
+    def cancel(self) -> None:
+        """Wait until the thread has ended, and discard the part."""
         self._thread.join()
         self._spool.close()

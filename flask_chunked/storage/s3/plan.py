@@ -1,7 +1,7 @@
-"""How an upload is cut into parts, and what of it is known: arithmetic, no I/O.
+"""The sizes of an upload's parts, and its state in the row: arithmetic, no I/O.
 
-The state of an S3 upload as its row keeps it; changed only with the row's offset, or
-by a claim that takes a part number.
+The state changes only in the transaction that moves the offset, or when a claim takes a
+part number.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 from ...exceptions import StorageFull
-from ..base import State
+from ..values import State
 
 MIB = 2**20
-#: No part but the last may be smaller (bytes).
+#: The smallest part in bytes; only the last part may be smaller.
 MIN_PART_SIZE = 5 * MIB
-#: No part may be larger (bytes).
+#: The largest part in bytes.
 MAX_PART_SIZE = 5 * 2**30
 
 
@@ -24,8 +24,8 @@ MAX_PART_SIZE = 5 * 2**30
 class PartPlan:
     """The sizes of parts.
 
-    :param preferred: bytes of a part, where the file is not too long for it.
-    :param max_parts: highest part number that the store takes.
+    :param preferred: bytes of a part, unless the file needs larger parts.
+    :param max_parts: the highest part number that the store accepts.
     """
 
     preferred: int
@@ -34,46 +34,47 @@ class PartPlan:
     def __post_init__(self) -> None:
         if not MIN_PART_SIZE <= self.preferred <= MAX_PART_SIZE:
             raise ValueError(
-                f"part_size is {self.preferred} bytes; S3 takes parts of "
+                f"part_size is {self.preferred} bytes; it must be "
                 f"{MIN_PART_SIZE} to {MAX_PART_SIZE} bytes"
             )
         if not 2 <= self.max_parts <= 10_000:
-            raise ValueError(f"max_parts is {self.max_parts}; S3 takes 2 to 10000")
+            raise ValueError(f"max_parts is {self.max_parts}; it must be 2 to 10000")
 
     @property
     def usable_parts(self) -> int:
-        """Numbers that are planned with.
+        """How many part numbers a plan may use.
 
-        A tenth is kept back: a number that a writer took and did not live to use is
-        never taken again.
+        A tenth of the numbers is a reserve: if a writer takes a number and dies, the
+        number is never used again.
         """
         return self.max_parts - self.max_parts // 10
 
     def part_size(self, length: int | None) -> int:
-        """Bytes of every part but the last, for a file of this length.
+        """Bytes of every part except the last, for a file of ``length`` bytes.
 
-        Whole MiB where the preferred size does not do.
+        If the preferred size is too small, the size is a whole number of MiB.
 
-        :raises StorageFull: no size does.
+        :raises StorageFull: the largest parts are too small for the file.
         """
         if length is None or length <= self.preferred * self.usable_parts:
             return self.preferred
         if length > MAX_PART_SIZE * self.usable_parts:
             raise StorageFull("The storage does not take files of this length")
-        least = -(-length // self.usable_parts)
-        return -(-least // MIB) * MIB
+        minimum = -(-length // self.usable_parts)
+        return -(-minimum // MIB) * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class UploadState:
     """Where the bytes of an unfinished upload are.
 
-    :param part_size: bytes of each part but the last.
-    :param upload: id of the multipart upload; ``None``: no part was needed yet.
-    :param next_part: the lowest number that nobody took.
-    :param parts: parts committed, all of ``part_size``.
-    :param tail: name of the object with the bytes behind them; ``None``: none are.
-    :param tail_size: bytes of it.
+    :param part_size: bytes of each part except the last.
+    :param upload: id of the multipart upload; ``None``: no part has been needed yet.
+    :param next_part: the lowest part number that no writer has taken.
+    :param parts: number of committed parts, all of ``part_size`` bytes.
+    :param tail: key of the object with the bytes after the parts; ``None``: there are
+        no such bytes.
+    :param tail_size: bytes of the tail.
     """
 
     part_size: int
@@ -85,13 +86,13 @@ class UploadState:
 
     @classmethod
     def from_row(cls, state: State | None, part_size: int) -> UploadState:
-        """What the row says; a new upload's where it says nothing."""
+        """The state in the row, or the state of a new upload if the row has none."""
         if not state:
             return cls(part_size)
         return cls(**cast("Mapping[str, int]", state))  # type: ignore[arg-type]
 
     def to_row(self) -> State:
-        """For the row's JSON."""
+        """The state as the row's JSON."""
         return asdict(self)
 
     @property

@@ -1,4 +1,4 @@
-"""Reading an object of a bucket as a file: seekable, and never all of it at once."""
+"""Reading an object of a bucket as a seekable file, in blocks."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ...exceptions import StorageError
-from .bucket import Bucket, translated
+from .bucket import Bucket
+from .errors import translate_boto_errors
 from .spool import BLOCK
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-#: A stream that breaks off is asked for again so often.
+#: How often a read is attempted if the stream breaks.
 ATTEMPTS = 3
 
 
 class ObjectReader(io.RawIOBase):
-    """An object's first bytes.
+    """Reader of the first bytes of an object.
 
-    :param size: how many; more than that is not read.
+    :param size: how many bytes can be read.
     """
 
     def __init__(self, bucket: Bucket, key: str, size: int) -> None:
@@ -31,19 +32,19 @@ class ObjectReader(io.RawIOBase):
         self._stream: Any = None
 
     def readable(self) -> bool:
-        """It is."""
+        """Always True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always True."""
         return True
 
     def tell(self) -> int:
-        """Where the next byte comes from."""
+        """Offset of the next byte."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; the next read asks for the bytes from there."""
+        """Move the position. The next read requests the bytes from there."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
         position = base[whence] + offset
         if position < 0:
@@ -54,7 +55,7 @@ class ObjectReader(io.RawIOBase):
         return position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill as much of the buffer as comes at once.
+        """Read into the buffer as many bytes as the stream returns at once.
 
         :raises OSError: the bytes cannot be read.
         """
@@ -76,7 +77,7 @@ class ObjectReader(io.RawIOBase):
     def _read(self, count: int) -> bytes:
         if self._stream is None:
             self._stream = self._bucket.get(self._key, self._position, self._size)
-        with translated():
+        with translate_boto_errors():
             block: bytes = self._stream.read(count)
         if not block:
             raise StorageError()
@@ -89,7 +90,7 @@ class ObjectReader(io.RawIOBase):
             self._stream = None
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Release the connection."""
         self._drop()
         super().close()
 

@@ -1,30 +1,28 @@
-"""Temporary files that parts, tails and chunks pass through on their way to S3.
+"""Temporary files that hold parts, tails and chunks on their way to S3.
 
-They have no name: whatever ends the process ends them too.
+They have no name, so the system removes them when the process ends.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-from ...exceptions import StorageError, StorageFull
 from ..base import Stage
+from ..os_errors import translate_os_errors
+from ..values import Buffer
 
-#: Bytes moved at once.
+#: Bytes that are moved at once.
 BLOCK = 2**18
-
-Buffer = bytes | bytearray | memoryview
 
 
 class Spool:
-    """Bytes on a local disk, so that sending them can be repeated.
+    """Bytes on a local disk, so that they can be sent again after a failure.
 
-    :param directory: where; ``None``: the system's place for temporary files.
+    :param directory: where the file is created; ``None``: the system's directory for
+        temporary files.
     """
 
     def __init__(self, directory: str | None) -> None:
@@ -34,9 +32,9 @@ class Spool:
 
     @property
     def file(self) -> BinaryIO:
-        """The open file."""
+        """The open file; created at first use."""
         if self._file is None:
-            with on_disk():
+            with translate_os_errors():
                 self._file = cast(
                     BinaryIO,
                     tempfile.TemporaryFile(  # noqa: SIM115
@@ -46,13 +44,13 @@ class Spool:
         return self._file
 
     def write(self, block: Buffer) -> None:
-        """Append bytes; all of them or, after an error, none.
+        """Append all bytes, or none if an error is raised.
 
-        :raises StorageFull: no space left.
+        :raises StorageFull: no space is left.
         """
         left = memoryview(block)
         file = self.file
-        with on_disk():
+        with translate_os_errors():
             try:
                 file.seek(self.size)
                 while left:
@@ -63,27 +61,27 @@ class Spool:
             self.size = file.tell()
 
     def blocks(self) -> Iterator[bytes]:
-        """Everything from the beginning."""
-        with on_disk():
+        """All bytes from the beginning."""
+        with translate_os_errors():
             self.file.seek(0)
             while block := self.file.read(BLOCK):
                 yield block
 
     def head(self, count: int) -> bytes:
-        """The first bytes."""
-        with on_disk():
+        """The first ``count`` bytes; fewer if the file is shorter."""
+        with translate_os_errors():
             self.file.seek(0)
             return self.file.read(count)
 
-    def empty(self) -> None:
-        """Forget everything."""
+    def clear(self) -> None:
+        """Remove all bytes."""
         if self._file is not None:
-            with on_disk():
+            with translate_os_errors():
                 self._file.truncate(0)
         self.size = 0
 
     def close(self) -> None:
-        """Give the space back; may be called twice."""
+        """Free the disk space. May be called more than once."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -110,7 +108,10 @@ class SpooledStage(Stage):
         return digest
 
     def require(self) -> Spool:
-        """The bytes, unless they are used up."""
+        """The temporary file.
+
+        :raises RuntimeError: the stage is closed or was taken.
+        """
         if self.spool is None:
             raise RuntimeError("The stage is closed or was taken")
         return self.spool
@@ -119,13 +120,3 @@ class SpooledStage(Stage):
         if self.spool is not None:
             self.spool.close()
             self.spool = None
-
-
-@contextmanager
-def on_disk() -> Iterator[None]:
-    """Errors of the local disk as those of a storage."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise (StorageFull() if full else StorageError()) from error

@@ -1,13 +1,11 @@
-"""Uploads in a bucket of S3, or of anything that speaks its protocol.
+"""Storage of uploads in a bucket of S3, or of a store that speaks its protocol.
 
-One multipart upload for each upload that is longer than a part. What it consists of is
-known from the database alone; ``storage/base.py`` tells how.
+Knows objects, parts and tails. Only the rows say which of them are committed.
 """
 
 from __future__ import annotations
 
 import io
-import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -17,15 +15,17 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID, uuid4
 
-from ...exceptions import BytesMissing, ConfigurationError, StorageError, StorageFull
-from ..base import Blob, Part, Receipt, State, Storage, StorageSettings, StoredItem
-from .bucket import Bucket, BucketSettings
-from .plan import MAX_PART_SIZE, MIB, PartPlan, UploadState
+from ...exceptions import BytesMissing, StorageError, StorageFull
+from ..base import Storage
+from ..os_errors import translate_os_errors
+from ..values import Blob, Part, Receipt, State, StorageSettings, StoredItem
+from .bucket import Bucket
+from .layout import S3Layout
+from .options import S3Options
+from .plan import MAX_PART_SIZE, UploadState
 from .reader import open_object
-from .spool import BLOCK, SpooledStage, on_disk
+from .spool import BLOCK, SpooledStage
 from .writer import S3Appender
-
-logger = logging.getLogger("flask_chunked")
 
 _ID = r"\d{4}/\d\d/\d\d/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _TAIL = r"\.tail\.[0-9a-f]{32}"
@@ -34,94 +34,80 @@ _TAIL = r"\.tail\.[0-9a-f]{32}"
 class S3Storage(Storage):
     """Uploads in one bucket. Needs the extra ``s3``.
 
-    :param bucket: its name; it must exist.
-    :param prefix: what keys begin with.
-    :param part_size: bytes of a part, unless the file is too long for it.
-    :param max_parts: the highest part number that the store takes.
-    :param presign: seconds that a download's URL is good for; ``None``: downloads go
-        through the application.
-    :param concurrency: parts of one request that are on their way at once, while the
-        next one is received.
-    :param spool: directory of temporary files, on a disk; ``None``: the system's.
-    :param options: those of :class:`~flask_chunked.storage.s3.bucket.BucketSettings`.
+    An upload that is longer than a part is a multipart upload with parts of equal size.
+    The row's ``state`` (:class:`~flask_chunked.storage.s3.plan.UploadState`) holds its
+    id, the part size, the number of parts and the key of the tail. The parts themselves
+    are rows of a table of their own. Both change only through receipts, in the
+    transaction that moves the offset.
+
+    :param options: the keyword arguments that
+        :class:`~flask_chunked.storage.s3.options.S3Options` and
+        :class:`~flask_chunked.storage.s3.client.BucketSettings` describe: ``bucket``
+        (required), ``prefix``, ``part_size``, ``max_parts``, ``presign``,
+        ``concurrency``, ``spool``, ``endpoint_url`` and others.
+    :raises ConfigurationError: an option is missing, unknown or invalid.
     """
 
     reads_unfinished = False
     keeps_parts = True
 
-    def __init__(
-        self,
-        settings: StorageSettings,
-        *,
-        bucket: str,
-        prefix: str = "",
-        part_size: int = 8 * MIB,
-        max_parts: int = 10_000,
-        presign: int | None = None,
-        concurrency: int = 2,
-        spool: str | None = None,
-        **options: object,
-    ) -> None:
-        try:
-            self.plan = PartPlan(part_size, max_parts)
-            self.bucket = Bucket(BucketSettings(bucket, **options))  # type: ignore[arg-type]
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"options of S3Storage: {error}") from error
+    def __init__(self, settings: StorageSettings, **options: object) -> None:
+        checked = S3Options.from_keywords(options)
         self.settings = settings
-        self.prefix = prefix
-        if concurrency < 1:
-            raise ConfigurationError(
-                f"options of S3Storage: concurrency is {concurrency}; it is 1 or more"
-            )
-        self.presign = presign
-        self.concurrency = concurrency
-        self.spool = spool
-        self._ours = re.compile(f"({re.escape(prefix)}{_ID})({_TAIL})?")
+        self.prefix = checked.prefix
+        self.presign = checked.presign
+        self.layout = S3Layout(
+            Bucket(checked.connection),
+            checked.plan,
+            checked.concurrency,
+            checked.spool,
+        )
+        self._ours = re.compile(f"({re.escape(self.prefix)}{_ID})({_TAIL})?")
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket of all objects."""
+        return self.layout.bucket
 
     @property
     def identity(self) -> str:
-        where = self.bucket.settings
-        place = where.endpoint_url or where.region or "aws"
-        return f"s3:{place}/{where.name}/{self.prefix}"
+        bucket = self.bucket.settings
+        store = bucket.endpoint_url or bucket.region or "aws"
+        return f"s3:{store}/{bucket.name}/{self.prefix}"
 
     def new_key(self, upload_id: UUID, created_at: datetime) -> str:
         day = created_at.astimezone(timezone.utc).strftime("%Y/%m/%d")
         return f"{self.prefix}{day}/{upload_id}"
 
     def new_state(self, length: int | None) -> State:
-        return UploadState(self.plan.part_size(length)).to_row()
+        return UploadState(self.layout.plan.part_size(length)).to_row()
 
     def max_length(self, state: State | None = None) -> int:
         part_size = MAX_PART_SIZE
         if state is not None:
-            part_size = UploadState.from_row(state, self.plan.preferred).part_size
-        return part_size * self.plan.usable_parts
-
-    def state_of(self, blob: Blob) -> UploadState:
-        """Where the blob's bytes are, by its row."""
-        return UploadState.from_row(blob.state, self.plan.preferred)
-
-    def tail_name(self, key: str, token: str) -> str:
-        """The key of a tail object; ``token`` makes it a new one."""
-        return f"{key}.tail.{token}"
+            part_size = UploadState.from_row(
+                state, self.layout.plan.preferred
+            ).part_size
+        return part_size * self.layout.plan.usable_parts
 
     def stage(self) -> SpooledStage:
-        return SpooledStage(self.spool)
+        return SpooledStage(self.layout.spool)
 
     def appender(self, blob: Blob) -> S3Appender:
-        return S3Appender(self, blob)
+        return S3Appender(self.layout, blob)
 
-    # -- the end -------------------------------------------------------------------
+    # -- completion -------------------------------------------------------------------
 
     def finalize(self, blob: Blob) -> Receipt:
         if not self._is_finished(blob):
-            state = self.state_of(blob)
+            state = self.layout.state_of(blob)
             if state.size != blob.size or state.parts != len(blob.parts):
                 raise BytesMissing()
             try:
                 self._make_object(blob, state)
             except StorageError:
-                # The reply was lost, or another request was faster.
+                # The store may have completed it: its answer was lost, or a concurrent
+                # request completed the upload.
                 if not self._is_finished(blob):
                     raise
             else:
@@ -146,8 +132,8 @@ class S3Storage(Storage):
         self.bucket.complete(blob.key, state.upload, parts)
 
     def _last_part(self, key: str, state: UploadState, upload: str, tail: str) -> Part:
-        """The tail as a part; nobody took a number as high as this one."""
-        if state.next_part > self.plan.max_parts:
+        """Copy the tail to the last part, under the highest number of all."""
+        if state.next_part > self.layout.plan.max_parts:
             raise StorageFull("The upload has too many parts")
         return self.bucket.copy_part(
             key, upload, state.next_part, tail, state.tail_size
@@ -157,9 +143,9 @@ class S3Storage(Storage):
         return self.bucket.size(blob.key) == blob.size
 
     def _drop_tail(self, blob: Blob) -> None:
-        tail = self.state_of(blob).tail
+        tail = self.layout.state_of(blob).tail
         if tail is not None:
-            # One that stays is found by a check.
+            # If the object cannot be deleted, check --repair finds it.
             with suppress(StorageError):
                 self.bucket.delete(tail)
 
@@ -169,12 +155,12 @@ class S3Storage(Storage):
                 self.bucket.abort(key, upload)
 
     def delete(self, blob: Blob) -> None:
-        # Also what superseded writers left: the row knows the last one's only.
+        # List the uploads: the row does not name those of superseded writers.
         for pending in list(self.bucket.open_uploads(blob.key)):
             self.bucket.abort(pending.key, pending.upload)
-        state = self.state_of(blob)
+        state = self.layout.state_of(blob)
         if state.upload is not None:
-            # Lists may lag behind.
+            # The store's list may be out of date.
             self.bucket.abort(blob.key, state.upload)
         if state.tail is not None:
             self.bucket.delete(state.tail)
@@ -184,40 +170,13 @@ class S3Storage(Storage):
 
     # -- reading -------------------------------------------------------------------
 
-    def locate(self, blob: Blob) -> str | None:
-        """The object that begins with all bytes of the blob; ``None``: there is none.
-
-        :raises StorageError: they are in parts, which nobody can read.
-        """
-        size = self.bucket.size(blob.key)
-        if size is not None:
-            return blob.key if size >= blob.size else None
-        state = self.state_of(blob)
-        if state.size < blob.size:
-            return None
-        if state.parts:
-            raise StorageError("Parts of an unfinished upload cannot be read")
-        if state.tail is None or self.bucket.size(state.tail) is None:
-            return None
-        return state.tail
-
-    def first_bytes(self, place: str, start: int, count: int) -> bytes:
-        """Bytes of an object; fewer where it ends."""
-        size = self.bucket.size(place) or 0
-        try:
-            with open_object(self.bucket, place, min(size, start + count)) as reader:
-                reader.seek(start)
-                return reader.read(count)
-        except OSError as error:
-            raise StorageError() from error
-
     def open(self, blob: Blob) -> BinaryIO:
         if not blob.size:
             return io.BytesIO()
-        place = self.locate(blob)
-        if place is None:
+        key = self.layout.locate(blob)
+        if key is None:
             raise BytesMissing()
-        return open_object(self.bucket, place, blob.size)
+        return open_object(self.bucket, key, blob.size)
 
     def download_url(self, blob: Blob, disposition: str) -> str | None:
         if self.presign is None:
@@ -230,14 +189,14 @@ class S3Storage(Storage):
         if not os.path.isdir(directory) or os.path.isdir(target):
             raise StorageError("Directory of the destination does not exist")
         if not self._is_finished(blob):
-            # A repeat after success finds the bytes where they should be.
+            # A repeated move() after a successful one finds the bytes at the target.
             there = os.path.getsize(target) if os.path.isfile(target) else None
             if there == blob.size and self.measure(blob) is None:
                 return
             raise BytesMissing()
         temporary = os.path.join(directory, f".{uuid4().hex}.moving")
         try:
-            with on_disk():
+            with translate_os_errors():
                 self._fetch(blob, temporary)
                 os.replace(temporary, target)
                 _sync_directory(directory)
@@ -258,7 +217,7 @@ class S3Storage(Storage):
         size = self.bucket.size(blob.key)
         if size is not None:
             return size
-        state = self.state_of(blob)
+        state = self.layout.state_of(blob)
         found: list[int] = []
         if state.upload is not None:
             sent = self.bucket.parts_size(blob.key, state.upload)
@@ -269,12 +228,12 @@ class S3Storage(Storage):
             if tail is not None:
                 found.append(tail)
         if sum(found) < blob.size:
-            # Without the bucket everything would seem to be lost.
+            # If the bucket is missing, raise an error instead of reporting lost bytes.
             self.bucket.require()
         return sum(found) if found else None
 
     def cut(self, blob: Blob) -> None:
-        # What was not committed is in objects of its own.
+        # There is nothing to truncate: uncommitted bytes are in objects of their own.
         if (self.measure(blob) or 0) < blob.size:
             raise BytesMissing()
 
@@ -295,7 +254,7 @@ class S3Storage(Storage):
         if item.piece is None:
             return True
         kind, _, name = item.piece.partition(" ")
-        state = self.state_of(blob)
+        state = self.layout.state_of(blob)
         return not finished and name == (
             state.upload if kind == "upload" else state.tail
         )

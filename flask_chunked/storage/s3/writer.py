@@ -1,4 +1,4 @@
-"""One claim's way to the parts and the tail of an S3 upload."""
+"""The appender of the S3 storage: collects parts, sends them, and stores the tail."""
 
 from __future__ import annotations
 
@@ -7,48 +7,51 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ...exceptions import BytesMissing, StorageError, StorageFull, Superseded
-from ..base import Appender, Blob, Part, Receipt, Stage, State
-from .part_thread import Flight
+from ..base import Appender, Stage
+from ..values import Blob, Buffer, Part, Receipt, State
+from .layout import S3Layout
+from .part_thread import PartUpload
 from .plan import MIN_PART_SIZE
 from .reader import open_object
-from .spool import BLOCK, Buffer, Spool, SpooledStage
+from .spool import BLOCK, Spool, SpooledStage
 
-if TYPE_CHECKING:
-    from .storage import S3Storage
-
-#: First bytes of an upload that are kept, once the part that they are in was sent.
+#: How many first bytes of an upload stay in memory after its first part is sent.
 HEAD_KEPT = 2**16
 
 
 class S3Appender(Appender):
-    """Collects full parts in temporary files and sends them while the next one comes.
+    """Collects each part in a temporary file and sends it while the next is received.
 
-    What is below one part when the offset is to move becomes the *tail*: an object of a
-    new name each time, so that the one that the row names is never touched.
+    When the offset is to move, the bytes that do not fill a part become the *tail*: an
+    object under a new key each time, so that the tail in the row is never changed.
+
+    No section locks anything. Before a part is sent, its number is taken by
+    compare-and-set on the row (:meth:`bind`), so that no other writer sends a part
+    under it. A part that a superseded writer sent is in no receipt and is never listed.
     """
 
     # Each commit sends the tail again.
     lingers = True
 
-    def __init__(self, storage: S3Storage, blob: Blob) -> None:
+    def __init__(self, layout: S3Layout, blob: Blob) -> None:
         self.position = blob.size
-        self._storage = storage
-        self._bucket = storage.bucket
+        self._layout = layout
+        self._bucket = layout.bucket
         self._key = blob.key
-        self._spool = Spool(storage.spool)
-        #: Parts on their way, in their order. The state counts them already.
-        self._flights: deque[Flight] = deque()
+        self._spool = Spool(layout.spool)
+        #: Parts that are being sent, in order. The state counts them already.
+        self._part_uploads: deque[PartUpload] = deque()
         self._spool_is_loaded = False
-        #: What the row says, and what it will say after the next receipt.
-        self._committed = storage.state_of(blob)
+        #: The state in the row, and the state that the next receipt stores there.
+        self._committed = layout.state_of(blob)
         self._state = self._committed
         self._sent: list[Part] = []
         self._receipt: Receipt | None = None
-        #: The receipt was asked for again: nobody knows whether the row has it.
+        #: True if flush() was called again before settle(): it is unknown whether the
+        #: earlier receipt was committed.
         self._in_doubt = False
         self._save: Callable[[State], None] | None = None
         self._head: bytes | None = None
@@ -74,23 +77,23 @@ class S3Appender(Appender):
 
     @property
     def _pending(self) -> int:
-        """Bytes behind the parts."""
+        """Bytes after the last part."""
         return self._spool.size if self._spool_is_loaded else self._state.tail_size
 
     def write(self, block: Buffer) -> None:
-        self._section()
+        self._require_section()
         left = memoryview(block).cast("B")
         if left:
             self._load()
         while left:
-            self._make_room()
-            taken = left[: self._room]
+            self._send_if_full()
+            taken = left[: self._space]
             self._spool.write(taken)
-            self._moved(len(taken))
+            self._advance(len(taken))
             left = left[len(taken) :]
 
     def take(self, stage: Stage) -> None:
-        self._section()
+        self._require_section()
         if not isinstance(stage, SpooledStage):
             raise TypeError(f"{stage!r} is not a stage of this storage")
         for block in stage.require().blocks():
@@ -98,34 +101,34 @@ class S3Appender(Appender):
         stage.close()
 
     def copy(self, source: Blob, start: int, count: int) -> None:
-        self._section()
+        self._require_section()
         if start + count > source.size:
             raise BytesMissing()
         if not count:
             return
-        place = self._storage.locate(source)
-        if place is None:
+        key = self._layout.locate(source)
+        if key is None:
             raise BytesMissing()
-        # Servers may refuse to take ranges of objects that are no larger.
+        # Servers may refuse to copy a range of an object of this size or less.
         ranges = source.size > MIN_PART_SIZE
         stop = start + count
         while start < stop:
             self._load()
-            self._make_room()
+            self._send_if_full()
             size = self._state.part_size
             if ranges and not self._spool.size and stop - start >= size:
                 if not self._state.parts:
-                    self._head = self._storage.first_bytes(place, start, HEAD_KEPT)
+                    self._head = self._layout.first_bytes(key, start, HEAD_KEPT)
                 number = self._take_number()
                 part = self._bucket.copy_part(
-                    self._key, self._upload, number, place, size, start
+                    self._key, self._upload, number, key, size, start
                 )
                 self._sent.append(part)
                 self._state = replace(self._state, parts=self._state.parts + 1)
-                self._moved(size)
+                self._advance(size)
                 start += size
             else:
-                start = self._stream(place, start, min(stop, start + self._room))
+                start = self._stream(key, start, min(stop, start + self._space))
 
     def head(self, count: int) -> bytes:
         wanted = max(0, min(count, self.position))
@@ -144,7 +147,7 @@ class S3Appender(Appender):
         return head
 
     def flush(self) -> Receipt:
-        self._section()
+        self._require_section()
         if self._receipt is not None:
             self._in_doubt = True
             return self._receipt
@@ -153,12 +156,12 @@ class S3Appender(Appender):
             # Nothing was written.
             return Receipt(self._state.to_row())
         if self._spool.size == self._state.part_size:
-            self._ship()
-        while self._flights:
-            self._land()
+            self._send_part()
+        while self._part_uploads:
+            self._await_part()
         tail, size = None, self._spool.size
         if size:
-            tail = self._storage.tail_name(self._key, uuid4().hex)
+            tail = self._layout.tail_name(self._key, uuid4().hex)
             self._bucket.put(tail, self._spool.file, size)
         self._state = replace(self._state, tail=tail, tail_size=size)
         self._receipt = Receipt(self._state.to_row(), tuple(self._sent))
@@ -176,47 +179,48 @@ class S3Appender(Appender):
         elif self._in_doubt:
             return
         if old is not None and before != after:
-            # One that stays is found by a check.
+            # If the object cannot be deleted, check --repair finds it.
             with suppress(StorageError):
                 self._bucket.delete(old)
 
     def close(self) -> None:
         self._closed = True
         self._inside = False
-        for flight in self._flights:
-            flight.abandon()
+        for upload in self._part_uploads:
+            upload.cancel()
         self._spool.close()
 
     # -- inside --------------------------------------------------------------------
 
     @property
-    def _room(self) -> int:
+    def _space(self) -> int:
         return self._state.part_size - self._spool.size
 
     @property
     def _upload(self) -> str:
         upload = self._state.upload
-        if upload is None:  # pragma: no cover - who asks has taken a number
+        if upload is None:  # pragma: no cover - taking a number sets it
             raise BytesMissing()
         return upload
 
-    def _section(self) -> None:
+    def _require_section(self) -> None:
         if not self._inside:
             raise RuntimeError("Only allowed inside exclusive()")
 
-    def _moved(self, count: int) -> None:
+    def _advance(self, count: int) -> None:
         self.position += count
         if self._receipt is not None:
-            # It was never settled: what it told counts, and tells nothing new.
+            # A receipt that was not settled counts as committed: the next one does not
+            # repeat its parts.
             self._sent.clear()
             self._receipt = None
 
     def _load(self) -> None:
-        """Have the committed tail in the temporary file."""
+        """Read the committed tail into the temporary file, once."""
         if self._spool_is_loaded:
             return
         tail, size = self._state.tail, self._state.tail_size
-        self._spool.empty()
+        self._spool.clear()
         if tail is not None:
             self._read_into_spool(tail, 0, size)
         self._spool_is_loaded = True
@@ -224,7 +228,7 @@ class S3Appender(Appender):
     def _stream(self, source: str, start: int, stop: int) -> int:
         before = self._spool.size
         self._read_into_spool(source, start, stop)
-        self._moved(self._spool.size - before)
+        self._advance(self._spool.size - before)
         return stop
 
     def _read_into_spool(self, source: str, start: int, stop: int) -> None:
@@ -240,37 +244,37 @@ class S3Appender(Appender):
                 raise BytesMissing() from error
             raise StorageError() from error
 
-    def _make_room(self) -> None:
-        if not self._room:
-            self._ship()
+    def _send_if_full(self) -> None:
+        if not self._space:
+            self._send_part()
 
-    def _ship(self) -> None:
-        """Let the temporary file go as a part, and have another one."""
-        while len(self._flights) >= self._storage.concurrency:
-            self._land()
+    def _send_part(self) -> None:
+        """Start to send the temporary file as a part, and begin a new file."""
+        while len(self._part_uploads) >= self._layout.concurrency:
+            self._await_part()
         number = self._take_number()
         self._keep_head()
         send = partial(self._bucket.send_part, self._key, self._upload, number)
-        self._flights.append(Flight(send, self._spool))
-        self._spool = Spool(self._storage.spool)
+        self._part_uploads.append(PartUpload(send, self._spool))
+        self._spool = Spool(self._layout.spool)
         self._state = replace(self._state, parts=self._state.parts + 1)
 
-    def _land(self) -> None:
-        """Wait for the first part on its way; one that failed is sent again here.
+    def _await_part(self) -> None:
+        """Wait for the first part that is being sent.
 
-        :raises StorageError: it failed, and stays the first.
+        :raises StorageError: sending failed; the next call sends the part again.
         """
-        self._sent.append(self._flights[0].land())
-        self._flights.popleft()
+        self._sent.append(self._part_uploads[0].result())
+        self._part_uploads.popleft()
 
     def _keep_head(self) -> None:
         if not self._state.parts and self._head is None:
             self._head = self._spool.head(HEAD_KEPT)
 
     def _take_number(self) -> int:
-        """A part number that nobody else ever uses, because the row says so first."""
+        """Take a part number in the row, so that no other writer ever uses it."""
         number = self._state.next_part
-        if number > self._storage.plan.max_parts:
+        if number > self._layout.plan.max_parts:
             raise StorageFull("The upload has too many parts")
         begun = None
         if self._state.upload is None:
@@ -284,7 +288,8 @@ class S3Appender(Appender):
         except BaseException as error:
             if begun is not None:
                 self._state = replace(self._state, upload=None, next_part=number)
-                # Otherwise nobody knows whether the row names it; a check does.
+                # After any other error it is unknown whether the row names the upload;
+                # check --repair finds out.
                 if isinstance(error, Superseded):
                     with suppress(StorageError):
                         self._bucket.abort(self._key, begun)

@@ -73,8 +73,8 @@ def seen_with(**options: Any) -> Seen:
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No profile and no credentials of whoever runs the tests."""
+def no_local_credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hide the profile and the credentials of the user who runs the tests."""
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.delenv("AWS_PROFILE", raising=False)

@@ -1,58 +1,26 @@
-"""Local storage between processes and threads: locks, kills and races."""
+"""Locks of the local storage between processes and threads, and what races do."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flask_chunked.exceptions import BytesMissing, StorageBusy
+from flask_chunked.exceptions import (
+    BytesMissing,
+    StorageBusy,
+)
 from flask_chunked.storage.base import Blob, StorageSettings
 from flask_chunked.storage.local import LocalStorage
-from flask_chunked.storage.local import writer as local_appender
+from flask_chunked.storage.local import files as local_files
+from flask_chunked.storage.local import lock as local_lock
 
-from .contract import append, finish, new_blob, read, take
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> LocalStorage:
-    return LocalStorage(StorageSettings(str(tmp_path), path="up/%Y/%m/%d"))
-
-
-# -- overtaken writers -----------------------------------------------------------------
-
-
-def test_section_that_writes_nothing_at_offset_0_leaves_no_file(
-    tmp_path: Path, storage: LocalStorage
-) -> None:
-    blob = new_blob(storage)
-    finished = finish(storage, append(storage, blob, b"abc"))
-    with storage.appender(blob) as overtaken, overtaken.exclusive():
-        pass
-    assert [path.suffix for path in (tmp_path / "up").rglob("*-*")] == [".done"]
-    assert read(storage, finished) == b"abc"
-
-
-def test_appender_goes_on_after_a_section_that_wrote_nothing(
-    storage: LocalStorage,
-) -> None:
-    blob = new_blob(storage)
-    with storage.appender(blob) as appender:
-        with appender.exclusive():
-            pass
-        with appender.exclusive():
-            appender.write(b"abc")
-            appender.flush()
-    assert read(storage, Blob(blob.key, 3)) == b"abc"
-
-
-# -- other processes -------------------------------------------------------------------
+from ..contract import append, new_blob, read, take
 
 PROLOGUE = """
 import os, resource, sys
@@ -66,21 +34,28 @@ def ready():
     sys.stdin.readline()
 """
 
+
 HOLD = """
 appender = storage.appender(blob)
 with appender.exclusive():
     appender.write(b"never committed")
     ready()
 """
+
+
 STAGE = """
 stage = storage.stage()
-stage.write(b"left behind")
+stage.write(b"orphaned")
 ready()
 """
+
+
 FINALIZE = """
 ready()
 storage.finalize(blob)
 """
+
+
 LIMITED = """
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 with storage.appender(blob) as appender, appender.exclusive():
@@ -93,6 +68,7 @@ with storage.appender(blob) as appender, appender.exclusive():
     assert appender.position == 3 and appender.head(9) == b"abc"
 ready()
 """
+
 
 Spawn = Callable[[str, Blob], "subprocess.Popen[str]"]
 
@@ -156,7 +132,7 @@ def test_lock_of_a_killed_process_is_free(storage: LocalStorage, spawn: Spawn) -
     assert read(storage, append(storage, blob, b"def")) == b"abcdef"
 
 
-def test_delete_does_not_wait_for_ever(
+def test_delete_waits_no_longer_than_the_lock_timeout(
     tmp_path: Path, storage: LocalStorage, spawn: Spawn
 ) -> None:
     blob = append(storage, new_blob(storage), b"abc")
@@ -205,70 +181,6 @@ def test_racing_finalizers_both_succeed(
         storage.finalize(blob)
         assert [process.wait() for process in racers] == [0, 0]
         assert storage.path(blob).read_bytes() == content
-
-
-# -- races step by step ----------------------------------------------------------------
-
-
-def test_delete_beside_a_rename_removes_both_names(
-    tmp_path: Path, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blob = append(storage, new_blob(storage), b"abc")
-    part = tmp_path / "up" / f"{blob.key}.part"
-    real = os.unlink
-    seen: list[str] = []
-
-    def unlink(name: str, *, dir_fd: int) -> None:
-        first = not seen
-        seen.append(name)
-        try:
-            real(name, dir_fd=dir_fd)
-        finally:
-            if first:  # another process, whose finalize() got the lock before us
-                with suppress(FileNotFoundError):
-                    part.rename(part.with_suffix(".done"))
-
-    monkeypatch.setattr(os, "unlink", unlink)
-    storage.delete(blob)
-    assert len(seen) == 2
-    assert storage.measure(blob) is None
-
-
-@pytest.mark.parametrize("function", ["open", "stat"])
-def test_bytes_are_found_while_they_are_renamed(
-    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, function: str
-) -> None:
-    blob = append(storage, new_blob(storage), b"abc")
-    real = getattr(os, function)
-
-    def racing(path: str, *args: object, **kwargs: object) -> object:
-        try:
-            return real(path, *args, **kwargs)
-        except FileNotFoundError:
-            monkeypatch.setattr(os, function, real)
-            storage.finalize(blob)
-            raise
-
-    monkeypatch.setattr(os, function, racing)
-    if function == "open":
-        assert read(storage, blob) == b"abc"
-    else:
-        assert storage.measure(blob) == 3
-    assert getattr(os, function) is real
-
-
-def test_stage_whose_lock_was_taken_is_made_anew(
-    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers = [False, True]
-    monkeypatch.setattr(local_appender, "try_lock", lambda fd: answers.pop(0))
-    with storage.stage() as stage:
-        assert stage.write(b"abc") == 3
-        assert len(list(storage.stored())) == 1
-    assert answers == []
-
-
-# -- races of threads ------------------------------------------------------------------
 
 
 def run_all(*functions: Callable[[], None]) -> None:
@@ -360,3 +272,27 @@ def test_delete_races_finalize_and_wins(storage: LocalStorage) -> None:
 
     run_all(complete, delete)
     assert list(storage.stored()) == []
+
+
+@pytest.mark.parametrize("found", ["locked", "gone"])
+def test_new_file_that_discard_took_for_an_orphan_is_not_written(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    blob = replace(new_blob(storage), size=3)
+    lock = local_files.try_lock
+
+    def sleep_before(fd: int) -> bool:
+        monkeypatch.setattr(local_lock, "try_lock", lock)
+        (item,) = storage.stored()
+        if found == "gone":
+            assert storage.discard(item)
+            return lock(fd)
+        return False
+
+    monkeypatch.setattr(local_lock, "try_lock", sleep_before)
+    with pytest.raises(StorageBusy):
+        storage.put(blob, b"abc", finished=True)
+    assert list(storage.stored()) == []
+    with storage.put(blob, b"abc", finished=True):
+        pass
+    assert read(storage, blob) == b"abc"

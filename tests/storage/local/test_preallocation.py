@@ -1,4 +1,4 @@
-"""Room that is reserved behind a long upload: how much, and that it is given back."""
+"""Preallocation for long uploads: how much is reserved, and that it is freed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ import pytest
 
 from flask_chunked.exceptions import ConfigurationError
 from flask_chunked.storage.base import Appender, Blob, StorageSettings
-from flask_chunked.storage.local import LocalStorage
-from flask_chunked.storage.local import preallocation as local_room
-from flask_chunked.storage.local.preallocation import AHEAD, LEAST
+from flask_chunked.storage.local import LocalStorage, preallocation
+from flask_chunked.storage.local.preallocation import MAX_AHEAD, MIN_RESERVATION
 
-from .contract import finish, new_blob
+from ..contract import finish, new_blob
 
 MIB = 2**20
 BLOCK = os.urandom(MIB)
-#: Bytes that a file system may need for telling where the others are.
+#: Bytes that a file system may need for metadata.
 SPARE = 64 * 2**10
 
 
 def reserves(directory: Path) -> bool:
-    """Does this file system reserve room, by another program's word?"""
+    """True if fallocate(1) can reserve space on this file system."""
     probe = directory / "probe"
     probe.touch()
     command = ["fallocate", "--keep-size", "--length", str(MIB), str(probe)]
@@ -41,22 +40,22 @@ def reserves(directory: Path) -> bool:
 @pytest.fixture
 def storage(tmp_path: Path) -> LocalStorage:
     if sys.platform != "linux" or not reserves(tmp_path):
-        pytest.skip("needs fallocate(1) and a file system that reserves room")
+        pytest.skip("needs fallocate(1) and a file system that reserves space")
     return LocalStorage(StorageSettings(str(tmp_path), path="up", durable=False))
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
-    """Start and bytes of each call; the kernel is asked as well."""
+    """Start and bytes of each call to fallocate, which is executed, too."""
     calls: list[tuple[int, int]] = []
-    real = local_room._reserve()
+    real = preallocation.load_fallocate()
     assert real is not None
 
     def reserve(fd: int, start: int, count: int) -> bool:
         calls.append((start, count))
         return real(fd, start, count)
 
-    monkeypatch.setattr(local_room, "_reserve", lambda: reserve)
+    monkeypatch.setattr(preallocation, "load_fallocate", lambda: reserve)
     yield calls
 
 
@@ -66,7 +65,7 @@ def files(tmp_path: Path) -> list[os.stat_result]:
 
 
 def reserved(tmp_path: Path) -> int:
-    """Bytes behind the end of the only file, as far as the file system tells."""
+    """Bytes that are allocated beyond the end of the only file."""
     (status,) = files(tmp_path)
     return status.st_blocks * 512 - status.st_size
 
@@ -77,7 +76,9 @@ def write(appender: Appender, blocks: int) -> None:
             appender.write(BLOCK)
 
 
-def test_as_much_again_is_reserved(storage: LocalStorage, tmp_path: Path) -> None:
+def test_reservation_is_at_most_the_size_of_the_file(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
     with storage.appender(new_blob(storage)) as appender:
         appender.expect(1000 * MIB)
         write(appender, 2)
@@ -86,19 +87,19 @@ def test_as_much_again_is_reserved(storage: LocalStorage, tmp_path: Path) -> Non
         assert 0 < reserved(tmp_path) <= 2 * MIB + SPARE
 
 
-def test_no_more_than_so_much_is_reserved(
+def test_reservation_has_an_upper_limit(
     storage: LocalStorage, tmp_path: Path, asked: list[tuple[int, int]]
 ) -> None:
     with storage.appender(new_blob(storage)) as appender:
         appender.expect(1000 * MIB)
         write(appender, 100)
-        assert reserved(tmp_path) <= AHEAD
-    assert max(count for _, count in asked) == AHEAD
-    # Twice as much each time, then in steps.
+        assert reserved(tmp_path) <= MAX_AHEAD
+    assert max(count for _, count in asked) == MAX_AHEAD
+    # Each reservation doubles the previous one, up to the limit.
     assert len(asked) <= 10
 
 
-def test_nothing_is_reserved_behind_the_end(
+def test_nothing_is_reserved_beyond_the_length(
     storage: LocalStorage, tmp_path: Path, asked: list[tuple[int, int]]
 ) -> None:
     blob = new_blob(storage)
@@ -111,7 +112,7 @@ def test_nothing_is_reserved_behind_the_end(
     assert (tmp_path / "up" / f"{blob.key}.done").read_bytes() == BLOCK * 10
 
 
-def test_the_next_request_finds_the_room_of_the_one_before(
+def test_next_request_uses_the_reservation_of_the_previous_one(
     storage: LocalStorage, asked: list[tuple[int, int]]
 ) -> None:
     blob = new_blob(storage)
@@ -122,7 +123,9 @@ def test_the_next_request_finds_the_room_of_the_one_before(
     assert len(asked) <= 10
 
 
-def test_a_cut_gives_the_room_back(storage: LocalStorage, tmp_path: Path) -> None:
+def test_truncation_frees_the_reservation(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
     with storage.appender(new_blob(storage)) as appender:
         appender.expect(1000 * MIB)
         write(appender, 8)
@@ -138,8 +141,8 @@ def test_a_cut_gives_the_room_back(storage: LocalStorage, tmp_path: Path) -> Non
     ("length", "sizes"),
     [
         pytest.param(None, [MIB, MIB, MIB], id="unknown"),
-        pytest.param(LEAST - 1, [1000, LEAST - 1001], id="short"),
-        pytest.param(3 * LEAST, [LEAST - 1, 0], id="begun"),
+        pytest.param(MIN_RESERVATION - 1, [1000, MIN_RESERVATION - 1001], id="short"),
+        pytest.param(3 * MIN_RESERVATION, [MIN_RESERVATION - 1, 0], id="begun"),
     ],
 )
 def test_short_uploads_and_unknown_lengths_reserve_nothing(
@@ -156,7 +159,7 @@ def test_short_uploads_and_unknown_lengths_reserve_nothing(
     assert asked == []
 
 
-def test_the_rest_of_a_long_file_is_reserved_too(
+def test_short_rest_of_a_long_file_is_reserved(
     storage: LocalStorage, asked: list[tuple[int, int]]
 ) -> None:
     length = 3 * MIB + 1000
@@ -169,7 +172,7 @@ def test_the_rest_of_a_long_file_is_reserved_too(
     assert asked[-1] == (3 * MIB, 1000)
 
 
-def test_what_is_not_committed_gives_its_room_back(
+def test_failed_commit_frees_the_reservation(
     storage: LocalStorage, tmp_path: Path
 ) -> None:
     with storage.appender(new_blob(storage)) as appender:
@@ -184,7 +187,9 @@ def test_what_is_not_committed_gives_its_room_back(
             assert appender.position == MIB
 
 
-def test_a_dead_tail_goes_with_its_room(storage: LocalStorage, tmp_path: Path) -> None:
+def test_truncated_uncommitted_bytes_free_their_reservation(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
     blob = new_blob(storage)
     for _ in range(2):
         with storage.appender(blob) as appender:
@@ -193,7 +198,7 @@ def test_a_dead_tail_goes_with_its_room(storage: LocalStorage, tmp_path: Path) -
             assert MIB < reserved(tmp_path) <= 8 * MIB + SPARE
 
 
-def test_none_is_wanted(
+def test_reserve_ahead_0_reserves_nothing(
     storage: LocalStorage, tmp_path: Path, asked: list[tuple[int, int]]
 ) -> None:
     storage = LocalStorage(storage.settings, reserve_ahead=0)
@@ -206,13 +211,13 @@ def test_none_is_wanted(
     assert asked == []
 
 
-def test_bytes_of_a_pipe_find_room(storage: LocalStorage, tmp_path: Path) -> None:
+def test_splice_reserves_space(storage: LocalStorage, tmp_path: Path) -> None:
     outlet, inlet = os.pipe()
     with closing(storage.appender(new_blob(storage))) as appender:
         appender.expect(1000 * MIB)
         write(appender, 3)
         os.ftruncate(appender._file.fd, 3 * MIB)
-        appender._room.forget()
+        appender._preallocation.reset()
         with appender.exclusive():
             os.write(inlet, b"abc")
             appender.write_from(outlet, 3)
@@ -221,7 +226,7 @@ def test_bytes_of_a_pipe_find_room(storage: LocalStorage, tmp_path: Path) -> Non
     os.close(inlet)
 
 
-def test_a_stage_reserves_room(
+def test_stage_reserves_space(
     storage: LocalStorage, asked: list[tuple[int, int]]
 ) -> None:
     with closing(storage.stage()) as stage:
@@ -232,12 +237,12 @@ def test_a_stage_reserves_room(
     assert max(start + count for start, count in asked) == 10 * MIB
 
 
-def test_what_was_found_before_there_was_no_more_goes_back(
+def test_failed_reservation_frees_its_partial_blocks(
     storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ext4 keeps that when the disk is full."""
+    """ext4 keeps these blocks when the disk is full."""
     calls: list[int] = []
-    real = local_room._reserve()
+    real = preallocation.load_fallocate()
     assert real is not None
 
     def refuse(fd: int, start: int, count: int) -> bool:
@@ -245,7 +250,7 @@ def test_what_was_found_before_there_was_no_more_goes_back(
         assert real(fd, start, count // 2)
         return False
 
-    monkeypatch.setattr(local_room, "_reserve", lambda: refuse)
+    monkeypatch.setattr(preallocation, "load_fallocate", lambda: refuse)
     with storage.appender(new_blob(storage)) as appender:
         appender.expect(100 * MIB)
         write(appender, 8)
@@ -254,7 +259,7 @@ def test_what_was_found_before_there_was_no_more_goes_back(
     assert reserved(tmp_path) <= SPARE
 
 
-def test_nothing_is_reserved_on_a_disk_that_is_nearly_full(
+def test_nothing_is_reserved_on_a_nearly_full_disk(
     storage: LocalStorage,
     asked: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
@@ -262,10 +267,10 @@ def test_nothing_is_reserved_on_a_disk_that_is_nearly_full(
     real = os.fstatvfs
 
     def nearly_full(fd: int) -> os.statvfs_result:
-        told = list(real(fd))
-        # Fragments that are free for us.
-        told[4] = 16 * MIB // told[1] - 1
-        return os.statvfs_result(told)
+        fields = list(real(fd))
+        # f_bavail: fragments that are free for unprivileged users.
+        fields[4] = 16 * MIB // fields[1] - 1
+        return os.statvfs_result(fields)
 
     monkeypatch.setattr(os, "fstatvfs", nearly_full)
     with storage.appender(new_blob(storage)) as appender:
@@ -274,7 +279,7 @@ def test_nothing_is_reserved_on_a_disk_that_is_nearly_full(
     assert asked == []
 
 
-def test_a_disk_that_does_not_tell_what_is_free_takes_bytes_all_the_same(
+def test_disk_that_does_not_report_free_space_accepts_bytes(
     storage: LocalStorage,
     asked: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
@@ -291,7 +296,7 @@ def test_a_disk_that_does_not_tell_what_is_free_takes_bytes_all_the_same(
 
 
 @pytest.mark.parametrize("missing", ["library", "function", "system"])
-def test_where_it_cannot_be_had_bytes_are_written(
+def test_bytes_are_written_without_fallocate(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     def no_library(name: None) -> object:
@@ -303,27 +308,27 @@ def test_where_it_cannot_be_had_bytes_are_written(
         monkeypatch.setattr(sys, "platform", "darwin")
     else:
         monkeypatch.setattr(ctypes, "CDLL", no_library)
-    local_room._reserve.cache_clear()
+    preallocation.load_fallocate.cache_clear()
     try:
-        assert local_room._reserve() is None
+        assert preallocation.load_fallocate() is None
         with storage.appender(new_blob(storage)) as appender:
             appender.expect(100 * MIB)
             write(appender, 8)
             assert appender.position == 8 * MIB
     finally:
-        local_room._reserve.cache_clear()
+        preallocation.load_fallocate.cache_clear()
 
 
 @pytest.mark.parametrize("option", [-1, 1.5, "0", None])
-def test_what_is_no_number_of_bytes_is_refused(option: object) -> None:
+def test_invalid_reserve_ahead_is_refused(option: object) -> None:
     with pytest.raises(ConfigurationError, match="reserve_ahead"):
         LocalStorage(StorageSettings("/base"), reserve_ahead=option)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fallocate")
-def test_the_kernel_refuses_what_is_no_file() -> None:
+def test_fallocate_of_a_pipe_fails() -> None:
     outlet, inlet = os.pipe()
-    reserve = local_room._reserve()
+    reserve = preallocation.load_fallocate()
     assert reserve is not None
     assert not reserve(inlet, 0, MIB)
     os.close(outlet)
