@@ -519,7 +519,7 @@ def test_connection_without_a_body_is_left_alone() -> None:
 def test_a_server_that_buffers_bodies_is_warned_about_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_chunked.request.body._warned", set())
+    monkeypatch.setattr("flask_chunked.request.servers._warned", set())
     environ = {"SERVER_SOFTWARE": "waitress", "wsgi.input": io.BytesIO(b"abc")}
     for length in (3, BLOCK_SIZE, BLOCK_SIZE + 1, 2**30):
         open_body({**environ, "CONTENT_LENGTH": str(length)}, 5)
@@ -531,7 +531,7 @@ def test_a_server_that_buffers_bodies_is_warned_about_once(
 def test_other_servers_are_not_warned_about(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_chunked.request.body._warned", set())
+    monkeypatch.setattr("flask_chunked.request.servers._warned", set())
     for server in ("gunicorn/27.0", "Werkzeug/3.1", "cheroot/10", ""):
         environ = {"SERVER_SOFTWARE": server, "wsgi.input": io.BytesIO(b"abc")}
         open_body({**environ, "CONTENT_LENGTH": str(2**30)}, 5)

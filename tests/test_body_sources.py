@@ -23,8 +23,7 @@ from flask_chunked.exceptions import (
     LengthRequired,
     MalformedHeader,
 )
-from flask_chunked.request import body as bodies
-from flask_chunked.request import servers as body_sources
+from flask_chunked.request import servers
 from flask_chunked.request.body import BLOCK_SIZE, BodyReader, body_length, open_body
 from flask_chunked.request.servers import SMALLEST_READ
 
@@ -224,14 +223,14 @@ def test_gunicorn_socket_is_not_polled_where_bytes_are_there(
     def polled(connection: socket.socket, seconds: float) -> bool:
         raise AssertionError("it was polled")
 
-    monkeypatch.setattr(body_sources, "_readable", polled)
+    monkeypatch.setattr(servers, "_readable", polled)
     pair[0].sendall(CONTENT)
     reader = open_body(gunicorn(pair[1], len(CONTENT)), 5)
     assert bytes(reader.read()) == CONTENT
 
 
 def test_gunicorn_source_tells_at_once_that_nothing_is_there(pair: Pair) -> None:
-    source = body_sources.GunicornSource(gunicorn(pair[1], 5))
+    source = servers.GunicornSource(gunicorn(pair[1], 5))
     view = memoryview(bytearray(10))
     assert source.receive_at_once(view) is None
     pair[0].sendall(b"0123456789")
@@ -241,7 +240,7 @@ def test_gunicorn_source_tells_at_once_that_nothing_is_there(pair: Pair) -> None
 
 
 def test_gunicorn_source_gives_out_first_what_is_buffered(pair: Pair) -> None:
-    source = body_sources.GunicornSource(gunicorn(pair[1], 10, b"01234"))
+    source = servers.GunicornSource(gunicorn(pair[1], 10, b"01234"))
     pair[0].sendall(b"56789")
     view = memoryview(bytearray(10))
     assert source.receive_at_once(view) is None
@@ -259,14 +258,14 @@ def test_sockets_that_are_not_the_systems_are_polled_first(pair: Pair) -> None:
 
     environ = gunicorn(pair[1], 10)
     environ["gunicorn.socket"] = Green()
-    source = body_sources.GunicornSource(environ)
+    source = servers.GunicornSource(environ)
     assert source.receive_at_once(memoryview(bytearray(10))) is None
 
 
 def test_sockets_with_a_timeout_are_polled_first(pair: Pair) -> None:
     """Python would wait for so long before it asks the system."""
     pair[1].settimeout(60)
-    source = body_sources.GunicornSource(gunicorn(pair[1], 10))
+    source = servers.GunicornSource(gunicorn(pair[1], 10))
     pair[0].sendall(b"0123456789")
     assert source.receive_at_once(memoryview(bytearray(10))) is None
 
@@ -295,7 +294,7 @@ def test_stream_is_read_in_sizes_that_the_client_keeps_up_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stream = Slow(0, 0, 1, 0.04, 0)
-    monkeypatch.setattr(body_sources, "time", stream)
+    monkeypatch.setattr(servers, "time", stream)
     length = SMALLEST_READ * (1 + 2 + 4 + 1 + 2) + 5
     reader = open_body({"wsgi.input": stream, "CONTENT_LENGTH": str(length)}, 5)
     assert len(everything(reader)) == length
@@ -307,7 +306,7 @@ def test_stream_of_a_fast_client_is_read_in_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stream = Slow()
-    monkeypatch.setattr(body_sources, "time", stream)
+    monkeypatch.setattr(servers, "time", stream)
     environ = {"wsgi.input": stream, "CONTENT_LENGTH": str(20 * BLOCK_SIZE)}
     everything(open_body(environ, 5))
     assert max(stream.sizes) == BLOCK_SIZE
@@ -362,7 +361,7 @@ def test_stream_with_a_connection_is_shut_down(pair: Pair) -> None:
 
 @pytest.fixture
 def nobody_warned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_warned", set())
+    monkeypatch.setattr(servers, "_warned", set())
 
 
 CHANGED: dict[str, Any] = {

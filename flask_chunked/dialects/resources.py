@@ -64,6 +64,24 @@ def options(request: UploadRequest, allowed: Iterable[str]) -> Response:
     return response
 
 
+def created(request: UploadRequest, upload: Upload) -> Response:
+    """The answer to a creation without a body of its own: 201 and ``Location``."""
+    response = completion_answer(request, upload, 201)
+    response.headers["Location"] = request.representation.location(upload)
+    return response
+
+
+def completion_answer(request: UploadRequest, upload: Upload, status: int) -> Response:
+    """The answer of ``on_completion`` to a complete file, else an empty one.
+
+    :param status: of the empty answer.
+    """
+    custom = None
+    if upload.is_complete and not upload.partial:
+        custom = request.representation.completion_response(upload)
+    return empty(status) if custom is None else custom
+
+
 class _Empty(Response):
     default_mimetype = None
 

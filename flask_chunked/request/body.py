@@ -21,7 +21,7 @@ from ..exceptions import (
     LengthRequired,
     MalformedHeader,
 )
-from .servers import BufferedSource, GunicornSource, Source, StreamSource
+from .servers import Source, StreamSource, source_of
 
 logger = logging.getLogger("flask_chunked")
 
@@ -38,8 +38,6 @@ PATIENCE = 0.05
 FILL_SECONDS = 0.25
 #: Seconds that may be waited while others are kept out of the upload.
 PROMPTNESS = 0.002
-#: Servers that read a body to its end before they call the application.
-BUFFERING = frozenset({"waitress"})
 #: Bytes of a refused body that are read away, so that the client can read the answer.
 DRAIN_BYTES = 2**20
 #: Seconds that this may take.
@@ -333,39 +331,5 @@ def open_body(
     :param min_rate: bytes per second below which it is given up too; ``None``: none.
     """
     length = body_length(environ)
-    return BodyReader(_source(environ, length, timeout), length, timeout, min_rate)
-
-
-_warned: set[str] = set()
-
-
-def _warn_of_buffering(environ: dict[str, Any], length: int | None) -> None:
-    """Say once that this server hands bodies over only when they are whole."""
-    server = str(environ.get("SERVER_SOFTWARE", "")).partition("/")[0].lower()
-    is_small = length is not None and length <= BLOCK_SIZE
-    if server not in BUFFERING or is_small or server in _warned:
-        return
-    _warned.add(server)
-    logger.warning(
-        "%s reads each request's body to its end before it hands it over: of one that "
-        "is cut nothing is kept, and its bytes are written twice. Use another server "
-        "(gunicorn with threads, say), or let clients send chunks of a few MiB",
-        server,
-    )
-
-
-def _source(environ: dict[str, Any], length: int | None, timeout: float) -> Source:
-    if length is not None:
-        try:
-            if "gunicorn.socket" in environ:
-                return GunicornSource(environ)
-            if "werkzeug.socket" in environ:
-                return BufferedSource(environ)
-        except (AttributeError, KeyError, TypeError) as error:
-            server = str(environ.get("SERVER_SOFTWARE", "server"))
-            if server not in _warned:
-                _warned.add(server)
-                logger.warning("reading %s by its stream: %s", server[:40], error)
-    _warn_of_buffering(environ, length)
-    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    return StreamSource(environ, connection, timeout)
+    source = source_of(environ, length, timeout)
+    return BodyReader(source, length, timeout, min_rate)

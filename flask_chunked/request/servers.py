@@ -10,11 +10,16 @@ from __future__ import annotations
 import _socket
 import contextlib
 import io
+import logging
 import select
 import socket
 import time
 from typing import Any, Protocol
 
+logger = logging.getLogger("flask_chunked")
+
+#: Servers that read a body to its end before they call the application.
+BUFFERING = frozenset({"waitress"})
 #: The most bytes that one read asks for.
 LARGEST_READ = 256 * 2**10
 #: Reads of servers without a socket start with so many bytes and adapt.
@@ -244,3 +249,39 @@ def _readable(connection: socket.socket, seconds: float) -> bool:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
+
+
+_warned: set[str] = set()
+
+
+def _warn_of_buffering(environ: dict[str, Any], length: int | None) -> None:
+    """Say once that this server hands bodies over only when they are whole."""
+    server = str(environ.get("SERVER_SOFTWARE", "")).partition("/")[0].lower()
+    is_small = length is not None and length <= LARGEST_READ
+    if server not in BUFFERING or is_small or server in _warned:
+        return
+    _warned.add(server)
+    logger.warning(
+        "%s reads each request's body to its end before it hands it over: of one that "
+        "is cut nothing is kept, and its bytes are written twice. Use another server "
+        "(gunicorn with threads, say), or let clients send chunks of a few MiB",
+        server,
+    )
+
+
+def source_of(environ: dict[str, Any], length: int | None, timeout: float) -> Source:
+    """The source that suits the server which made this environ."""
+    if length is not None:
+        try:
+            if "gunicorn.socket" in environ:
+                return GunicornSource(environ)
+            if "werkzeug.socket" in environ:
+                return BufferedSource(environ)
+        except (AttributeError, KeyError, TypeError) as error:
+            server = str(environ.get("SERVER_SOFTWARE", "server"))
+            if server not in _warned:
+                _warned.add(server)
+                logger.warning("reading %s by its stream: %s", server[:40], error)
+    _warn_of_buffering(environ, length)
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    return StreamSource(environ, connection, timeout)

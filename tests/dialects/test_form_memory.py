@@ -16,9 +16,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
 from flask_chunked.engine.digest_thread import WORTH, Beside
-from flask_chunked.request import buffers, forms, multipart
-from flask_chunked.request.forms import FilePart, PartLimits
+from flask_chunked.request import buffers, forms, multipart, parts
 from flask_chunked.request.multipart import MultipartForm
+from flask_chunked.request.parts import FilePart, PartLimits
 from flask_chunked.storage.local.writer import LocalStage
 
 from ..conftest import AppFactory
@@ -44,7 +44,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[object]]
         made(form, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(multipart, "take_buffer", take)
-    monkeypatch.setattr(forms, "take_buffer", take)
+    monkeypatch.setattr(parts, "take_buffer", take)
     monkeypatch.setattr(buffers, "MOST_IDLE", 0)
     monkeypatch.setattr(MultipartForm, "__init__", make)
     gc.collect()

@@ -153,7 +153,7 @@ BREAKS = (
         "fuzz",
         "tests/security/test_fuzz.py",
         Change(
-            "request/forms.py",
+            "request/fields.py",
             "    except (ValueError, RecursionError) as error:",
             "    except KeyError as error:",
         ),

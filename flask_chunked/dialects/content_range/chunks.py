@@ -29,16 +29,18 @@ from ...protocol.filename import display_name
 from ...protocol.upload_id import parse_upload_id
 from ...request.context import UploadRequest
 from ...request.forms import (
-    FilePart,
     Form,
-    PartLimits,
-    Place,
     declared_type,
-    in_memory,
     raw_filename,
     receive_form,
     receive_raw,
-    staged,
+)
+from ...request.parts import (
+    FilePart,
+    PartLimits,
+    PartTarget,
+    memory_target,
+    stage_target,
 )
 
 #: What uploads of this dialect are marked with.
@@ -148,7 +150,8 @@ def receive_raw_chunk(
         return _receive_first(request, chunk)
     if upload.offset != chunk.start:
         # The range of the last chunk again: the same bytes get the same answer.
-        with receive_raw(request, PartLimits(keep=chunk.size), Place(None)) as form:
+        limits = PartLimits(keep=chunk.size)
+        with receive_raw(request, limits, PartTarget(None)) as form:
             return _require_repeat(request, upload, chunk, form)
     upload = engine.declare_length(upload, chunk.length)
     if not chunk.size:
@@ -198,7 +201,7 @@ class _FormChunk:
         else:
             self._decide(request.http.args)
         limits = PartLimits(keep=chunk.size)
-        with receive_form(request, limits, self._choose_place) as form:
+        with receive_form(request, limits, self._choose_target) as form:
             if self._is_open:
                 self._decide(form.fields)
             return self._take(form)
@@ -221,26 +224,26 @@ class _FormChunk:
     def _fits_memory(self) -> bool:
         return 0 < self._chunk.size <= KEPT and self._engine.fills_first
 
-    def _choose_place(self, fields: Mapping[str, str], arriving: bool) -> Place:
+    def _choose_target(self, fields: Mapping[str, str], arriving: bool) -> PartTarget:
         request, chunk, engine = self._call, self._chunk, self._engine
         if self._is_open and UPLOAD_ID in fields:
             self._decide(fields)
         if self._is_repeat:
-            return Place(None)
+            return PartTarget(None)
         upload = self._upload
         if self._is_open and chunk.start:
             # Which upload it is for will be told behind it, perhaps.
-            return staged(request)
+            return stage_target(request)
         ahead = engine.storage.writes_ahead and arriving
         if upload is not None and upload.length is None:
             # Its length counts with the whole chunk, or not at all.
             ahead = False
         if upload is not None and ahead and chunk.start and chunk.size:
-            return Place(partial(engine.hold, upload, chunk.start, request.body))
+            return PartTarget(partial(engine.hold, upload, chunk.start, request.body))
         if upload is None and not self._is_open and self._fits_memory:
-            return in_memory()
+            return memory_target()
         # The file's first bytes become the file without being copied.
-        return staged(request, _file_digest(request, upload))
+        return stage_target(request, _file_digest(request, upload))
 
     def _take(self, form: Form) -> Upload:
         chunk, upload, part = self._chunk, self._upload, form.part

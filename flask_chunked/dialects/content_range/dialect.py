@@ -26,17 +26,15 @@ from ...exceptions import (
 )
 from ...protocol.content_range import ContentRange, to_range_header
 from ...request.context import Target, UploadRequest
+from ...request.fields import FIELD_TYPES
 from ...request.forms import (
-    FIELD_TYPES,
     FORM_TYPES,
     Form,
-    PartLimits,
-    Place,
     is_multipart,
     receive_form,
     receive_raw,
-    staged,
 )
+from ...request.parts import PartLimits, PartTarget, stage_target
 from ..base import Dialect, Handler
 from ..downloads import send_content
 from ..listing import list_uploads
@@ -182,12 +180,12 @@ class ContentRangeDialect(Dialect):
             raise TooLarge(limit)
         limits = PartLimits(refuse_above=limit)
 
-        def place() -> Place:
-            return staged(request, resume(request.checksum_in_passing, None, 0))
+        def target() -> PartTarget:
+            return stage_target(request, resume(request.checksum_in_passing, None, 0))
 
         if is_form:
-            return receive_form(request, limits, lambda fields, arriving: place())
-        return receive_raw(request, limits, place())
+            return receive_form(request, limits, lambda fields, arriving: target())
+        return receive_raw(request, limits, target())
 
     # -- one upload ----------------------------------------------------------------
 

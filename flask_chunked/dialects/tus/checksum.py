@@ -19,7 +19,13 @@ from ...engine.digests import FileDigest
 from ...exceptions import ChecksumMismatch, MalformedHeader, TooLarge
 from ...protocol.tus import CHECKSUM_SIZES, Checksum
 from ...request.context import UploadRequest
-from ...request.forms import FilePart, PartLimits, open_part, staged, take_body
+from ...request.parts import (
+    FilePart,
+    PartLimits,
+    open_part,
+    receive_body,
+    stage_target,
+)
 
 HEADER = "Upload-Checksum"
 
@@ -105,9 +111,9 @@ def receive_checked(
     limits = PartLimits(refuse_above=None if stop is None else stop - offset)
     digests = Digests(demand.algorithms)
     with ExitStack() as stack:
-        part = open_part(stack, staged(request, file_digest), limits, [digests])
+        part = open_part(stack, stage_target(request, file_digest), limits, [digests])
         try:
-            take_body(request, part)
+            receive_body(request, part)
         except TooLarge as error:
             # The limit is the file's, not what was left of it.
             raise TooLarge(stop or 0) from error

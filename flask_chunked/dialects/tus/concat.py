@@ -30,7 +30,7 @@ from ...exceptions import (
 from ...protocol.tus import CONTENT_TYPE, Concat
 from ...protocol.upload_id import parse_upload_id
 from ...request.context import UploadRequest
-from .answers import created
+from ..resources import created
 
 logger = logging.getLogger("flask_chunked")
 

@@ -19,7 +19,7 @@ from ...protocol.tus import (
 )
 from ...request.context import UploadRequest
 from ...request.forms import declared_type
-from .answers import created
+from ..resources import created
 from .checksum import ChecksumDemand, checksum_demand, receive_checked
 from .concat import create_final
 from .patch import finish_received, receive

@@ -23,7 +23,7 @@ from ...exceptions import (
 from ...protocol.tus import CONTENT_TYPE, parse_number
 from ...request.body import BodyReader
 from ...request.context import UploadRequest
-from .answers import completion_answer
+from ..resources import completion_answer
 from .checksum import ChecksumDemand, checksum_demand, receive_checked
 from .concat import make_waiting_finals
 
