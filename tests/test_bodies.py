@@ -32,7 +32,7 @@ CONTENT = bytes(range(256)) * 40
 class Told:
     """A source that does what it is told: bytes, an error, or ``None`` for silence."""
 
-    polls = True
+    pollable = True
 
     def __init__(self, *script: bytes | BaseException | None) -> None:
         self.script = list(script)
@@ -51,7 +51,7 @@ class Told:
             self.script.insert(0, rest)
         return len(taken)
 
-    def receive_at_once(self, view: memoryview) -> int | None:
+    def receive_nowait(self, view: memoryview) -> int | None:
         return None
 
     def wait(self, seconds: float) -> bool:
@@ -63,13 +63,13 @@ class Told:
     def descriptor(self) -> int | None:
         return None
 
-    def moved(self, count: int) -> None:
+    def consumed(self, count: int) -> None:
         raise AssertionError("there is no descriptor")
 
-    def give_up(self) -> None:
+    def shutdown_read(self) -> None:
         self.ends.append("give up")
 
-    def hang_up(self) -> None:
+    def close_connection(self) -> None:
         self.ends.append("hang up")
 
 
@@ -103,7 +103,7 @@ def everything(reader: BodyReader) -> bytes:
 def test_short_reads_are_one_block(length: int | None) -> None:
     reader = BodyReader(Told(b"0", b"123", b"456789"), length, 1)
     assert bytes(reader.read()) == b"0123456789"
-    assert (reader.ended, reader.received, reader.is_spoilt) == (True, 10, False)
+    assert (reader.ended, reader.received, reader.must_close) == (True, 10, False)
     assert bytes(reader.read()) == b""
 
 
@@ -188,7 +188,7 @@ def test_silence_beyond_the_timeout_gives_the_client_up_for_good() -> None:
             ask()
         assert caught.value.seconds == 2.5
     assert source.ends == ["give up"]
-    assert reader.is_spoilt
+    assert reader.must_close
 
 
 ENDS = {
@@ -210,7 +210,7 @@ def test_cut_body_hands_over_what_came_and_is_an_error_then(
     for ask in (reader.read, reader.wait, reader.read):
         with pytest.raises(BodyInterrupted):
             ask()
-    assert (reader.ended, reader.received, reader.is_spoilt) == (False, 3, True)
+    assert (reader.ended, reader.received, reader.must_close) == (False, 3, True)
 
 
 def test_chunked_body_that_breaks_is_no_end() -> None:
@@ -288,7 +288,7 @@ def test_what_is_ready_is_no_more_than_that() -> None:
 
 def test_nothing_is_ready_where_nobody_can_tell() -> None:
     source = Told(b"012")
-    source.polls = False
+    source.pollable = False
     assert bytes(BodyReader(source, 10, 1).read_ready()) == b""
     assert source.script == [b"012"]
 
@@ -296,16 +296,16 @@ def test_nothing_is_ready_where_nobody_can_tell() -> None:
 def test_what_is_ready_may_fill_a_view() -> None:
     source = Told(b"012", None, b"34", b"")
     reader, view = BodyReader(source, 10, 1), memoryview(bytearray(8))
-    assert [reader.read_ready_into(view) for _ in range(2)] == [3, 2]
+    assert [reader.read_nowait_into(view) for _ in range(2)] == [3, 2]
     assert bytes(view[:2]) == b"34"
     with pytest.raises(BodyInterrupted):
-        reader.read_ready_into(view)
+        reader.read_nowait_into(view)
 
 
 def test_nothing_ready_fills_a_view_where_nobody_can_tell() -> None:
     source = Told(b"012")
-    source.polls = False
-    assert BodyReader(source, 10, 1).read_ready_into(memoryview(bytearray(8))) == 0
+    source.pollable = False
+    assert BodyReader(source, 10, 1).read_nowait_into(memoryview(bytearray(8))) == 0
     assert source.script == [b"012"]
 
 
@@ -345,7 +345,7 @@ class Socket(Told):
     def descriptor(self) -> int | None:
         return self._socket.fileno()
 
-    def moved(self, count: int) -> None:
+    def consumed(self, count: int) -> None:
         self.count += count
 
 
@@ -402,7 +402,7 @@ def test_pouring_a_cut_body_is_told_by_the_next_read(
 
 
 @pytest.mark.parametrize(
-    ("error", "poured", "is_spoilt"),
+    ("error", "poured", "must_close"),
     [
         (BlockingIOError(), 0, False),
         (OSError(errno.EINVAL, ""), None, False),
@@ -415,7 +415,7 @@ def test_pouring_that_fails(
     monkeypatch: pytest.MonkeyPatch,
     error: OSError,
     poured: int | None,
-    is_spoilt: bool,
+    must_close: bool,
 ) -> None:
     def fail(*arguments: object) -> int:
         raise error
@@ -425,7 +425,7 @@ def test_pouring_that_fails(
     monkeypatch.setattr(os, "splice", fail)
     reader = BodyReader(source, 10, 1)
     assert reader.pour(-1, 10) == poured
-    assert reader.is_spoilt is is_spoilt
+    assert reader.must_close is must_close
 
 
 def test_chunked_bodies_are_not_poured(connection: Connection) -> None:
@@ -442,8 +442,8 @@ def test_interrupt_spoils_what_is_unfinished_only() -> None:
     finished.read()
     for reader in (unfinished, finished):
         reader.interrupt()
-    assert (open_one.ends, unfinished.is_spoilt) == (["give up"], True)
-    assert (ended.ends, finished.is_spoilt) == ([], False)
+    assert (open_one.ends, unfinished.must_close) == (["give up"], True)
+    assert (ended.ends, finished.must_close) == ([], False)
 
 
 # -- what is left of a refused body ----------------------------------------------------

@@ -135,7 +135,7 @@ def test_gunicorn_silent_client_is_read_no_more(pair: Pair) -> None:
     server.sendall(b"answer")
     assert client.recv(10) == b"answer"
     assert server.recv(10) == b""
-    reader.hang_up()
+    reader.close_connection()
     assert is_closed(client)
 
 
@@ -179,7 +179,7 @@ def test_werkzeug_silent_client_is_given_up_and_the_socket_blocks_as_before(
     assert server.getblocking()
     with pytest.raises(BodyTimeout):
         reader.wait()
-    reader.hang_up()
+    reader.close_connection()
     assert is_closed(client)
 
 
@@ -214,7 +214,7 @@ def test_waiting_reader_is_let_go_from_another_thread(
     thread.join(10)
     assert not thread.is_alive()
     assert [type(error) for error in errors] == [BodyInterrupted]
-    assert reader.is_spoilt
+    assert reader.must_close
 
 
 def test_gunicorn_socket_is_not_polled_where_bytes_are_there(
@@ -232,10 +232,10 @@ def test_gunicorn_socket_is_not_polled_where_bytes_are_there(
 def test_gunicorn_source_tells_at_once_that_nothing_is_there(pair: Pair) -> None:
     source = servers.GunicornSource(gunicorn(pair[1], 5))
     view = memoryview(bytearray(10))
-    assert source.receive_at_once(view) is None
+    assert source.receive_nowait(view) is None
     pair[0].sendall(b"0123456789")
     # Not what comes behind the body.
-    assert source.receive_at_once(view) == 5
+    assert source.receive_nowait(view) == 5
     assert bytes(view[:5]) == b"01234"
 
 
@@ -243,9 +243,9 @@ def test_gunicorn_source_gives_out_first_what_is_buffered(pair: Pair) -> None:
     source = servers.GunicornSource(gunicorn(pair[1], 10, b"01234"))
     pair[0].sendall(b"56789")
     view = memoryview(bytearray(10))
-    assert source.receive_at_once(view) is None
+    assert source.receive_nowait(view) is None
     assert source.receive(view) == 5
-    assert source.receive_at_once(view[5:]) == 5
+    assert source.receive_nowait(view[5:]) == 5
     assert bytes(view) == b"0123456789"
 
 
@@ -259,7 +259,7 @@ def test_sockets_that_are_not_the_systems_are_polled_first(pair: Pair) -> None:
     environ = gunicorn(pair[1], 10)
     environ["gunicorn.socket"] = Green()
     source = servers.GunicornSource(environ)
-    assert source.receive_at_once(memoryview(bytearray(10))) is None
+    assert source.receive_nowait(memoryview(bytearray(10))) is None
 
 
 def test_sockets_with_a_timeout_are_polled_first(pair: Pair) -> None:
@@ -267,7 +267,7 @@ def test_sockets_with_a_timeout_are_polled_first(pair: Pair) -> None:
     pair[1].settimeout(60)
     source = servers.GunicornSource(gunicorn(pair[1], 10))
     pair[0].sendall(b"0123456789")
-    assert source.receive_at_once(memoryview(bytearray(10))) is None
+    assert source.receive_nowait(memoryview(bytearray(10))) is None
 
 
 # -- streams ---------------------------------------------------------------------------
@@ -334,8 +334,8 @@ def test_stream_without_a_connection_is_let_go_without_one() -> None:
     environ = {"wsgi.input": io.BytesIO(b"012"), "CONTENT_LENGTH": "10"}
     reader = open_body(environ, 5)
     reader.interrupt()
-    reader.hang_up()
-    assert reader.is_spoilt
+    reader.close_connection()
+    assert reader.must_close
 
 
 def test_stream_with_a_connection_is_shut_down(pair: Pair) -> None:
@@ -352,7 +352,7 @@ def test_stream_with_a_connection_is_shut_down(pair: Pair) -> None:
             reader.read()
         server.sendall(b"answer")
         assert client.recv(10) == b"answer"
-        reader.hang_up()
+        reader.close_connection()
         assert is_closed(client)
 
 

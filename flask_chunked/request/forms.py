@@ -81,7 +81,7 @@ def receive_form(
         else:
             form.fields.update(read_fields(request))
         if form.part is not None:
-            form.part.settle()
+            form.part.join()
             # jQuery-File-Upload sends the filename of a chunk in a header, and may call
             # the part "blob".
             form.part.filename = raw_filename(http) or form.part.filename
@@ -207,6 +207,6 @@ def _take_parsed(request: UploadRequest, form: Form, open_chosen: OpenPart) -> N
         form.part.content_type = chosen.content_type
         while block := chosen.stream.read(BUFFER_SIZE):
             # A disk reads faster than a digest is computed.
-            form.part.make_room()
+            form.part.wait_for_buffer()
             form.part.write(block)
         return

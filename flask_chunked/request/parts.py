@@ -17,7 +17,7 @@ from ..engine.held_chunk import HeldChunk, ShortChunk
 from ..exceptions import TooLarge
 from ..storage.base import Stage
 from .body import BodyReader
-from .buffers import give_back, take_buffer
+from .buffers import release_buffer, take_buffer
 from .context import UploadRequest
 from .multipart import BUFFER_SIZE
 
@@ -75,7 +75,7 @@ class FilePart:
         # Stored bytes can be read again when their digest is needed.
         self._digest = hashlib.sha256() if sink is None else None
         own = [] if self._digest is None else [self._digest]
-        self._beside = Beside([*own, *digests])
+        self._digest_thread = Beside([*own, *digests])
 
     @property
     def digest(self) -> str:
@@ -91,21 +91,21 @@ class FilePart:
         if held is not None and held.is_inside:
             # write() checks the time too, but is not called for bytes of the form that
             # do not belong to the file.
-            count = 0 if held.is_due else body.read_ready_into(view)
+            count = 0 if held.is_due else body.read_nowait_into(view)
             if count or body.ended:
                 return count
             held.pause()
         return body.read_into(view)
 
     @property
-    def is_at_work(self) -> bool:
-        """True while a block that :meth:`write` was given may still be read."""
+    def holds_block(self) -> bool:
+        """True while a block of an earlier :meth:`write` may be read."""
         held = self.held
-        return self._beside.is_at_work or (held is not None and held.is_at_work)
+        return self._digest_thread.is_at_work or (held is not None and held.is_at_work)
 
-    def make_room(self) -> None:
+    def wait_for_buffer(self) -> None:
         """Wait until the block before the last one is no longer needed."""
-        self._beside.make_room()
+        self._digest_thread.make_room()
         if self.held is not None:
             self.held.make_room()
 
@@ -123,21 +123,21 @@ class FilePart:
         if room < len(block):
             # The two receive buffers are reused in turn, so either every block is
             # queued for the digests or none.
-            self._beside.settle()
+            self._digest_thread.settle()
         if kept:
             if self._sink is not None:
                 self._sink.write(kept)
-            self._beside.update(kept)
+            self._digest_thread.update(kept)
         self.size += len(block)
         return len(block)
 
-    def settle(self) -> None:
+    def join(self) -> None:
         """Wait until the digests include every byte."""
-        self._beside.settle()
+        self._digest_thread.settle()
 
     def close(self) -> None:
         """Stop the digests; a second call has no effect."""
-        self._beside.close()
+        self._digest_thread.close()
 
 
 def stage_target(
@@ -180,12 +180,12 @@ def receive_body(request: UploadRequest, part: FilePart) -> None:
     """Read the whole body into a part."""
     buffers = [take_buffer(BUFFER_SIZE) for _ in range(2)]
     for buffer in itertools.cycle(buffers):
-        part.make_room()
+        part.wait_for_buffer()
         view = memoryview(buffer)[:BUFFER_SIZE]
         count = request.body.read_into(view)
         if not count:
             break
         part.write(view[:count])
-    part.settle()
+    part.join()
     for buffer in buffers:
-        give_back(buffer)
+        release_buffer(buffer)

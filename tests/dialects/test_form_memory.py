@@ -45,7 +45,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[object]]
 
     monkeypatch.setattr(multipart, "take_buffer", take)
     monkeypatch.setattr(parts, "take_buffer", take)
-    monkeypatch.setattr(buffers, "MOST_IDLE", 0)
+    monkeypatch.setattr(buffers, "MAX_IDLE", 0)
     monkeypatch.setattr(MultipartForm, "__init__", make)
     gc.collect()
     gc.disable()
@@ -139,8 +139,8 @@ def test_nobody_looks_at_a_block_when_more_came_than_is_kept() -> None:
     block = bytes(range(256)) * (WORTH // 256)
     part = FilePart(None, PartLimits(keep=WORTH))
     part.write(block)
-    assert part.is_at_work
+    assert part.holds_block
     part.write(block)
-    assert not part.is_at_work
+    assert not part.holds_block
     assert part.digest == hashlib.sha256(block).hexdigest()
     part.close()

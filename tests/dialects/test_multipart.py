@@ -30,10 +30,10 @@ class Kept:
         self._waiting: list[memoryview] = []
 
     @property
-    def is_at_work(self) -> bool:
+    def holds_block(self) -> bool:
         return bool(self._waiting)
 
-    def make_room(self) -> None:
+    def wait_for_buffer(self) -> None:
         self.settle(1)
 
     def settle(self, left: int = 0) -> None:
@@ -176,7 +176,7 @@ def test_a_buffer_that_is_looked_at_is_no_others(
         max_parts=1,
         max_text=0,
     ).parse()
-    assert part.is_at_work == late
+    assert part.holds_block == late
     assert len(idle) == (0 if late else 1)
     for buffer in idle:
         buffer[:] = bytes(len(buffer))

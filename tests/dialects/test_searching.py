@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_chunked.request import boundary as searching
-from flask_chunked.request.boundary import by_memmem, by_python, find
+from flask_chunked.request.boundary import find, find_in_python, load_memmem
 
-SEARCHES = [pytest.param(by_python, id="python"), pytest.param(by_memmem(), id="C")]
+SEARCHES = [
+    pytest.param(find_in_python, id="python"),
+    pytest.param(load_memmem(), id="C"),
+]
 
 
 @pytest.mark.parametrize("search", SEARCHES)
@@ -60,13 +63,13 @@ def test_the_buffer_may_grow_when_the_search_is_over() -> None:
 @pytest.fixture
 def without_memmem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    searching._best.cache_clear()
+    searching._fastest.cache_clear()
 
 
 @pytest.mark.usefixtures("without_memmem")
 def test_python_searches_where_the_c_library_cannot() -> None:
     try:
-        assert searching._best() is by_python
+        assert searching._fastest() is find_in_python
         assert find(bytearray(b"ab--b"), b"--b", 5) == 2
     finally:
-        searching._best.cache_clear()
+        searching._fastest.cache_clear()
