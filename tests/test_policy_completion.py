@@ -70,7 +70,7 @@ def policy(app: Flask) -> Watched:
 # -- verify ----------------------------------------------------------------------------
 
 
-def test_verify_reads_the_content_before_anybody_is_told(
+def test_verify_reads_the_content_before_any_announcement(
     app: Flask, policy: Watched
 ) -> None:
     assert send(app.test_client(), b"abc").status_code == 200
@@ -274,7 +274,7 @@ def test_deliver_may_move_the_file(app_factory: AppFactory, tmp_path: Any) -> No
     assert app.test_client().get(answer.json["url"]).json["file"] is None  # type: ignore[index]
 
 
-def test_deliver_that_leaves_writes_is_pending_and_told_so(
+def test_deliver_that_leaves_writes_stays_pending_and_is_logged(
     app_factory: AppFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     db = SQLAlchemy()

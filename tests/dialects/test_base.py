@@ -1,4 +1,4 @@
-"""What all dialects share: no road takes a body that is packed."""
+"""What all dialects share: no request takes an encoded body."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def everything(site: Site) -> tuple[list[Upload], list[object]]:
 
 @pytest.mark.parametrize("coding", ["gzip", "GZip", "br", "identity, deflate", "x"])
 @pytest.mark.parametrize("name", ROADS)
-def test_a_packed_body_is_refused_and_changes_nothing(
+def test_an_encoded_body_is_refused_and_changes_nothing(
     site: Site, name: str, coding: str
 ) -> None:
     before = everything(site)
@@ -202,7 +202,7 @@ def test_a_packed_body_is_refused_and_changes_nothing(
 
 @pytest.mark.parametrize("coding", ["identity", "Identity", "", " identity , identity"])
 @pytest.mark.parametrize("name", ROADS)
-def test_a_body_as_it_is_is_taken(site: Site, name: str, coding: str) -> None:
+def test_an_identity_body_is_taken(site: Site, name: str, coding: str) -> None:
     answer = send(site.client, ROADS[name](begun(site.client)), coding)
     assert answer.status_code in (200, 201, 204), answer.data
 

@@ -17,7 +17,7 @@ from tests.dialects.wire import DATA, MD5, OCTETS, let_pass, md5, part, state, t
 
 
 class Named(ChunkedUploadBlueprint):
-    """Whoever a header names."""
+    """The user whom a header names."""
 
     def get_user_id(self) -> object:
         return request.headers.get("X-User")
@@ -155,7 +155,7 @@ def test_no_part_of_that_name(
 
 
 @pytest.mark.parametrize(
-    ("start", "stop"), [(0, 4), (4, 10), (6, 10)], ids=["behind", "overlap", "ahead"]
+    ("start", "stop"), [(0, 4), (4, 10), (6, 10)], ids=["before", "overlap", "ahead"]
 )
 @pytest.mark.parametrize("raw", [False, True], ids=["form", "raw"])
 def test_start_is_not_the_offset(

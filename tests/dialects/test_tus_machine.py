@@ -70,7 +70,7 @@ class Crash(BaseException):
 
 
 class TusMachine(RuleBasedStateMachine):
-    """The server under test, and the model beside it."""
+    """The server under test, and its model."""
 
     uploads = Bundle("uploads")
     partials = Bundle("partials")

@@ -1,4 +1,4 @@
-"""What the tests of the Content-Range dialect need beside literal requests."""
+"""What the tests of the Content-Range dialect need in addition to literal requests."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ BOUNDARY = b"x--y"
 class Kept:
     """A part in memory.
 
-    :param late: it looks at each block when the one behind it was read.
+    :param late: it reads each block after the next one was received.
     """
 
     def __init__(self, late: bool = False) -> None:
@@ -130,7 +130,7 @@ def in_memory(*arguments: object, **named: object) -> io.BytesIO:
     crlf=st.booleans(),
     late=st.booleans(),
 )
-def test_it_reads_what_the_decoder_reads(
+def test_it_reads_what_werkzeug_reads(
     content: bytes, sizes: list[int], buffer: int, crlf: bool, late: bool
 ) -> None:
     line = b"\r\n" if crlf else b"\n"
@@ -160,7 +160,7 @@ def test_it_reads_what_the_decoder_reads(
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_buffer_that_is_looked_at_is_no_others(
+def test_a_buffer_that_is_read_is_not_reused(
     monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
     idle: list[Buffer] = []
@@ -208,7 +208,7 @@ def test_a_large_file_is_whole(size: int, late: bool) -> None:
     ],
     ids=range(10),
 )
-def test_what_is_no_form_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_a_form_is_refused(body: bytes) -> None:
     for sizes in ([1], [1000]):
         with pytest.raises(MalformedBody):
             parse(body, sizes)

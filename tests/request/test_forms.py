@@ -1,9 +1,8 @@
-"""What a form holds in memory, and for how long."""
+"""The memory of a form, and how long it is held."""
 
 from __future__ import annotations
 
 import gc
-import hashlib
 import io
 import mmap
 import time
@@ -18,7 +17,6 @@ from werkzeug.test import EnvironBuilder
 from flask_chunked.engine.digest_thread import WORTH, Beside
 from flask_chunked.request import buffers, forms, multipart, parts
 from flask_chunked.request.multipart import MultipartForm
-from flask_chunked.request.parts import FilePart, PartLimits
 from flask_chunked.storage.local.writer import LocalStage
 
 from ..conftest import AppFactory
@@ -70,7 +68,7 @@ def put_cut_form(app: Flask, url: str, data: bytes, content_range: str) -> int:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "next"])
-def test_a_form_that_is_cut_lets_its_memory_go(
+def test_a_truncated_form_frees_its_memory(
     app: Flask, client: FlaskClient, taken: list[weakref.ref[object]], first: bool
 ) -> None:
     url, start = "/uploads/", 0
@@ -84,7 +82,7 @@ def test_a_form_that_is_cut_lets_its_memory_go(
     assert [ref() for ref in taken if ref() is not None] == []
 
 
-def test_a_form_that_is_whole_lets_its_memory_go(
+def test_a_complete_form_frees_its_memory(
     client: FlaskClient, taken: list[weakref.ref[object]]
 ) -> None:
     assert put_form(client, CONTENT).status_code == 200
@@ -133,14 +131,3 @@ def test_a_form_that_the_app_has_read_is_not_read_faster_than_it_is_hashed(
     answer = put_form(app.test_client(), bytes(3 * WORTH))
     assert answer.status_code == 200
     assert 1 <= most <= 2
-
-
-def test_nobody_looks_at_a_block_when_more_came_than_is_kept() -> None:
-    block = bytes(range(256)) * (WORTH // 256)
-    part = FilePart(None, PartLimits(keep=WORTH))
-    part.write(block)
-    assert part.holds_block
-    part.write(block)
-    assert not part.holds_block
-    assert part.digest == hashlib.sha256(block).hexdigest()
-    part.close()

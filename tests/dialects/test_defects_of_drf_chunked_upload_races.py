@@ -1,7 +1,7 @@
-"""Defects of the original when two work at once: T4, T5, T31, T40.
+"""Defects of drf-chunked-upload when two work at once: T4, T5, T31, T40.
 
-Original: drf-chunked-upload 0.6.0. T1 to T41 is the catalogue of its defects (and of
-its neighbours') that this package was written against.
+T1 to T41 are the defects of version 0.6.0, and of similar packages, that this package
+was written to avoid.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def raw(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "raw")
 
 
-@pytest.mark.parametrize("when", ["before the claim", "behind the claim"])
+@pytest.mark.parametrize("when", ["before the claim", "after the claim"])
 def test_t04_of_two_chunks_at_one_offset_one_wins(
     app: Flask,
     client: FlaskClient,
@@ -67,7 +67,7 @@ def test_t04_of_two_chunks_at_one_offset_one_wins(
 
     monkeypatch.setattr(where, step, overtaken)
     answers.append(put(client, url, DATA[5:], "bytes 5-9/10", raw=raw))
-    if when == "behind the claim":
+    if when == "after the claim":
         answers.append(put(client, url, b"WINNE", "bytes 5-9/10", raw=raw))
     assert sorted(answer.status_code for answer in answers) == [200, 400]
     (loser,) = (answer for answer in answers if answer.status_code == 400)

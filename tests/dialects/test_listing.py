@@ -1,4 +1,4 @@
-"""The list: what is in it, its pages, its cursors and its bad arguments."""
+"""The list: its rows, pages, cursors, and bad arguments."""
 
 from __future__ import annotations
 

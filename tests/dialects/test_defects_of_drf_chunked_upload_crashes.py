@@ -1,7 +1,7 @@
-"""Defects of the original when a process dies or a hook raises: T1, T15, T26, T32, ...
+"""Defects of drf-chunked-upload when a process dies or a hook raises.
 
-Original: drf-chunked-upload 0.6.0. T1 to T41 is the catalogue of its defects (and of
-its neighbours') that this package was written against.
+This file has T1, T15, T26, T32, T33 and T39. T1 to T41 are the defects of version
+0.6.0, and of similar packages, that this package was written to avoid.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def test_t32_crash_at_any_step_of_a_deletion_is_carried_on(
 
     for step in every_crash(app, terminate):
         seen.append(step)
-        # Row with all its bytes, or a row that nobody sees: never one without file.
+        # A row with all its bytes, or an invisible row: never one without a file.
         shown = client.get(url)
         if shown.status_code == 200:
             assert contents(tmp_path) == [(".part", DATA[:5])], step

@@ -166,7 +166,7 @@ def test_file_that_was_moved_away_has_no_content(
 
 
 @pytest.mark.local_disk
-def test_bytes_that_were_lost_are_told(app: Flask, client: FlaskClient) -> None:
+def test_lost_bytes_are_reported(app: Flask, client: FlaskClient) -> None:
     done = finish(client)
     here = registered(app)
     with app.app_context():
