@@ -1,4 +1,4 @@
-"""``verify``, ``deliver`` and ``on_completion``: what happens with all bytes there."""
+"""``verify``, ``deliver`` and ``on_completion``: the hooks of a completion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MINUTE = timedelta(seconds=60)
 
 
 class Watched(ChunkedUploadBlueprint):
-    """Notes its hooks' calls; fails where it is told to."""
+    """Records its hooks' calls; fails where a test says so."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -238,7 +238,7 @@ def test_event_of_a_died_process_is_delivered_later(
 
 
 def test_delivery_has_a_claim_of_its_own(app: Flask, policy: Watched) -> None:
-    """While one is at it, another neither delivers nor loses the event."""
+    """During a delivery, another request neither delivers nor loses the event."""
     nested: list[list[object]] = []
     policy.failure = ConnectionError()
     send(app.test_client(), b"abc")
@@ -248,7 +248,7 @@ def test_delivery_has_a_claim_of_its_own(app: Flask, policy: Watched) -> None:
     def deliver(upload: Any) -> None:
         if not nested:
             nested.append(list(deliver_pending(older_than=timedelta(seconds=30))))
-            # Also one that had read the row before we took it.
+            # Also a request that had read the row before the delivery was claimed.
             nested.append([registered(app).engine.deliver(rows(app)[0])])
         plain(upload)
 

@@ -1,4 +1,4 @@
-"""Forms that cannot be parsed or came in part; and what no answer ever shows."""
+"""Forms that are malformed or truncated, and what no answer may show."""
 
 from __future__ import annotations
 

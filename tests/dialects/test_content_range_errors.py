@@ -1,4 +1,4 @@
-"""Every row of the dialect's table of errors, with its exact words."""
+"""Every row of the dialect's table of errors, with its exact text."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_total_above_the_limit_is_refused_before_the_body_is_read(
     app_factory: AppFactory,
 ) -> None:
     class Untouchable:
-        """A body that must not be asked for anything."""
+        """A body that must not be read."""
 
         def read(self, size: int = -1) -> bytes:
             raise AssertionError("the body was read")

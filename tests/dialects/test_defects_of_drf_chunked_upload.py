@@ -168,7 +168,7 @@ def test_t16_file_is_read_at_most_once_and_not_again_for_a_repeat(
     url = ready(client)
     monkeypatch.setattr("flask_chunked.engine.complete.hashlib.new", Counting)
     if not is_carried_on:
-        # A worker that cannot read what another one has left of the digest.
+        # A worker that cannot read the digest state of another one.
         monkeypatch.setattr("flask_chunked.engine.complete.resume", lambda *_: None)
     for _ in range(3):
         assert state(client.post(url, data={"md5": MD5})) == (200, 2, 10)

@@ -49,7 +49,7 @@ def test_t01_crash_at_any_step_of_an_append_loses_nothing(
     seen = []
     for step in every_crash(app, append):
         seen.append(step)
-        # The repeat of the very same request succeeds, whatever was done before.
+        # The same request again succeeds, whatever the first one did.
         answer = put(client, url, DATA[5:], "bytes 5-9/10", raw=raw)
         assert state(answer) == (200, 1, 10), step
         resume(client, url)
@@ -104,7 +104,7 @@ def test_t33_crash_at_any_step_of_a_completion_is_finished_by_its_repeat(
         assert client.get(url).get_json()["offset"] == 10
         answer = client.post(url, data={"md5": MD5})
         if answer.status_code == 503:
-            # The process that died may still be verifying, for all the row says.
+            # By the row alone, the dead process may still be verifying.
             assert answer.headers["Retry-After"] == "5", step
             busy.append(step)
             let_pass(app, seconds=61)
@@ -123,7 +123,7 @@ def test_t33_crash_at_any_step_of_a_completion_is_finished_by_its_repeat(
         url = ready(client)
     expected = {"begin_completion", "finalize", "complete", "mark_delivered"}
     assert expected <= {step.split()[1] for step in seen}
-    # From the beginning of the completion to its end, and no longer.
+    # From the start of the completion to its end.
     assert {"after begin_completion", "before finalize", "before complete"} <= {*busy}
     assert not {"before begin_completion", "after complete"} & {*busy}
 

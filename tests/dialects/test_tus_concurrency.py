@@ -21,7 +21,7 @@ from tests.dialects.tus import Tus
 
 
 class Refusing(ChunkedUploadBlueprint):
-    """``verify`` raises what it is told to."""
+    """``verify`` raises the error that a test sets."""
 
     error: Exception | None = None
 
@@ -71,11 +71,11 @@ def test_a_final_whose_completion_was_interrupted_is_completed_by_a_later_head(
     a = tus.partial(b"ab", 3)
     url = tus.final(a).headers["Location"]
     refuse(refusing, ZeroDivisionError())
-    # The bytes of the member are safe, and its client is told so.
+    # The bytes of the member are committed, and its client learns that.
     assert tus.patch(a, 2, b"c").status_code == 204
     refuse(refusing, None)
     assert [row.status for row in finals(refusing)] == [Status.COMPLETING]
-    # Another request may be at it just now.
+    # Another request may be assembling it now.
     assert "Upload-Offset" not in tus.head(url).headers
     go_on_later(refusing, monkeypatch)
     tus.delete(a)
@@ -109,7 +109,7 @@ def go_on_later(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
 def before_claim(
     app: Flask, patch: pytest.MonkeyPatch, act: Callable[[], None]
 ) -> None:
-    """Let something happen once, just before the final upload is claimed."""
+    """Call something once, just before the final upload is claimed."""
     engine = registered(app).engine
     claim = engine.repository.claim
 
@@ -179,7 +179,7 @@ def test_members_that_complete_while_the_final_is_created_are_not_overlooked(
 
     def after_completion(new: Any) -> Upload:
         monkeypatch.setattr(engine, "create", create)
-        # Too early to find the final upload, too late to be seen complete.
+        # Too early to find the final upload, too late to be read as complete.
         assert Tus(tus_app.test_client()).patch(a, 3, b"d").status_code == 204
         return create(new)
 

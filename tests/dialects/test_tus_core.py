@@ -146,7 +146,7 @@ def test_rule_07_the_override_of_a_post_is_the_method(tus: Tus) -> None:
     assert tus.head(url).status_code == 404
 
 
-#: What each method answers for an upload of three bytes, by itself.
+#: The status of each method for an upload of three bytes.
 OWN = {"GET": 200, "HEAD": 200, "PUT": 405, "OPTIONS": 204}
 
 
@@ -379,7 +379,7 @@ def test_chunked_body_of_a_new_upload_without_bytes(
 
 
 def chunked_patch(client: FlaskClient, url: str, offset: int, body: bytes) -> int:
-    """PATCH without Content-Length, as a server hands it over."""
+    """PATCH without Content-Length, as a server passes it on."""
     response = client.patch(
         url,
         headers={

@@ -45,14 +45,14 @@ def state(answer: TestResponse) -> tuple[int, int, int]:
 
 
 def let_pass(app: Flask, **time: float) -> None:
-    """Set the uploads' clock so far ahead of the real one."""
+    """Set the uploads' clock ahead of the real one."""
     engine = registered(app).engine
     engine.clock = lambda: utcnow() + timedelta(**time)
     engine._completer._clock = engine.clock
 
 
 def cut(body: bytes, *, announced: int) -> dict[str, Any]:
-    """The environ of a client that goes away before the end of its body."""
+    """The environ of a client that disconnects before the end of its body."""
     return {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(announced)}
 
 
@@ -82,7 +82,7 @@ def ready(client: FlaskClient) -> str:
 
 
 def resume(client: FlaskClient, url: str) -> None:
-    """What a client does after a lost answer: ask, send the rest, complete."""
+    """Continue as a client does after a lost answer: ask, send the rest, complete."""
     offset = int(client.head(url).headers["Upload-Offset"])
     if offset < 10:
         answer = put(client, url, DATA[offset:], f"bytes {offset}-9/10")

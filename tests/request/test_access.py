@@ -24,7 +24,7 @@ JAR = "X-User"
 
 
 class ByHeader(ChunkedUploadBlueprint):
-    """Believes a header."""
+    """Takes the user from a header."""
 
     def get_user_id(self) -> object:
         return request.headers.get(JAR)
@@ -38,7 +38,7 @@ class User(UserMixin):  # type: ignore[misc]
 
 
 def with_login(app: Flask) -> Flask:
-    """Flask-Login, with a view that logs anybody in."""
+    """Flask-Login, with a view that logs any user in."""
     manager = LoginManager(app)
     manager.user_loader(User)
 
@@ -65,7 +65,7 @@ class Caller:
 def call_as(
     app_factory: AppFactory, request: pytest.FixtureRequest
 ) -> Callable[..., FlaskClient]:
-    """A client for a user of one app, whatever tells the users apart."""
+    """A client for a user of one app, whichever way identifies users."""
     login = request.param == "flask-login"
     kept: list[Flask] = []
 
@@ -84,7 +84,7 @@ def range_of(start: int, stop: int, total: int) -> dict[str, str]:
     return {"Content-Range": f"bytes {start}-{stop - 1}/{total}"}
 
 
-#: name -> (method, what follows the id, options): all that one may do with an upload.
+#: name -> (method, what follows the id, options): every request about an upload.
 VERBS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "get": ("GET", "", {}),
     "head": ("HEAD", "", {}),
@@ -120,7 +120,7 @@ def ask(client: FlaskClient, upload_id: str, name: str) -> TestResponse:
 
 
 def shown(answer: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
-    """Everything that a client can compare."""
+    """Everything of an answer that a client can compare."""
     return answer.status_code, answer.data, sorted(answer.headers)
 
 
@@ -128,7 +128,7 @@ def shown(answer: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
 def neighbours(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[list[FlaskClient]]:
-    """Ann, Bob and one who is not known, of one app for all cases of a table."""
+    """Clients of Ann, Bob and an unknown user; all cases of a table share the app."""
     login = request.param == "flask-login"
     app = make_app(
         tmp_path_factory.mktemp("neighbours"),

@@ -82,7 +82,7 @@ class ScriptedSource:
 
 
 def ticking(monkeypatch: pytest.MonkeyPatch, step: float) -> Callable[[], float]:
-    """Time that goes on by so many seconds with every look at the clock."""
+    """A clock that advances by so many seconds each time it is read."""
     now = [0.0]
 
     def tick() -> float:
@@ -293,7 +293,7 @@ def test_read_nowait_returns_what_is_there() -> None:
     reader = BodyReader(source, 10, 1)
     assert bytes(reader.read_ready()) == b"012"
     assert bytes(reader.read_ready()) == b"34"
-    # The failure is told where bytes are waited for.
+    # The failure is reported by the method that waits for bytes.
     assert bytes(reader.read_ready()) == b""
     with pytest.raises(BodyInterrupted):
         reader.read()
@@ -341,11 +341,11 @@ def test_a_source_without_descriptor_cannot_be_spliced() -> None:
     assert BodyReader(ScriptedSource(b"012"), 10, 1).pour(-1, 5) is None
 
 
-# -- pouring ---------------------------------------------------------------------------
+# -- splicing --------------------------------------------------------------------------
 
 
 class Socket(ScriptedSource):
-    """A source that is a real socket and nothing else."""
+    """A source that reads a real socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
@@ -490,7 +490,7 @@ def test_drain_leaves_streams_alone_that_could_keep_it_waiting() -> None:
 
 
 def request_of(method: str) -> UploadRequest:
-    """Of an app that is not there."""
+    """A request without a registration."""
     app: Any = SimpleNamespace(engine=None, settings=None, policy=None)
     path = (Target.COLLECTION, None)
     return UploadRequest(app, request, method, path, {}, [])

@@ -1,4 +1,4 @@
-"""Buffers for blocks: who gets which, and how many stay."""
+"""Buffers for blocks: which are used again, and how many stay."""
 
 from __future__ import annotations
 

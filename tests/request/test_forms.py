@@ -27,7 +27,7 @@ CONTENT = bytes(range(251)) * 400
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[object]]]:
-    """All buffers that were taken, and forms that were parsed; none stays idle."""
+    """References to all buffers taken and forms parsed; no buffer stays idle."""
     seen: list[weakref.ref[object]] = []
 
     def take(size: int) -> buffers.Buffer:
@@ -52,7 +52,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[object]]
 
 
 def put_cut_form(app: Flask, url: str, data: bytes, content_range: str) -> int:
-    """A form whose body ends in the middle of its file; the answer's status."""
+    """Send a form whose body ends in the middle of its file; return the status."""
     built = EnvironBuilder(
         path=url, method="PUT", data={"file": (io.BytesIO(data), "a.bin")}
     )

@@ -1,4 +1,4 @@
-"""Forms: what goes past the decoder, and what only looks as if it might."""
+"""Forms: bytes that bypass the decoder, and bytes that look like a boundary."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ PIECES = st.sampled_from(
         b"\0\xff",
     ]
 )
-#: A file that holds its own boundary is no file of this form.
+#: A file that contains the boundary cannot be in the form.
 REAL = re.compile(rb"(?:^|[\r\n])--x--y(?:--|\s|$)")
 CONTENTS = (
     st.lists(PIECES, max_size=12)

@@ -51,7 +51,7 @@ def everything(reader: BodyReader) -> bytes:
 
 
 def is_closed(client: socket.socket) -> bool:
-    """Does the client see the end of the connection?"""
+    """True if the client sees the end of the connection."""
     ready = select.select([client], [], [], 0)[0]
     return bool(ready) and client.recv(1) == b""
 
@@ -73,7 +73,7 @@ def gunicorn(server: socket.socket, length: int, held: bytes = b"") -> dict[str,
 
 
 def left(environ: dict[str, Any]) -> tuple[int, bytes]:
-    """What gunicorn thinks is left of the body, and what it holds."""
+    """The bytes of the body that gunicorn expects, and those that it has buffered."""
     reader = environ["wsgi.input"].reader
     return reader.length, reader.unreader.buf.getvalue()
 
@@ -90,7 +90,7 @@ def test_gunicorn_returns_what_it_has_buffered_then_what_arrives(
     seen = environ["wsgi.input"].read(peeked)
     environ["CONTENT_LENGTH"] = str(len(CONTENT) - len(seen))
     assert seen + everything(open_body(environ, 5)) == CONTENT
-    # Keep-alive: nothing of the body is left, and nothing of the next request is gone.
+    # Keep-alive: the body is read to its end, the next request is untouched.
     still, holds = left(environ)
     assert still == 0
     pending = len(b"GET / HTTP/1.1") - len(holds)
@@ -253,7 +253,7 @@ def test_gunicorn_source_returns_buffered_bytes_first(pair: Pair) -> None:
 
 def test_sockets_that_are_not_the_systems_are_polled_first(pair: Pair) -> None:
     class Green:
-        """As gevent's: it would let others run until there is something."""
+        """As gevent's: it switches to other requests until bytes arrive."""
 
         def recv_into(self, *args: object) -> int:
             raise AssertionError("it would wait")
@@ -265,7 +265,7 @@ def test_sockets_that_are_not_the_systems_are_polled_first(pair: Pair) -> None:
 
 
 def test_sockets_with_a_timeout_are_polled_first(pair: Pair) -> None:
-    """Python would wait for so long before it asks the system."""
+    """Python polls such a socket before each call."""
     pair[1].settimeout(60)
     source = servers.GunicornSource(gunicorn(pair[1], 10))
     pair[0].sendall(b"0123456789")
@@ -276,7 +276,7 @@ def test_sockets_with_a_timeout_are_polled_first(pair: Pair) -> None:
 
 
 class Slow:
-    """A stream, and the clock that its reads move on."""
+    """A stream, and the clock that its reads advance."""
 
     def __init__(self, *seconds: float) -> None:
         self.seconds = list(seconds)
@@ -327,7 +327,7 @@ def test_chunked_body_is_a_stream_until_it_ends(
         "HTTP_TRANSFER_ENCODING": "chunked",
     }
     assert everything(open_body(environ, 7)) == CONTENT
-    # The server's socket is what can tell a silent client, and that is no surprise.
+    # The server's socket has the timeout; using it is normal and logs no warning.
     assert pair[1].gettimeout() == (7 if "gunicorn.socket" in environ else None)
     assert caplog.records == []
 
@@ -405,7 +405,7 @@ def test_tls_connection_is_read_by_its_stream(
     pair: Pair, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     class SSLSocket:
-        """By this name the standard library's is known; poll() cannot see into it."""
+        """Has the standard library's class name; poll() misses its buffer."""
 
         def settimeout(self, seconds: float) -> None:
             self.seconds = seconds
