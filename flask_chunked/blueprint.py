@@ -1,6 +1,6 @@
-"""``ChunkedUploadBlueprint``: routes, dispatch and the policy of an application.
+"""``ChunkedUploadBlueprint``: a policy that can be registered in an app.
 
-The only place that wires dialects, engine, storage and database to an app.
+It is the only place that connects dialects, engine, storage and database with an app.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .storage.base import Blob
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
-#: Setting -> attribute of the blueprint that stands for the app's key.
+#: Setting -> attribute of the blueprint that overrides the app's key.
 OVERRIDES = {
     "storage_class": "storage_class",
     "path": "upload_path",
@@ -47,16 +47,16 @@ OVERRIDES = {
 class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
     """Receives large files in pieces.
 
-    Subclass it for a policy of your own: class attributes are the options, methods the
-    hooks. A hook refuses by raising :class:`~flask_chunked.ChunkedUploadError`.
+    Subclass it to write a policy: class attributes are the options, methods the hooks.
+    A hook refuses by raising :class:`~flask_chunked.ChunkedUploadError`.
 
     :param name: the blueprint's name, stored with each upload.
     :param db: the Flask-SQLAlchemy extension; default: the app's.
-    :param model: the uploads' model; default: the class's ``model``, else a table
-        ``chunked_upload`` made on ``db``.
+    :param model: the uploads' model; default: the class's ``model``, else a model
+        with the table ``chunked_upload`` on ``db``.
     """
 
-    #: The dialects, in the order in which they are asked; the last speaks by default.
+    #: The dialects, in the order in which they are asked; the last one is the default.
     dialects: ClassVar[tuple[type[Dialect], ...]] = (TusDialect, ContentRangeDialect)
 
     def __init__(
@@ -77,12 +77,12 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
             self.model = model
         self._dialects: Sequence[Dialect] = [dialect() for dialect in self.dialects]
         self.record(self._register_in)
-        # Flask has logged and announced the error before it asks here for an answer.
+        # Flask logs the error and sends its signal before it calls this handler.
         self.register_error_handler(500, self._answer_failure)
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        # The option and the method share the name; a string is meant as the option.
+        # The option and the method share the name; a string is the option.
         if isinstance(cls.__dict__.get("path"), str):
             cls.upload_path = cls.__dict__["path"]
             del cls.path
@@ -92,7 +92,7 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
     def open(self, upload: Any) -> BinaryIO:
         """A binary reader of the file, on every storage.
 
-        :raises BytesMissing: it was moved away or removed.
+        :raises BytesMissing: the file was moved away or removed.
         :raises PartialUpload: a partial upload is not a file.
         """
         return self._registration_of(upload).storage.open(_blob(upload))
@@ -107,7 +107,7 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
     def move(self, upload: Any, destination: str | Path) -> None:
         """Move the finished file to a local path; the record stays, without a file.
 
-        Repeated after a crash it finishes what it began.
+        Call it again after a crash: it then completes the move.
         """
         here = self._registration_of(upload)
         require_file(upload)
@@ -119,9 +119,9 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
         here.repository.forget_file(upload.id)
 
     def delete(self, upload: Any) -> None:  # type: ignore[override]
-        """Remove the upload, bytes and record.
+        """Remove the upload: its bytes and its record.
 
-        :raises UnknownUpload: it is gone already.
+        :raises UnknownUpload: it is already removed.
         """
         here = self._registration_of(upload)
         row = here.repository.get(upload.id)
@@ -171,12 +171,12 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
         return Settings.from_config(app.config, overrides)
 
     def _option(self, name: str) -> object:
-        # From the class: a plain factory function must not become a bound method.
+        # getattr() would turn a plain factory function into a bound method.
         return vars(self).get(name, inspect.getattr_static(type(self), name))
 
 
 def _blob(upload: Any) -> Blob:
-    """What the storage needs of a snapshot or of a model's instance."""
+    """The storage's view of a snapshot or of a model instance."""
     require_file(upload)
     if upload.storage_key is None:
         raise BytesMissing("The file of this upload was moved away")

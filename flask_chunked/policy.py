@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Registered(Protocol):
-    """What a policy asks about its registration in the current app."""
+    """What a policy needs of its registration in the current app."""
 
     name: str
     settings: Settings
@@ -48,21 +48,21 @@ class UploadPolicy:
     field_name: str = "file"
     #: The model's attribute that holds the owner.
     user_field_name: str = "user"
-    #: Is the digest of the whole file demanded, and compared, at completion?
+    #: Demand the digest of the whole file at completion, and compare it.
     do_checksum_check: bool = True
-    #: The most parts that a form may have, the file's included.
+    #: The most parts that a form may have, including the file.
     max_form_parts: int = 10
-    #: ``Location`` carries scheme and host; after a proxy, that takes ``ProxyFix``.
+    #: ``Location`` has scheme and host; behind a proxy, that needs ``ProxyFix``.
     absolute_location: bool = False
     #: The largest file in bytes; ``None``: ``CHUNKED_UPLOAD_MAX_BYTES``.
     max_bytes: int | str | None = None
     #: Unfinished uploads of one owner; ``None``: ``..._MAX_OPEN_UPLOADS``.
     max_open_uploads: int | str | None = None
-    #: Bytes of these in all; ``None``: ``..._MAX_TOTAL_BYTES``.
+    #: Bytes of these together; ``None``: ``..._MAX_TOTAL_BYTES``.
     max_total_bytes: int | str | None = None
-    #: Bytes of these and of finished files in all; ``None``: ``..._MAX_STORED_BYTES``.
+    #: Bytes of these and of finished files; ``None``: ``..._MAX_STORED_BYTES``.
     max_stored_bytes: int | str | None = None
-    #: Keep partial uploads (tus concatenation) once their final upload is complete;
+    #: Keep partial uploads (tus concatenation) after their final upload is complete;
     #: ``None``: ``..._KEEP_PARTIALS``.
     keep_partials: bool | None = None
     #: Storage class, factory or dotted path; ``None``: ``..._STORAGE_CLASS``.
@@ -70,7 +70,7 @@ class UploadPolicy:
     #: Keyword arguments of the storage class.
     storage_options: Mapping[str, object] | None = None
     #: ``strftime`` pattern of the directory; ``None``: ``..._PATH``. A subclass may
-    #: also write ``path = "videos/%Y"``; the method ``path`` stays what it is.
+    #: also write ``path = "videos/%Y"``; the method ``path`` stays available.
     upload_path: str | None = None
     #: Name of the checksum; ``None``: ``..._CHECKSUM``.
     checksum: str | None = None
@@ -78,7 +78,7 @@ class UploadPolicy:
     expiration_delta: timedelta | None = None
     #: Serve the content of finished uploads; ``None``: ``..._DOWNLOADS``.
     downloads: bool | None = None
-    #: Uploads without an owner; ``None``: ``..._ALLOW_ANONYMOUS``.
+    #: Allow uploads without an owner; ``None``: ``..._ALLOW_ANONYMOUS``.
     allow_anonymous: bool | None = None
 
     @property
@@ -87,18 +87,18 @@ class UploadPolicy:
         raise NotImplementedError
 
     def overrides(self, hook: str) -> bool:
-        """True if the application gives this hook a body; one without costs nothing."""
+        """True if the application overrides the hook; others are never called."""
         theirs = getattr(type(self), hook) is not getattr(UploadPolicy, hook)
         return theirs or hook in vars(self)
 
     # -- hooks: override these -------------------------------------------------------
 
     def get_user_id(self) -> object:
-        """Who is asking; ``None``: nobody that we know.
+        """The id of the caller; ``None``: the caller is unknown.
 
-        The default is Flask-Login's ``current_user``.
+        The default is the id of Flask-Login's ``current_user``.
 
-        :raises RuntimeError: nothing tells who asks, and anonymous uploads are off.
+        :raises RuntimeError: Flask-Login is not set up, and anonymous uploads are off.
         """
         if hasattr(current_app, "login_manager"):
             from flask_login import current_user  # type: ignore[import-untyped]
@@ -122,25 +122,25 @@ class UploadPolicy:
         return self.registration.settings.max_open_uploads
 
     def get_max_total_bytes(self) -> int | None:
-        """How many bytes these may have in all, as declared; ``None``: no limit."""
+        """How many bytes these may declare together; ``None``: no limit."""
         return self.registration.settings.max_total_bytes
 
     def get_max_stored_bytes(self) -> int | None:
-        """How many bytes unfinished uploads and finished files of this caller may have
-        in all; ``None``: no limit.
+        """How many bytes this caller's unfinished uploads and finished files may have
+        together; ``None``: no limit.
         """
         return self.registration.settings.max_stored_bytes
 
     def get_query(self) -> Select[Any]:
-        """The uploads that this blueprint serves; narrow it, never widen it.
+        """The uploads that this blueprint serves; an override may only narrow it.
 
-        The owner's restriction is added to it.
+        The restriction to the caller's own uploads is added to it.
         """
         here = self.registration
         return select(here.model).where(here.model.blueprint == here.name)
 
     def authorize(self, action: str, upload: Upload | None) -> bool:
-        """May the caller do it? Called for every request, also for the owner's own.
+        """True if the caller may do it; called for every request, the owner's too.
 
         :param action: create, append, complete, read, list, download, terminate
             (unfinished) or delete (finished).
@@ -149,36 +149,37 @@ class UploadPolicy:
         return True
 
     def validate(self, upload: Upload) -> None:
-        """Refuse an upload by what is declared, before its first byte.
+        """Refuse an upload by what the client declares, before its first byte.
 
-        ``upload.length`` is ``None`` where the client defers it; the hook is asked once
-        more when it is declared. Partial uploads are not asked about: their final is.
+        ``upload.length`` is ``None`` if the client defers it; the hook is called once
+        more when it is declared. It is not called for partial uploads, but for their
+        final upload.
         """
 
     def inspect(self, upload: Upload, head: bytes) -> None:
         """Refuse an upload by its first bytes (4096, or all of a smaller file).
 
-        Called once; a refusal removes the upload.
+        It is called once; a refusal removes the upload.
         """
 
     def verify(self, upload: Any) -> None:
-        """Refuse an upload by its content; all bytes are there, nobody was told.
+        """Refuse an upload by its content, with all bytes there, before completion.
 
         :param upload: the model's instance in ``db.session``.
         """
 
     def deliver(self, upload: Any) -> None:
-        """Do with the finished upload what the application wants: queue it, move it.
+        """Process the finished upload, for example queue it or move it.
 
-        Called at least once, in the completing request or later by ``flask
-        chunked-uploads deliver``, so it must be idempotent and need no request. If it
-        raises, that is logged and it is called again later.
+        It is called at least once, in the completing request or later by ``flask
+        chunked-uploads deliver``, so it must be idempotent and need no request. An
+        exception is logged, and the hook is called again later.
 
         :param upload: the model's instance in ``db.session``.
         """
 
     def on_completion(self, upload: Any) -> ResponseReturnValue | None:
-        """Shape the answer to the client; it may be asked again for a repeat.
+        """Shape the answer to the client; a repeated request calls it again.
 
         :param upload: the model's instance in ``db.session``.
         :return: anything that a view may return; ``None``: the upload's JSON.

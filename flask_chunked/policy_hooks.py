@@ -1,6 +1,6 @@
-"""The policy of a blueprint as the port of the engine sees it: one call for each hook.
+"""The policy of a blueprint as the engine's port: one method for each hook.
 
-Knows what a hook may leave in the application's session; nothing of HTTP.
+Knows what a hook may leave in the application's session, and nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = logging.getLogger("flask_chunked")
 class PolicyHooks:
     """The hooks of a policy as the engine calls them.
 
-    :param quotas: what counts uploads for owners, if a limit is set.
+    :param quotas: counts uploads of owners; ``None``: no limit is set.
     :param app: sender of the signals.
     :param instance: loads an upload's model instance into ``db.session``.
     """
@@ -52,37 +52,41 @@ class PolicyHooks:
 
     @property
     def inspects(self) -> bool:
-        """Is ``inspect`` overridden?"""
+        """True if ``inspect`` is overridden."""
         return self._overrides("inspect")
 
     @property
     def verifies(self) -> bool:
-        """Is ``verify`` overridden?"""
+        """True if ``verify`` is overridden."""
         return self._overrides("verify")
 
     @property
     def delivers(self) -> bool:
-        """Is ``deliver`` overridden?"""
+        """True if ``deliver`` is overridden."""
         return self._overrides("deliver")
 
     @property
     def counts_stored(self) -> bool:
-        """Does a limit count finished uploads?"""
+        """True if a limit counts finished uploads."""
         return self._quotas is not None and self._quotas.counts_stored
 
     @property
     def keeps_partials(self) -> bool:
-        """``keep_partials``."""
+        """The setting ``keep_partials``."""
         return self._settings.keep_partials
 
     def max_bytes(self) -> int | None:
-        """``get_max_bytes()``."""
+        """The limit of ``get_max_bytes()``."""
         if self._overrides("get_max_bytes"):
             return self._policy.get_max_bytes()
         return self._settings.max_bytes
 
     def quota(self, length: int | None) -> Quota | None:
-        """The caller's limits, and what an upload of this length counts."""
+        """The caller's limits, and what an upload of this length counts.
+
+        :param length: bytes; ``None``: deferred.
+        :raises LengthUndeclared: bytes are limited, and no length can be assumed.
+        """
         if self._quotas is None:
             return None
         most = self._policy.get_max_open_uploads()
@@ -96,28 +100,28 @@ class PolicyHooks:
         return Quota(most, most_bytes, min(MAX_LENGTH, reserve or 0), most_stored)
 
     def validate(self, upload: Upload) -> None:
-        """Before the first byte, with a snapshot."""
+        """Call ``validate`` with a snapshot."""
         if not self._overrides("validate"):
             return
         self._policy.validate(upload)
-        self._settle("validate()")
+        self._release_session("validate()")
 
     def inspect(self, upload: Upload, head: bytes) -> None:
-        """The first bytes, with a snapshot."""
+        """Call ``inspect`` with a snapshot and the first bytes."""
         self._policy.inspect(upload, head)
-        self._settle("inspect()")
+        self._release_session("inspect()")
 
     def verify(self, upload: Upload) -> None:
-        """All bytes are there, with an instance."""
+        """Call ``verify`` with an instance of the model."""
         if not self.verifies:
             return
         self._sessions.release("what ran before verify()")
         self._policy.verify(self._instance(upload))
-        self._settle("verify()")
+        self._release_session("verify()")
 
     def deliver(self, upload: Upload) -> None:
-        """Hand the finished upload to the application, with an instance."""
-        # What a caller has pending is not the hook's to discard.
+        """Call ``deliver`` with an instance of the model."""
+        # Release first: a rollback must not discard what the caller has pending.
         self._sessions.release("what ran before deliver()")
         try:
             self._policy.deliver(self._instance(upload))
@@ -126,27 +130,30 @@ class PolicyHooks:
             self._sessions.rollback()
             raise
 
-    def _settle(self, hook: str) -> None:
-        """Look after what a hook left in the session."""
+    def _release_session(self, hook: str) -> None:
+        """Release what the hook left in the session; roll uncommitted writes back.
+
+        :raises RuntimeError: the hook left uncommitted writes.
+        """
         try:
             self._sessions.release(hook)
         except RuntimeError:
-            # They go with the request anyway; held on to, SQLite would keep us from
-            # removing the upload that is given up now.
+            # The end of the request would roll them back anyway. Roll back now, so that
+            # SQLite's write lock does not block the removal of this upload.
             self._sessions.rollback()
             raise
 
     def is_heard(self, event: str) -> bool:
-        """Has the signal a receiver, for whichever application?"""
+        """True if the signal has a receiver, for any application."""
         return bool(BY_EVENT[event].receivers)
 
     def announce(self, event: str, upload: Upload) -> None:
-        """Send the signal; what receivers raise is logged and changes nothing."""
+        """Send the signal; an exception of a receiver is only logged."""
         signal = BY_EVENT[event]
         app = self._app
         for receiver in signal.receivers_for(app):
             try:
                 receiver(app, upload=upload)
-            # A receiver cannot refuse: the commit that it is told of is done.
+            # A receiver cannot refuse: the commit that it hears of is done.
             except Exception:
                 logger.exception("receiver of %s failed", signal.name)

@@ -1,4 +1,4 @@
-"""One blueprint in one app: its model, storage, engine and what dialects ask of it."""
+"""One policy registered in one app: its model, database, storage and engine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EXTENSION = "chunked_uploads"
 class Registration:
     """A policy registered in an app under a name.
 
-    :param name: the full endpoint prefix, which is also stored with each upload.
+    :param name: the full endpoint prefix; it is stored with each upload.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Registration:
         self.hooks = PolicyHooks(
             policy, settings, self.sessions, self.quotas, app, self.instance
         )
-        #: Is the owner unknown -> the statement that finds an upload of theirs.
+        #: "The owner is unknown" -> the statement that finds one upload.
         self._finders: dict[bool, Select[Any]] = {}
         self.engine = Engine(
             name,
@@ -106,13 +106,13 @@ class Registration:
 
     @property
     def tables(self) -> list[Table]:
-        """What the database must have: the model's table and those next to it."""
+        """The tables that the database must have: the model's and our own."""
         books = (self.quotas, self.parts)
         optional = [book.table for book in books if book is not None]
         return [self.table, self.members.table, self.removals, *optional]
 
     def _make_quotas(self) -> QuotaTable | None:
-        """Where owners are counted, if anything limits them."""
+        """The counts of owners; ``None``: no limit is set."""
         settings = self.settings
         limits = (settings.max_open_uploads, settings.max_total_bytes)
         hooks = ("get_max_open_uploads", "get_max_total_bytes")
@@ -146,15 +146,15 @@ class Registration:
         return storage
 
     def _warn_if_public(self, identity: str) -> None:
-        """Files below the static folder are served to everybody, finished or not."""
+        """Warn of a directory below the static folder, which Flask serves to all."""
         kind, _, root = identity.partition(":")
         static = self.app.static_folder
         if kind != "local" or static is None:
             return
         if Path(root).resolve().is_relative_to(Path(static).resolve()):
             logger.warning(
-                "uploads of %r lie below the application's static folder: everybody "
-                "may read them. Set CHUNKED_UPLOAD_PATH to another directory",
+                "uploads of %r lie below the application's static folder, where "
+                "everybody can read them. Set CHUNKED_UPLOAD_PATH to another directory",
                 self.name,
             )
 
@@ -167,7 +167,7 @@ class Registration:
         return found
 
     def coerce_owner(self, value: object) -> object:
-        """A user id in the column's type; ``None`` where it is none of that type."""
+        """A user id in the column's type; ``None`` if it cannot be converted."""
         wanted = self._owner_type
         if value is None or wanted is None or type(value) is wanted is str:
             return value
@@ -178,14 +178,14 @@ class Registration:
         return None
 
     def _largest_integer(self) -> int:
-        """What the owner's column holds; with more, drivers and databases raise."""
+        """The largest value of the owner's column; drivers raise for larger ones."""
         wide = isinstance(self.user_column.type, BigInteger)
         if wide or self.database.engine().dialect.name == "sqlite":
             return 2**63 - 1
         return 2**31 - 1
 
     def find(self, owner: object, upload_id: UUID) -> Upload | None:
-        """The upload, where the application's query lets its owner see it."""
+        """The upload; ``None`` if the owner may not see it or it does not exist."""
         if self.policy.overrides("get_query"):
             query = self.visible(self.policy.get_query(), owner, listing=False)
             return self.repository.find(query, upload_id)
@@ -200,12 +200,12 @@ class Registration:
     def visible(
         self, query: Select[Any], owner: object, *, listing: bool
     ) -> Select[Any]:
-        """Restrict a query to what a caller may see; never more than asked for."""
+        """Restrict a query to the uploads that the caller may see."""
         if not self.settings.user_restricted:
             return query
         mine = false() if owner is None else self.user_column == owner
         if self.settings.allow_anonymous and not listing:
-            # The unguessable URL is the capability of an upload without an owner.
+            # Knowledge of the unguessable URL gives access to an upload without owner.
             mine = or_(mine, self.user_column.is_(None))
         return query.where(mine)
 
@@ -215,7 +215,7 @@ def _resolve_model(
 ) -> tuple[SQLAlchemy, type[Any]]:
     """The ``db`` and the model of a policy in an app.
 
-    :raises ConfigurationError: there is no ``db``, or no model where one must be named.
+    :raises ConfigurationError: there is no ``db``, or a required model is missing.
     """
     model = policy.model
     db = policy.db or getattr(model, "__fsa__", None)

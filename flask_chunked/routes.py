@@ -1,6 +1,6 @@
-"""The URLs of a registered blueprint, and the dispatcher behind all of them.
+"""The URLs of a registered blueprint, and the dispatcher that serves all of them.
 
-One catch-all rule with every method: no redirect, no HTML, no automatic OPTIONS.
+One catch-all rule takes every method: no redirect, no HTML, no automatic OPTIONS.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ OVERRIDABLE = frozenset({"PUT", "PATCH", "DELETE"})
 
 
 class RestConverter(BaseConverter):
-    """Whatever follows the prefix, slashes and nothing at all included."""
+    """Matches every path below the prefix, with slashes, and the empty path."""
 
-    # Line feeds too: "." alone would leave those paths to the application's HTML.
+    # (?s:) matches line feeds, too: otherwise the application's HTML would answer paths
+    # that contain them.
     regex = "(?s:.*)"
     part_isolating = False
-    # After every other rule, so that an application's own URLs stay its own.
+    # After every other rule, so that the application's own URLs come first.
     weight = 10_000
 
 
@@ -80,7 +81,7 @@ def dispatch(
     rest: str,
     view_args: Mapping[str, object],
 ) -> Response:
-    """Answer one request: method override, dialect, answer or rendered error.
+    """Answer one request with the dialect that matches it.
 
     :param dialects: in the order in which they are asked.
     :param rest: the path below the prefix.
@@ -106,7 +107,7 @@ def dispatch(
 def answer_failure(registration: Registration, dialects: Sequence[Dialect]) -> Response:
     """The answer to an unexpected error, in the client's dialect.
 
-    Its cause is in the application's log; no client sees it.
+    The application's log has its cause; the client does not see it.
     """
     request = _upload_request(registration, dialects, "", {})
     error = ChunkedUploadError("Internal Server Error", status=500)
@@ -122,7 +123,7 @@ def _upload_request(
     view_args: Mapping[str, object],
 ) -> UploadRequest:
     target, upload_id_text = _target(rest)
-    # The object itself: Flask's proxy looks it up at each use.
+    # Flask's proxy would look up the request at each use.
     http: Request = flask_request._get_current_object()  # type: ignore[attr-defined]
     path = (target, parse_upload_id(upload_id_text))
     return UploadRequest(registration, http, _method(http), path, view_args, dialects)
@@ -131,18 +132,18 @@ def _upload_request(
 def _method(http: Request) -> str:
     override = http.environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", "").strip().upper()
     if http.method != "POST" or not override:
-        # A GET stays one: checks of the application and proxies go by the real method.
+        # Never override a GET: the application and proxies check the real method.
         return http.method
     if override in OVERRIDABLE or "Tus-Resumable" in http.headers:
-        # tus 1.0.0, Core: the override is the method; what is none is refused later.
+        # tus 1.0.0, Core: the override is the method; unknown ones are refused later.
         return str(override)
     return http.method
 
 
 def _remove_content(response: Response) -> None:
-    """Make the answer to a POST that stands for HEAD one that a POST can have.
+    """Remove the body from the answer to a POST that stands for HEAD.
 
-    Its client reads as many bytes as ``Content-Length`` announces (RFC 9112, 6.3).
+    Its client reads as many bytes as ``Content-Length`` says (RFC 9112, section 6.3).
     """
     response.close()
     response.set_data(b"")

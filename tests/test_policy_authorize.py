@@ -1,4 +1,4 @@
-"""``authorize``: every action, asked with what it concerns, refused with 403."""
+"""``authorize``: every action is asked with its upload and refused with 403."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ REFUSED = "You do not have permission to perform this action."
 
 
 class Guarded(ChunkedUploadBlueprint):
-    """Notes what is asked, and refuses what is in ``refused``."""
+    """Records the actions, and refuses those in ``refused``."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -1,4 +1,4 @@
-"""``verify``, ``deliver`` and ``on_completion``: what happens with all bytes there."""
+"""``verify``, ``deliver`` and ``on_completion``: the hooks of a completion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MINUTE = timedelta(seconds=60)
 
 
 class Watched(ChunkedUploadBlueprint):
-    """Notes its hooks' calls; fails where it is told to."""
+    """Records its hooks' calls; fails where a test says so."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -70,7 +70,7 @@ def policy(app: Flask) -> Watched:
 # -- verify ----------------------------------------------------------------------------
 
 
-def test_verify_reads_the_content_before_anybody_is_told(
+def test_verify_reads_the_content_before_any_announcement(
     app: Flask, policy: Watched
 ) -> None:
     assert send(app.test_client(), b"abc").status_code == 200
@@ -238,7 +238,7 @@ def test_event_of_a_died_process_is_delivered_later(
 
 
 def test_delivery_has_a_claim_of_its_own(app: Flask, policy: Watched) -> None:
-    """While one is at it, another neither delivers nor loses the event."""
+    """During a delivery, another request neither delivers nor loses the event."""
     nested: list[list[object]] = []
     policy.failure = ConnectionError()
     send(app.test_client(), b"abc")
@@ -248,7 +248,7 @@ def test_delivery_has_a_claim_of_its_own(app: Flask, policy: Watched) -> None:
     def deliver(upload: Any) -> None:
         if not nested:
             nested.append(list(deliver_pending(older_than=timedelta(seconds=30))))
-            # Also one that had read the row before we took it.
+            # Also a request that had read the row before the delivery was claimed.
             nested.append([registered(app).engine.complete.deliver(rows(app)[0])])
         plain(upload)
 
@@ -274,7 +274,7 @@ def test_deliver_may_move_the_file(app_factory: AppFactory, tmp_path: Any) -> No
     assert app.test_client().get(answer.json["url"]).json["file"] is None  # type: ignore[index]
 
 
-def test_deliver_that_leaves_writes_is_pending_and_told_so(
+def test_deliver_that_leaves_writes_stays_pending_and_is_logged(
     app_factory: AppFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     db = SQLAlchemy()

@@ -1,4 +1,4 @@
-"""``validate`` and ``inspect``: what refuses before the bytes are accepted."""
+"""``validate`` and ``inspect``: refusals before the bytes are accepted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST = pytest.mark.parametrize("request_of", [put_raw, put_form, post_whole])
 
 
 class Watched(ChunkedUploadBlueprint):
-    """Notes its hooks' calls; refuses where ``refusal`` says so."""
+    """Records its hooks' calls; refuses where ``refusal`` says so."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -1,4 +1,4 @@
-"""``model`` and ``schema_class``: rows and fields of the application's own."""
+"""``model`` and ``schema_class``: the application's own columns and fields."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Titled(ChunkedUploadBlueprint):
 
 
 def titled_model(db: SQLAlchemy) -> type[Any]:
-    """A model with a column that has no default and must be there."""
+    """A model with a required column without a default."""
 
     class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
         title: Mapped[str] = mapped_column(String(20))

@@ -25,7 +25,9 @@ from .exchange import begin, put_raw, send
 # -- which db --------------------------------------------------------------------------
 
 
-def test_app_without_a_database_is_told_both_ways(new_app: NewApp) -> None:
+def test_app_without_a_database_is_an_error_that_names_both_ways(
+    new_app: NewApp,
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
         new_app().register_blueprint(ChunkedUploadBlueprint("uploads", __name__))
     assert "db.init_app(app)" in str(caught.value)

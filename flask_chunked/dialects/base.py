@@ -1,7 +1,7 @@
-"""What a dialect is: one protocol on the upload resources.
+"""The interface of a dialect: one protocol on the upload resources.
 
-A dialect never imports another one; what several need is in this package's other
-modules or in ``request``.
+A dialect never imports another one; what several dialects need is in this package's
+other modules or in ``request``.
 """
 
 from __future__ import annotations
@@ -17,49 +17,51 @@ from ..request.context import UploadRequest
 
 Handler = Callable[[UploadRequest], Response]
 #: Methods whose bodies are stored or hold fields.
-_TAKING = frozenset({"POST", "PUT", "PATCH"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class Dialect(ABC):
     """One protocol on the upload resources.
 
-    The dispatcher asks the dialects in order which one speaks; that one answers the
-    request and renders its errors. For bare requests (no dialect's own header) the
-    last one speaks, with the headers of all: see :meth:`upload_headers`.
+    The first dialect that matches a request answers it and renders its errors. A bare
+    request, without a header of any dialect, goes to the last one; the answer has the
+    headers of all dialects, see :meth:`upload_headers`.
     """
 
     name: str
 
     @abstractmethod
     def matches(self, request: UploadRequest) -> bool:
-        """Is the request in this dialect?"""
+        """True if the request is in this dialect."""
 
     @abstractmethod
     def handle(self, request: UploadRequest) -> Response:
         """Answer the request.
 
-        :raises ChunkedUploadError: refused; the dispatcher has it rendered.
+        :raises ChunkedUploadError: the request is refused; the dispatcher calls
+            :meth:`render_error`.
         """
 
     @abstractmethod
     def render_error(
         self, request: UploadRequest, error: ChunkedUploadError
     ) -> Response:
-        """The error in this dialect's words."""
+        """The response to the error, in this dialect's format."""
 
     def choose(
         self, request: UploadRequest, handlers: Mapping[str, Handler]
     ) -> Handler:
-        """The handler of the request's method. A packed body reaches none of them.
+        """The handler of the request's method.
 
         :param handlers: of the request's target, by method.
         :raises MethodNotAllowed: the target does not have the method.
-        :raises UnsupportedEncoding: the body is packed (RFC 9110, section 8.4).
+        :raises UnsupportedEncoding: the body is compressed or otherwise encoded (RFC
+            9110, section 8.4).
         """
         handler = handlers.get(request.method)
         if handler is None:
             raise MethodNotAllowed(request.method, (*handlers, "OPTIONS"))
-        if request.method in _TAKING and request.has_encoded_body():
+        if request.method in _WITH_BODY and request.has_encoded_body():
             raise UnsupportedEncoding()
         return handler
 

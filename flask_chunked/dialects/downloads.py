@@ -16,18 +16,19 @@ from ..request.context import UploadRequest
 from ..storage.base import Blob
 from .resources import empty
 
-#: What Werkzeug needs of the environ for ranges. The conditions were looked at before.
+#: What Werkzeug needs of the environ for ranges; the conditions are checked here.
 _RANGE_KEYS = ("REQUEST_METHOD", "HTTP_RANGE", "HTTP_IF_RANGE")
 
 
 def send_content(request: UploadRequest) -> Response:
     """Answer GET and HEAD of ``/<id>/file`` (RFC 9110, sections 13 and 14).
 
-    The client's own type and markup are never trusted: always an attachment, always
-    ``application/octet-stream``.
+    The client's media type is never trusted: the content is always an attachment of the
+    type ``application/octet-stream``.
 
-    :raises UnknownUpload: not there, not complete, moved away or not offered.
-    :raises RangeNotSatisfiable: the range asked for is empty.
+    :raises UnknownUpload: the upload is unknown, not complete or moved away, or
+        downloads are off.
+    :raises RangeNotSatisfiable: the requested range is empty.
     """
     if not request.settings.downloads:
         raise UnknownUpload()
@@ -39,8 +40,8 @@ def send_content(request: UploadRequest) -> Response:
     if request.method == "GET":
         url = request.engine.storage.download_url(upload.blob, disposition)
         if url is not None:
-            return _elsewhere(request, url)
-    # A complete upload never changes, so its id and event name its content for ever.
+            return _redirect(request, url)
+    # A complete upload never changes, so its id and event identify its content.
     etag = f"{upload.id}-{upload.event_id}"
     modified = upload.completed_at or upload.created_at
     status = _failed_condition(request, etag, modified.replace(microsecond=0))
@@ -59,9 +60,9 @@ def send_content(request: UploadRequest) -> Response:
 def _failed_condition(
     request: UploadRequest, etag: str, modified: datetime
 ) -> int | None:
-    """412 or 304 where a condition of the request fails (RFC 9110, section 13.2.2).
+    """412 or 304 if a condition of the request fails (RFC 9110, section 13.2.2).
 
-    :param modified: in whole seconds, as HTTP tells them.
+    :param modified: in whole seconds, the resolution of HTTP dates.
     """
     wanted = parse_etags(request.header("If-Match"))
     unmodified_since = parse_date(request.header("If-Unmodified-Since"))
@@ -70,7 +71,7 @@ def _failed_condition(
             return 412
     elif unmodified_since is not None and modified > unmodified_since:
         return 412
-    # Only GET and HEAD know 304, and not a POST that stands for one of them.
+    # 304 is for GET and HEAD only, not for a POST with a method override.
     is_post = request.http.method == "POST"
     known = parse_etags(request.header("If-None-Match"))
     if known:
@@ -97,7 +98,7 @@ def _content(request: UploadRequest, blob: Blob) -> Response:
 
 
 def _choose_range(request: UploadRequest, response: Response, length: int) -> None:
-    """Leave what the request asks for: a range, or the headers alone."""
+    """Reduce the response to the requested range, or to its headers for HEAD."""
     environ = request.http.environ
     try:
         response.make_conditional(
@@ -109,14 +110,14 @@ def _choose_range(request: UploadRequest, response: Response, length: int) -> No
         response.close()
         raise RangeNotSatisfiable(length) from error
     if request.method == "HEAD":
-        # Werkzeug sends no body then and never closes what would have been it.
+        # Werkzeug sends no body for HEAD and would never close it.
         response.close()
         response.response = []
 
 
-def _elsewhere(request: UploadRequest, url: str) -> Response:
-    """The storage hands the content out itself; the URL is for this client alone."""
-    # 307 repeats the method, and a POST that stands for GET must not be repeated there.
+def _redirect(request: UploadRequest, url: str) -> Response:
+    """Redirect to the storage's own URL, which is for this client alone."""
+    # 307 repeats the method; a POST that stands for GET must become a GET.
     code = 307 if request.http.method == "GET" else 303
     response = redirect(url, code=code, Response=Response)
     assert isinstance(response, Response)

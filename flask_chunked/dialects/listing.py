@@ -19,9 +19,9 @@ from ..engine.states import Status
 from ..exceptions import InvalidQuery
 from ..request.context import UploadRequest
 
-#: Rows of a page, where the caller does not say.
+#: Rows of a page if the query has no ``per_page``.
 DEFAULT_SIZE = 100
-#: The most rows of a page, and the last page that may be asked for by number.
+#: The most rows of a page, and the last page that a query may select by number.
 MAX_SIZE = 100
 MAX_PAGE = 100
 
@@ -35,11 +35,11 @@ _STATUSES = {
 def list_uploads(request: UploadRequest) -> Response:
     """A page of the caller's uploads, with ``Link`` to the next one.
 
-    :raises InvalidQuery: a query argument makes no sense.
+    :raises InvalidQuery: a query argument is malformed or out of range.
     """
     request.access.authorize(Action.LIST)
     page = _page(request)
-    # One row more than asked for tells whether there is a next page.
+    # One extra row shows whether there is a next page.
     rows = request.access.page(replace(page, limit=page.limit + 1))
     shown = rows[: page.limit]
     response = jsonify([request.representation.to_json(upload) for upload in shown])

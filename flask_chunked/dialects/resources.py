@@ -1,4 +1,4 @@
-"""What every dialect answers alike: JSON status, removal, OPTIONS."""
+"""Answers that are the same in every dialect: JSON status, removal, OPTIONS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..request.context import UploadRequest
 
 
 def show(request: UploadRequest) -> Response:
-    """The upload as JSON; never takes it over."""
+    """GET: the upload as JSON, without taking it over."""
     upload = request.find(Action.READ)
     request.access.authorize(Action.READ, upload)
     request.engine.expiry.require_live(upload)
@@ -27,7 +27,7 @@ def show(request: UploadRequest) -> Response:
 
 
 def remove(request: UploadRequest) -> Response:
-    """DELETE: give an unfinished upload up, or remove a finished one."""
+    """DELETE: terminate an unfinished upload, or delete a finished one."""
     upload = request.find(Action.TERMINATE)
     action = Action.DELETE if upload.is_complete else Action.TERMINATE
     request.access.authorize(action, upload)
@@ -37,9 +37,10 @@ def remove(request: UploadRequest) -> Response:
 
 
 def take_over(request: UploadRequest) -> Upload:
-    """HEAD: from here on only appends at the offset told are taken.
+    """HEAD: take the upload over, so that no earlier request can change its offset.
 
-    Whoever may not append only reads, and so does everybody once it is not open.
+    A caller who may not append only reads. So does every caller if the upload is not
+    open any more.
     """
     upload = request.find(Action.READ)
     request.access.authorize(Action.READ, upload)
@@ -56,7 +57,7 @@ def take_over(request: UploadRequest) -> Upload:
 
 
 def options(request: UploadRequest, allowed: Iterable[str]) -> Response:
-    """The methods of the resource and what the dialects can do."""
+    """OPTIONS: the methods of the resource and the capabilities of all dialects."""
     response = empty(204)
     response.headers["Allow"] = ", ".join(allowed)
     for dialect in request.dialects:
@@ -64,10 +65,28 @@ def options(request: UploadRequest, allowed: Iterable[str]) -> Response:
     return response
 
 
+def created(request: UploadRequest, upload: Upload) -> Response:
+    """The answer to a creation without a body of its own: 201 and ``Location``."""
+    response = completion_answer(request, upload, 201)
+    response.headers["Location"] = request.representation.location(upload)
+    return response
+
+
+def completion_answer(request: UploadRequest, upload: Upload, status: int) -> Response:
+    """The answer of ``on_completion`` to a complete file, else an empty one.
+
+    :param status: of the empty answer.
+    """
+    custom = None
+    if upload.is_complete and not upload.partial:
+        custom = request.representation.completion_response(upload)
+    return empty(status) if custom is None else custom
+
+
 class _Empty(Response):
     default_mimetype = None
 
 
 def empty(status: int) -> Response:
-    """An answer without a body, and without a type for it."""
+    """An answer without a body and without a ``Content-Type``."""
     return _Empty(status=status)

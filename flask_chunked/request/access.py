@@ -1,4 +1,4 @@
-"""Who asks, and what the policy lets them do and see."""
+"""The caller of a request, and what the policy lets them do and see."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Access:
     def owner(self) -> object:
         """The caller; ``None`` if they are unknown. The policy is asked once."""
         owner = self._registration.policy.get_user_id()
-        # Looking a user up takes a pooled connection. If each request held one while
-        # it waits for a second one, for our own transactions, all would wait forever.
+        # Looking up a user takes a pooled connection. If every request held one while
+        # waiting for a second one, for our own transactions, all would wait forever.
         self._registration.sessions.release_if_clean()
         return self._registration.coerce_owner(owner)
 
     def require_owner(self) -> object:
         """The owner of an upload that is to be created.
 
-        :raises OwnerRequired: unknown, and anonymous uploads are not allowed.
+        :raises OwnerRequired: the caller is unknown, and anonymous uploads are off.
         """
         if self.owner is None and not self._registration.settings.allow_anonymous:
             raise OwnerRequired()
@@ -80,8 +80,8 @@ class Access:
         :param upload_id: ``None`` for a malformed id.
         :raises UnknownUpload: for unknown, malformed and foreign ids alike.
         """
-        # The owner is looked up for a malformed id, too: reading the session adds a
-        # ``Vary`` header, and answers must not differ.
+        # Look up the owner for a malformed id, too: reading the session adds a ``Vary``
+        # header, and the answers must not differ.
         owner = self.owner
         if upload_id is None:
             raise UnknownUpload()

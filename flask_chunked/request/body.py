@@ -1,7 +1,7 @@
 """A request's body as the engine reads it: blocks, silence, its end and its limits.
 
-Bytes are counted against Content-Length, never EOF alone, since servers end a cut body
-as if it were whole.
+Bytes are counted against Content-Length; end of file alone proves nothing, because
+servers report a truncated body as if it were whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..exceptions import (
     LengthRequired,
     MalformedHeader,
 )
-from .servers import BufferedSource, GunicornSource, Source, StreamSource
+from .servers import Source, StreamSource, source_of
 
 logger = logging.getLogger("flask_chunked")
 
@@ -30,52 +30,56 @@ Failure = Callable[[], BodyInterrupted | BodyTimeout]
 
 #: Bytes of one block, the most that a reader holds.
 BLOCK_SIZE = 256 * 2**10
-#: Bytes of a body that comes in one block, as good as always.
-SHORT = 64 * 2**10
+#: A body of at most so many bytes almost always arrives in one block.
+SHORT_BODY = 64 * 2**10
 #: Seconds without a byte after which a client counts as silent.
-PATIENCE = 0.05
-#: Seconds in which a block is filled, however slowly the client goes on.
+SILENCE_SECONDS = 0.05
+#: Seconds after which a block is handed out, even if the client keeps sending.
 FILL_SECONDS = 0.25
-#: Seconds that may be waited while others are kept out of the upload.
-PROMPTNESS = 0.002
-#: Servers that read a body to its end before they call the application.
-BUFFERING = frozenset({"waitress"})
-#: Bytes of a refused body that are read away, so that the client can read the answer.
+#: Seconds to wait at most while other writers are kept out of the upload.
+NOWAIT_SECONDS = 0.002
+#: Bytes of a refused body that are read and dropped, so that the client can read the
+#: answer.
 DRAIN_BYTES = 2**20
-#: Seconds that this may take.
+#: Seconds that draining may take.
 DRAIN_SECONDS = 1.0
 
 
-class Pace:
-    """Is a client fast enough? Only the time spent waiting for it counts.
+class MinimumRate:
+    """Judges whether a client is fast enough, by the time spent waiting for it.
 
-    :param least: bytes per second.
+    :param minimum: bytes per second.
     :param window: seconds of waiting after which an average is judged.
     """
 
-    def __init__(self, least: int, window: float) -> None:
-        self.least = least
+    def __init__(self, minimum: int, window: float) -> None:
+        self.minimum = minimum
         self._window = window
         self._waited = 0.0
-        self._came = 0
+        self._received = 0
 
-    def is_too_slow(self, waited: float, came: int) -> bool:
-        """Note what came for so many seconds of waiting."""
+    def is_too_slow(self, waited: float, received: int) -> bool:
+        """Add bytes received during so many seconds of waiting, and judge.
+
+        :param waited: seconds.
+        :param received: bytes.
+        """
         self._waited += waited
-        self._came += came
+        self._received += received
         if self._waited < self._window:
             return False
-        is_slow = self._came < self.least * self._waited
-        self._waited, self._came = 0.0, 0
+        is_slow = self._received < self.minimum * self._waited
+        self._waited, self._received = 0.0, 0
         return is_slow
 
 
 class BodyReader:
-    """The body of one request, in blocks of two buffers that are used in turn.
+    """The body of one request, in blocks from two buffers that are used in turn.
 
     :param length: Content-Length in bytes; ``None``: the server ends the body itself.
-    :param timeout: seconds of silence after which the client is given up.
-    :param min_rate: bytes per second below which it is given up too; ``None``: none.
+    :param timeout: seconds of silence after which reading ends with an error.
+    :param min_rate: bytes per second below which reading ends with an error;
+        ``None``: no limit.
     """
 
     def __init__(
@@ -88,11 +92,11 @@ class BodyReader:
         self._source = source
         self._length = length
         self._timeout = timeout
-        self._pace = None if min_rate is None else Pace(min_rate, timeout)
+        self._rate = None if min_rate is None else MinimumRate(min_rate, timeout)
         self._spare: memoryview | None = None
         self._unread: memoryview | None = None
         self._last_block: memoryview | None = None
-        # One that was raised would keep what its frames hold.
+        # A factory, not an error: a raised error keeps the objects of its frames alive.
         self._failure: Failure | None = None
         self._is_interrupted = False
         self._last = 0
@@ -102,7 +106,7 @@ class BodyReader:
     @property
     def is_short(self) -> bool:
         """See the engine's ``Reader`` port."""
-        return self._length is not None and self._length <= SHORT
+        return self._length is not None and self._length <= SHORT_BODY
 
     def read(self) -> memoryview:
         """Up to one block of what is there; see the engine's ``Reader`` port."""
@@ -111,17 +115,17 @@ class BodyReader:
             return block
         if self._failure is not None:
             raise self._failure()
-        return self._block(PATIENCE, time.monotonic() + FILL_SECONDS)
+        return self._block(SILENCE_SECONDS, time.monotonic() + FILL_SECONDS)
 
     def unread(self, block: memoryview) -> None:
         """Take a block back; see the engine's ``Reader`` port."""
         self._unread = block
 
     def read_ready(self) -> memoryview:
-        """What is there by now; see the engine's ``Reader`` port."""
-        if self._failure is not None or not self._source.polls:
+        """What is there now; see the engine's ``Reader`` port."""
+        if self._failure is not None or not self._source.pollable:
             return memoryview(b"")
-        return self._block(PROMPTNESS, time.monotonic() + PROMPTNESS)
+        return self._block(NOWAIT_SECONDS, time.monotonic() + NOWAIT_SECONDS)
 
     def pour(self, pipe: int, count: int) -> int | None:
         """Move bytes from the socket into a pipe; see the engine's ``Reader`` port."""
@@ -129,8 +133,8 @@ class BodyReader:
         if socket_fd is None or self._length is None or self._failure is not None:
             return None
         began = time.monotonic()
-        if not self._source.wait(PROMPTNESS):
-            self._note_pace(began, 0)
+        if not self._source.wait(NOWAIT_SECONDS):
+            self._note_rate(began, 0)
             return 0
         try:
             moved = os.splice(socket_fd, pipe, min(count, self._length - self.received))
@@ -141,29 +145,33 @@ class BodyReader:
                 return None
             self._fail(error)
             return 0
-        self._source.moved(moved)
+        self._source.consumed(moved)
         self._account(moved)
-        self._note_pace(began, moved)
+        self._note_rate(began, moved)
         return moved
 
-    def _block(self, patience: float, until: float) -> memoryview:
+    def _block(self, silence: float, until: float) -> memoryview:
         if self._spare is None:
             self._spare = memoryview(bytearray(self._block_size()))
-        filled = self._fill(self._spare, patience, until)
+        filled = self._fill(self._spare, silence, until)
         block = self._spare[:filled]
         if filled:
             self._spare, self._last_block = self._last_block, self._spare
         return block
 
-    def _fill(self, view: memoryview, patience: float, until: float) -> int:
-        """Fill the view until it is full, the client silent or the time up."""
+    def _fill(self, view: memoryview, silence: float, until: float) -> int:
+        """Fill the view until it is full, the client is silent or the time is over.
+
+        :param silence: seconds without a byte that end it.
+        :param until: monotonic time that ends it.
+        """
         filled = 0
         now = time.monotonic()
         while filled < len(view) and not self.ended and self._failure is None:
             began = now
-            came = self._receive(view[filled:], patience)
-            now = self._note_pace(began, self._last if came else 0)
-            if not came:
+            has_received = self._receive(view[filled:], silence)
+            now = self._note_rate(began, self._last if has_received else 0)
+            if not has_received:
                 break
             filled += self._last
             if now > until:
@@ -179,7 +187,7 @@ class BodyReader:
         began = time.monotonic()
         if not self._source.wait(self._timeout):
             self._time_out(partial(BodyTimeout, self._timeout))
-        self._note_pace(began, 0)
+        self._note_rate(began, 0)
         if self._failure is not None:
             raise self._failure()
 
@@ -188,18 +196,18 @@ class BodyReader:
         if self._failure is not None:
             raise self._failure()
         began = time.monotonic()
-        came = self._source.wait(min(seconds, self._timeout))
-        self._note_pace(began, 0)
-        return came
+        is_ready = self._source.wait(min(seconds, self._timeout))
+        self._note_rate(began, 0)
+        return is_ready
 
-    def read_ready_into(self, view: memoryview) -> int:
-        """Fill some of a view with what is there by now; 0: nobody knows of anything.
+    def read_nowait_into(self, view: memoryview) -> int:
+        """Fill some of a view with what is there now; 0: nothing, or unknown.
 
         :raises BodyInterrupted, BodyTimeout: as :meth:`read`.
         """
-        if not self._source.polls:
+        if not self._source.pollable:
             return 0
-        return self._fill(view, PROMPTNESS, time.monotonic() + PROMPTNESS)
+        return self._fill(view, NOWAIT_SECONDS, time.monotonic() + NOWAIT_SECONDS)
 
     def read_into(self, view: memoryview) -> int:
         """Fill some of a view, waiting for the client; 0 is the end of the body.
@@ -207,7 +215,7 @@ class BodyReader:
         :raises BodyInterrupted, BodyTimeout: as :meth:`read` and :meth:`wait`.
         """
         while not self.ended:
-            filled = self._fill(view, PROMPTNESS, time.monotonic() + FILL_SECONDS)
+            filled = self._fill(view, NOWAIT_SECONDS, time.monotonic() + FILL_SECONDS)
             if filled:
                 return filled
             if not self.ended:
@@ -221,34 +229,34 @@ class BodyReader:
 
     def interrupt(self) -> None:
         """End the body from another thread; see the engine's ``Reader`` port."""
-        # One that is all here needs no letting go, and its connection may live on.
+        # A body that has arrived needs no interruption: its connection stays usable.
         if not self.ended:
             self._is_interrupted = True
-            self._source.give_up()
+            self._source.shutdown_read()
 
     @property
-    def is_spoilt(self) -> bool:
-        """Did the body end before its end, so that the connection is of no use?
+    def must_close(self) -> bool:
+        """True if the body was not read to its end, so that the connection is unusable.
 
-        What the client still sends would be taken for its next request.
+        The server would read the rest of the body as the client's next request.
         """
         return self._failure is not None or self._is_interrupted
 
-    def hang_up(self) -> None:
-        """Close the connection; to be called when the answer was sent."""
-        self._source.hang_up()
+    def close_connection(self) -> None:
+        """Close the connection; call it when the answer has been sent."""
+        self._source.close_connection()
 
     def drain(self) -> None:
-        """Read a little of a body that nobody wants, for the sake of the answer."""
+        """Read a little of a refused body, so that the client can read the answer."""
         if isinstance(self._source, StreamSource):
-            # Without a socket to poll this could wait for the client for ever.
+            # Without a socket to poll this could wait for the client forever.
             return
         deadline = time.monotonic() + DRAIN_SECONDS
         drained = 0
         try:
             while not self.ended and drained < DRAIN_BYTES:
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._source.wait(min(left, PATIENCE)):
+                if left <= 0 or not self._source.wait(min(left, SILENCE_SECONDS)):
                     return
                 drained += len(self.read())
         except (BodyInterrupted, BodyTimeout):
@@ -256,36 +264,36 @@ class BodyReader:
 
     def _time_out(self, failure: Failure) -> None:
         self._failure = failure
-        self._source.give_up()
+        self._source.shutdown_read()
 
-    def _note_pace(self, began: float, came: int) -> float:
-        """Judge what came since then; the time now."""
+    def _note_rate(self, began: float, received: int) -> float:
+        """Judge the bytes received since ``began``; return the time now."""
         now = time.monotonic()
-        pace = self._pace
-        if pace is None or self.ended or self._failure is not None:
+        rate = self._rate
+        if rate is None or self.ended or self._failure is not None:
             return now
-        if pace.is_too_slow(now - began, came):
-            self._time_out(partial(BodyTooSlow, self._timeout, pace.least))
+        if rate.is_too_slow(now - began, received):
+            self._time_out(partial(BodyTooSlow, self._timeout, rate.minimum))
         return now
 
     def _block_size(self) -> int:
         return BLOCK_SIZE if self._length is None else min(BLOCK_SIZE, self._length)
 
-    def _receive(self, view: memoryview, patience: float) -> bool:
-        """Receive once, at the end of what is announced stop; ``False``: nothing."""
+    def _receive(self, view: memoryview, silence: float) -> bool:
+        """Receive once, within the announced length; ``False``: nothing arrived."""
         if self._length is not None:
             view = view[: self._length - self.received]
         try:
-            count = self._source.receive_at_once(view)
+            count = self._source.receive_nowait(view)
             if count is None:
-                if not self._source.wait(patience):
+                if not self._source.wait(silence):
                     return False
                 count = self._source.receive(view)
         except TimeoutError:
             self._time_out(partial(BodyTimeout, self._timeout))
             return False
-        # Servers tell a lost client, and chunks that are none, in errors of their own;
-        # all mean the same, and what arrived before is kept.
+        # Servers report lost clients and malformed chunks with errors of their own. All
+        # of them end the body; what arrived before is kept.
         except Exception as error:
             self._fail(error)
             return False
@@ -298,7 +306,7 @@ class BodyReader:
         self._failure = BodyInterrupted
 
     def _account(self, count: int) -> None:
-        """So many bytes came; none is the end of what the server has."""
+        """Count received bytes; 0 means that the server has no more."""
         self.received += count
         if self._length is None:
             self.ended = not count
@@ -309,10 +317,10 @@ class BodyReader:
 
 
 def body_length(environ: dict[str, Any]) -> int | None:
-    """Bytes of the body; ``None`` where the server ends it itself (chunked).
+    """Bytes of the body; ``None`` if the server ends it itself (chunked).
 
-    :raises MalformedHeader: Content-Length is no number.
-    :raises LengthRequired: a chunked body that this server does not pass on.
+    :raises MalformedHeader: Content-Length is not a number.
+    :raises LengthRequired: the server does not pass chunked bodies on.
     """
     if environ.get("HTTP_TRANSFER_ENCODING"):
         if environ.get("CONTENT_LENGTH") or not environ.get("wsgi.input_terminated"):
@@ -327,45 +335,12 @@ def body_length(environ: dict[str, Any]) -> int | None:
 def open_body(
     environ: dict[str, Any], timeout: float, min_rate: int | None = None
 ) -> BodyReader:
-    """The reader of a request's body, by what the server shows in its environ.
+    """A reader of the request's body that suits the WSGI server.
 
-    :param timeout: seconds of silence after which the client is given up.
-    :param min_rate: bytes per second below which it is given up too; ``None``: none.
+    :param timeout: seconds of silence after which reading ends with an error.
+    :param min_rate: bytes per second below which reading ends with an error;
+        ``None``: no limit.
     """
     length = body_length(environ)
-    return BodyReader(_source(environ, length, timeout), length, timeout, min_rate)
-
-
-_warned: set[str] = set()
-
-
-def _warn_of_buffering(environ: dict[str, Any], length: int | None) -> None:
-    """Say once that this server hands bodies over only when they are whole."""
-    server = str(environ.get("SERVER_SOFTWARE", "")).partition("/")[0].lower()
-    is_small = length is not None and length <= BLOCK_SIZE
-    if server not in BUFFERING or is_small or server in _warned:
-        return
-    _warned.add(server)
-    logger.warning(
-        "%s reads each request's body to its end before it hands it over: of one that "
-        "is cut nothing is kept, and its bytes are written twice. Use another server "
-        "(gunicorn with threads, say), or let clients send chunks of a few MiB",
-        server,
-    )
-
-
-def _source(environ: dict[str, Any], length: int | None, timeout: float) -> Source:
-    if length is not None:
-        try:
-            if "gunicorn.socket" in environ:
-                return GunicornSource(environ)
-            if "werkzeug.socket" in environ:
-                return BufferedSource(environ)
-        except (AttributeError, KeyError, TypeError) as error:
-            server = str(environ.get("SERVER_SOFTWARE", "server"))
-            if server not in _warned:
-                _warned.add(server)
-                logger.warning("reading %s by its stream: %s", server[:40], error)
-    _warn_of_buffering(environ, length)
-    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    return StreamSource(environ, connection, timeout)
+    source = source_of(environ, length, timeout)
+    return BodyReader(source, length, timeout, min_rate)

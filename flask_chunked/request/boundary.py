@@ -1,4 +1,4 @@
-"""Where a few bytes are in a large buffer, as fast as the C library can tell.
+"""Finds a few bytes in a large buffer, as fast as the C library can.
 
 Knows nothing of forms.
 """
@@ -15,22 +15,22 @@ Find = Callable[[Buffer, bytes, int], int]
 
 
 def find(buffer: Buffer, wanted: bytes, end: int) -> int:
-    """The first place of some bytes in a buffer's first ``end`` bytes, else -1.
+    """The index of some bytes in a buffer's first ``end`` bytes; -1: not there.
 
     :param wanted: at least one byte.
     """
-    return _best()(buffer, wanted, min(end, len(buffer)))
+    return _fastest()(buffer, wanted, min(end, len(buffer)))
 
 
-def by_python(buffer: Buffer, wanted: bytes, end: int) -> int:
-    """See :func:`find`; works everywhere, and keeps the interpreter."""
+def find_in_python(buffer: Buffer, wanted: bytes, end: int) -> int:
+    """See :func:`find`; works everywhere, but holds the GIL."""
     return buffer.find(wanted, 0, end)
 
 
-def by_memmem() -> Find:
-    """With ``memmem``, which is faster and lets the interpreter go meanwhile.
+def load_memmem() -> Find:
+    """A search by ``memmem``, which is faster and releases the GIL.
 
-    :raises AttributeError, OSError: this C library has none.
+    :raises AttributeError, OSError: the C library has no ``memmem``.
     """
     memmem = ctypes.CDLL(None).memmem
     memmem.restype = ctypes.c_void_p
@@ -44,7 +44,7 @@ def by_memmem() -> Find:
     def search(buffer: Buffer, wanted: bytes, end: int) -> int:
         if end < len(wanted):
             return -1
-        # Held for as long as we search, so that nobody resizes the buffer meanwhile.
+        # This object keeps the buffer from being resized during the search.
         first = ctypes.c_char.from_buffer(buffer)
         start = ctypes.addressof(first)
         found = memmem(start, end, wanted, len(wanted))
@@ -54,12 +54,12 @@ def by_memmem() -> Find:
 
 
 @lru_cache(maxsize=1)
-def _best() -> Find:
+def _fastest() -> Find:
     try:
-        search = by_memmem()
-        # Some C libraries of old returned wrong places.
-        right = search(bytearray(b"-a--ab"), b"-ab", 6) == 3
-        right = right and search(bytearray(b"-a--ab"), b"-ab", 5) == -1
+        search = load_memmem()
+        # Some old C libraries returned wrong results.
+        is_right = search(bytearray(b"-a--ab"), b"-ab", 6) == 3
+        is_right = is_right and search(bytearray(b"-a--ab"), b"-ab", 5) == -1
     except (AttributeError, OSError, TypeError, ValueError):
-        return by_python
-    return search if right else by_python
+        return find_in_python
+    return search if is_right else find_in_python

@@ -1,8 +1,8 @@
-"""Memory for a block of a body, which goes back when the request is done.
+"""Buffers for blocks of a body, returned when the request has been handled.
 
-The allocator would keep blocks of this size for every thread that has ever had some, so
-that a server with many threads would stand many of them above what it needs. A few stay
-for the next request, since each page that is new costs a fault.
+The allocator would keep blocks of this size for every thread that ever used some, so a
+server with many threads would hold far more memory than it needs. A few buffers stay
+for the next request, because each new page costs a page fault.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import mmap
 
 Buffer = mmap.mmap | bytearray
 
-#: Buffers of a process that wait for the next request, at most.
-MOST_IDLE = 2
+#: The most buffers of a process that wait for the next request.
+MAX_IDLE = 2
 
 _idle: list[Buffer] = []
 
 
 def take_buffer(size: int) -> Buffer:
-    """A buffer with anything in it; pages that nobody touches cost nothing.
+    """A buffer with arbitrary content; pages that are never written cost no memory.
 
     :param size: bytes at least, more than 0.
     """
@@ -29,9 +29,9 @@ def take_buffer(size: int) -> Buffer:
     return buffer if len(buffer) >= size else _new(size)
 
 
-def give_back(buffer: Buffer) -> None:
-    """Nobody looks at it any more; one that somebody may look at is just left alone."""
-    if len(_idle) < MOST_IDLE:
+def release_buffer(buffer: Buffer) -> None:
+    """Keep a buffer for the next request; never call it while the buffer is in use."""
+    if len(_idle) < MAX_IDLE:
         _idle.append(buffer)
 
 
@@ -42,5 +42,5 @@ def _new(size: int) -> Buffer:
             return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         return mmap.mmap(-1, size)
     except OSError:
-        # Too many maps, say; the allocator may have room in those that it has.
+        # The process may have too many maps; the allocator may have free ones.
         return bytearray(size)

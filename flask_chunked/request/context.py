@@ -33,7 +33,7 @@ class Target(Enum):
 
 
 class HeaderSource(Protocol):
-    """What a request asks of every dialect, whichever answers it."""
+    """What a request needs of every dialect, whichever one answers it."""
 
     def capabilities(self, request: UploadRequest) -> Mapping[str, str]:
         """Headers about what the server can do, for OPTIONS."""
@@ -51,7 +51,7 @@ class UploadRequest:
     :ivar method: after a method override.
     :ivar upload_id: of an UPLOAD or FILE target; ``None`` if it is malformed.
     :ivar dialect: name of the dialect that answers.
-    :ivar subject: the upload that the request turned out to be about.
+    :ivar subject: the upload that the request concerns, once it is known.
     """
 
     __slots__ = (
@@ -98,13 +98,13 @@ class UploadRequest:
 
     def header(self, name: str) -> str | None:
         """A header of the request; ``None``: not sent."""
-        # From the server's environ: nearly all headers that are asked for are absent,
-        # and Werkzeug's headers raise and catch an error for each of those.
+        # Read the environ: most headers that are looked up are absent, and Werkzeug's
+        # ``headers`` raises and catches an error for each absent one.
         value: str | None = self.http.environ.get(_environ_key(name))
         return value
 
     def has_mimetype(self, mimetype: str) -> bool:
-        """True if ``Content-Type`` is this one, with or without parameters."""
+        """True if ``Content-Type`` has this media type, whatever its parameters."""
         text = self.http.environ.get("CONTENT_TYPE")
         return text == mimetype or (bool(text) and self.http.mimetype == mimetype)
 
@@ -126,8 +126,8 @@ class UploadRequest:
     def release_session(self) -> None:
         """Return the connection of the application's session to its pool.
 
-        Before a client is waited for, and before a write of our own, which SQLite
-        would block until the application's transaction ends.
+        Call it before waiting for the client, and before a write of our own: SQLite
+        would block that until the application's transaction ends.
 
         :raises RuntimeError: ``db.session`` holds uncommitted writes.
         """
@@ -145,7 +145,7 @@ class UploadRequest:
         try:
             return self.announced_length() != 0
         except ChunkedUploadError:
-            # A malformed length announces a body, too.
+            # Treat a malformed length as a body.
             return True
 
     def open_body(self) -> BodyReader:
@@ -164,9 +164,9 @@ class UploadRequest:
         body.drain()
 
     def close_connection_after(self, response: Response) -> None:
-        """Close the connection after an answer to a body that was not read whole."""
-        if self._body is not None and self._body.is_spoilt:
-            response.call_on_close(self._body.hang_up)
+        """Close the connection after the answer if the body was not read to its end."""
+        if self._body is not None and self._body.must_close:
+            response.call_on_close(self._body.close_connection)
 
     # -- the upload ----------------------------------------------------------------
 
@@ -180,24 +180,24 @@ class UploadRequest:
         return self.subject
 
     def find_other(self, upload_id: UUID | None, action: Action) -> Upload:
-        """The same for an upload that the request names elsewhere."""
+        """As :meth:`find`, for an upload that header, field or query names."""
         found = self.access.find(upload_id)
         try:
             require(found, action, self.dialect)
         except (PartialUpload, FinalUpload):
-            # Permission comes first: without it a client learns nothing of the kind.
+            # Check permission first: without it, a client must not learn the kind.
             self.access.authorize(action, found)
             raise
         return found
 
     def discard(self, upload: Upload) -> None:
-        """Remove an upload that this request made; no answer is about it any more."""
+        """Remove an upload that this request created, and answer without it."""
         self.engine.remove.discard(upload)
         self.subject = None
 
     @contextmanager
     def creating(self, upload: Upload) -> Iterator[None]:
-        """:meth:`discard` the new upload if its creating request fails in here."""
+        """Remove the new upload if the block fails."""
         self.subject = upload
         try:
             with self.engine.remove.discarding(upload):

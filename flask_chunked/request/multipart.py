@@ -1,8 +1,7 @@
-"""multipart/form-data with one large part: Werkzeug's decoder, and a way around it.
+"""multipart/form-data with one large file: Werkzeug's decoder, and a bypass.
 
-The decoder understands headers, fields and every odd line break; but it copies what it
-hands out, several times. So the bytes of a file go past it as long as nothing in them
-looks like a boundary.
+The decoder handles headers, fields and unusual line breaks, but it copies its output
+several times. So the bytes of a file bypass it until some of them may be a boundary.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from werkzeug.sansio.multipart import (
 
 from ..exceptions import MalformedBody
 from .boundary import find
-from .buffers import Buffer, give_back, take_buffer
+from .buffers import Buffer, release_buffer, take_buffer
 
-#: Bytes of a file read and scanned at once.
+#: Bytes of a file that are read and searched at once.
 BUFFER_SIZE = 2**20
-#: Bytes read at once for the decoder: headers and fields, and as little of a file as
-#: can be, since the decoder copies it.
+#: Bytes that are read at once for the decoder: headers, fields, and little of a file,
+#: because the decoder copies it.
 PIECE_SIZE = 8 * 2**10
-#: Bytes that headers and fields may take before a part's end is seen.
+#: Bytes that the decoder may hold before it finds the end of a part.
 MEMORY_SIZE = 4 * 2**20
 
 ReadInto = Callable[[memoryview], int]
@@ -37,33 +36,33 @@ NewFile = Callable[[str, str, str | None], "Part"]
 
 
 class Part(Protocol):
-    """Where a file's bytes go.
+    """Takes the bytes of a file.
 
-    :ivar is_at_work: may a block that was given still be looked at?
+    :ivar holds_block: True while a block of an earlier :meth:`write` may be read.
     """
 
     @property
-    def is_at_work(self) -> bool: ...
+    def holds_block(self) -> bool: ...
 
-    def make_room(self) -> None:
-        """Wait until the block before the last one is not needed any more."""
+    def wait_for_buffer(self) -> None:
+        """Wait until the block before the last one is no longer needed."""
 
     def write(self, block: memoryview) -> int:
         """Take the next bytes."""
 
 
 class FormTooLarge(Exception):
-    """Too many parts, or too much text."""
+    """The form has too many parts or too much text."""
 
 
 class MultipartForm:
     """Parses one form.
 
     :param read_into: fills some of a view, waiting for the client; 0 is the end.
-    :param fields: gets what the text fields say; the first one of a name.
+    :param fields: receives the text fields; the first one of a name counts.
     :param new_file: called with name, filename and Content-Type of each file.
-    :param max_parts: fields and files together.
-    :param max_text: bytes of all fields together.
+    :param max_parts: the most fields and files together.
+    :param max_text: the most bytes of all fields together.
     """
 
     def __init__(
@@ -92,8 +91,8 @@ class MultipartForm:
     def parse(self) -> None:
         """Read the body to its end.
 
-        :raises MalformedBody: it is no form.
-        :raises FormTooLarge: it is too much of one.
+        :raises MalformedBody: it is not a form.
+        :raises FormTooLarge: it has too many parts or too much text.
         """
         try:
             while not self._has_ended():
@@ -101,11 +100,12 @@ class MultipartForm:
         except RequestEntityTooLarge as error:
             raise FormTooLarge from error
         except (ValueError, LookupError, AttributeError) as error:
-            # The decoder's ways to say no; the last one of a part without a body.
+            # The decoder raises these for malformed forms; AttributeError for a part
+            # without a body.
             raise MalformedBody("Malformed multipart/form-data body") from error
         finally:
-            self._give_buffers_back()
-        # What comes behind the end means nothing; it only has to be read.
+            self._release_buffers()
+        # Read and ignore the epilogue, so that the connection stays usable.
         while self._read_into(self._piece):
             pass
 
@@ -114,17 +114,17 @@ class MultipartForm:
         self._decode(bytes(self._piece[:count]), is_last=not count)
 
     def _decode(self, data: bytes, *, is_last: bool) -> None:
-        """Give the decoder bytes; more of them where it would misread these.
+        """Pass bytes to the decoder, and more of them if it would misread these.
 
-        Between a boundary and what tells whether it is the last one, it takes the line
-        break before it for data.
+        If the bytes end right after a boundary, it is unknown whether that boundary is
+        the last one. The decoder then takes the line break before it for data.
         """
         data = bytes(self._decoder.buffer) + data
         del self._decoder.buffer[:]
         tail = -len(self._marker) - 1
         while not is_last and data.find(self._marker, tail) >= 0:
             if len(data) > MEMORY_SIZE // 2:
-                # Somebody cuts a body so on purpose.
+                # No honest client splits a body like this so often.
                 break
             count = self._read_into(self._piece)
             data += self._piece[:count]
@@ -134,7 +134,7 @@ class MultipartForm:
             self._decoder.receive_data(None)
 
     def _has_ended(self) -> bool:
-        """Work off what the decoder has; ``False``: it needs more."""
+        """Process the decoder's events; ``False``: it needs more bytes."""
         while True:
             event = self._decoder.next_event()
             if isinstance(event, Epilogue):
@@ -169,7 +169,7 @@ class MultipartForm:
                 part.write(memoryview(data.data))
             if not data.more_data:
                 return
-            self._pass_by(part)
+            self._bypass_decoder(part)
 
     def _next_data(self) -> Data:
         event = self._decoder.next_event()
@@ -178,12 +178,12 @@ class MultipartForm:
             event = self._decoder.next_event()
         return event
 
-    def _pass_by(self, part: Part) -> None:
-        """Write the file's bytes up to what may be its boundary; that is decoded."""
+    def _bypass_decoder(self, part: Part) -> None:
+        """Write the file's bytes up to a possible boundary; decode from there on."""
         kept = bytes(self._decoder.buffer)
         del self._decoder.buffer[:]
         while True:
-            part.make_room()
+            part.wait_for_buffer()
             buffer = self._next_buffer(part)
             view = memoryview(buffer)
             view[: len(kept)] = kept
@@ -191,31 +191,31 @@ class MultipartForm:
             end = len(kept) + count
             found = find(buffer, self._marker, end)
             if found >= 0 or not count:
-                # Its line break belongs to the boundary.
+                # The line break before it belongs to the boundary.
                 begin = max(0, found - 2) if found >= 0 else end
                 rest = bytes(view[begin:end])
                 _write(part, view[:begin])
                 self._decode(rest, is_last=not count)
                 return
-            # The beginning of a boundary may be all that has come of it.
+            # The block may end with the beginning of a boundary.
             begin = max(0, end - len(self._marker) - 1)
             _write(part, view[:begin])
             kept = bytes(view[begin:end])
 
     def _next_buffer(self, part: Part) -> Buffer:
-        """The same again; two in turn where the part is still at work on one."""
+        """The same buffer again, or two in turn while the part still reads one."""
         buffers = self._buffers
-        if not buffers or (len(buffers) == 1 and part.is_at_work):
-            # Before a block there is room for what was held back of the one before.
+        if not buffers or (len(buffers) == 1 and part.holds_block):
+            # A buffer starts with the bytes that were kept of the block before.
             buffers.append(take_buffer(BUFFER_SIZE + len(self._marker) + 2))
-        elif part.is_at_work:
+        elif part.holds_block:
             buffers.reverse()
         return buffers[-1]
 
-    def _give_buffers_back(self) -> None:
+    def _release_buffers(self) -> None:
         for buffer in self._buffers:
-            if self._part is None or not self._part.is_at_work:
-                give_back(buffer)
+            if self._part is None or not self._part.holds_block:
+                release_buffer(buffer)
         self._buffers.clear()
 
 

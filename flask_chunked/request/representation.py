@@ -17,7 +17,7 @@ from ..registration import Registration
 class Representation:
     """Represents uploads in the answers to one request.
 
-    :param view_args: of the request's URL; our own URLs need the same.
+    :param view_args: of the request's URL; the URLs in answers need the same ones.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Representation:
 
 
 class _SchemaView:
-    """What the schema dumps: the row, its URLs, its status as a number."""
+    """The object that the schema dumps: the row, its URLs, its status as a number."""
 
     def __init__(self, upload: Upload, url: str, file: str | None) -> None:
         self._upload = upload

@@ -1,8 +1,8 @@
-"""Where each WSGI server keeps a request's body; one small adapter a server.
+"""How each WSGI server holds a request's body: one small adapter for each.
 
-The habits that force each rule are measured facts of the servers: gunicorn and cheroot
-end a cut body without an error, most lose an unfinished ``read(n)``, none has a read
-timeout of its own.
+The servers' behaviour was measured: gunicorn and cheroot report a truncated body as
+complete, most lose the bytes of an interrupted ``read(n)``, and none has a read timeout
+of its own.
 """
 
 from __future__ import annotations
@@ -10,77 +10,83 @@ from __future__ import annotations
 import _socket
 import contextlib
 import io
+import logging
 import select
 import socket
 import time
 from typing import Any, Protocol
 
+logger = logging.getLogger("flask_chunked")
+
+#: Servers that read a body to its end before they call the application.
+BUFFERING_SERVERS = frozenset({"waitress"})
 #: The most bytes that one read asks for.
 LARGEST_READ = 256 * 2**10
-#: Reads of servers without a socket start with so many bytes and adapt.
+#: Bytes of the first read from a server without a socket; later reads adapt.
 SMALLEST_READ = 16 * 2**10
-#: A read that takes longer, in seconds, waited for the client.
-QUICK = 0.05
+#: A read that takes more seconds than this has waited for the client.
+QUICK_SECONDS = 0.05
 
 
 class Source(Protocol):
     """One way to get bytes: a server's socket, or its input stream.
 
-    :ivar polls: can :meth:`wait` tell whether something is there?
+    :ivar pollable: True if :meth:`wait` knows whether bytes are there.
     """
 
-    polls: bool
+    pollable: bool
 
     def receive(self, view: memoryview) -> int:
         """Fill some of the view; 0 is the end of the stream."""
 
-    def receive_at_once(self, view: memoryview) -> int | None:
-        """The same without waiting; ``None``: nothing is there, as far as is known."""
+    def receive_nowait(self, view: memoryview) -> int | None:
+        """The same without waiting; ``None``: nothing is there, or it is unknown."""
 
     def wait(self, seconds: float) -> bool:
-        """Is there something to receive within so many seconds?"""
+        """Wait for bytes for at most so many seconds; True if there are some."""
 
     def descriptor(self) -> int | None:
-        """The socket, if whatever comes next comes from there; else ``None``."""
+        """The socket, if the next byte comes from there; else ``None``."""
 
-    def moved(self, count: int) -> None:
-        """So many bytes were taken from :meth:`descriptor`."""
+    def consumed(self, count: int) -> None:
+        """Note that the caller took so many bytes from :meth:`descriptor`."""
 
-    def give_up(self) -> None:
-        """The client was silent for too long: nothing is read from it any more."""
+    def shutdown_read(self) -> None:
+        """Stop receiving: a read that waits returns, and no more bytes arrive."""
 
-    def hang_up(self) -> None:
-        """Close the connection both ways, after the answer was sent."""
+    def close_connection(self) -> None:
+        """Close the connection in both directions, after the answer was sent."""
 
 
 class GunicornSource:
-    """gunicorn, all workers: what it buffered first, then its socket.
+    """gunicorn, all workers: first the bytes that it has buffered, then its socket.
 
-    The reader's own count of what is left is kept true, so that keep-alive goes on
-    working and pipelined requests are left alone.
+    The adapter keeps the reader's count of remaining bytes up to date, so that
+    keep-alive works and pipelined requests stay untouched.
     """
 
-    polls = True
+    pollable = True
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self._body = environ["wsgi.input"]
         self._reader = self._body.reader
         self._unreader = self._reader.unreader
         self._socket: socket.socket = environ["gunicorn.socket"]
-        # Everything that is relied on is touched here; what is missing falls back.
+        # Use every attribute that the adapter needs: if one is missing in another
+        # version of gunicorn, this raises, and the caller falls back to the stream.
         self._reader.length + self._body.buf.tell() + self._unreader.buf.tell()
         if type(self._socket).__name__ == "SSLSocket":
             raise AttributeError("TLS sockets hide bytes from poll()")
-        # Others wait, whatever the flags say: gevent's let other requests run, and one
-        # with a timeout is polled by Python first.
-        self._tells_at_once = (
+        # Other sockets wait in spite of MSG_DONTWAIT: gevent's switch to other
+        # requests, and Python polls a socket that has a timeout.
+        self._supports_nowait = (
             isinstance(self._socket, _socket.socket) and not self._socket.gettimeout()
         )
 
     def receive(self, view: memoryview) -> int:
         """Buffered bytes, else one ``recv_into``."""
-        # Each is asked for no more than it holds: for more it would wait, and the
-        # body's own read() always asks its reader for a kilobyte.
+        # Read no more than is buffered: for more, read() would wait, and the body's
+        # own read() always requests a kilobyte from its reader.
         for holder, held in (
             (self._body, self._body.buf.tell()),
             (self._reader, self._unreader.buf.tell()),
@@ -91,9 +97,9 @@ class GunicornSource:
                 return len(data)
         return self._receive_from_socket(view)
 
-    def receive_at_once(self, view: memoryview) -> int | None:
-        """A ``recv_into`` that does not wait, so that nobody has to poll first."""
-        if not self._tells_at_once or self._buffered():
+    def receive_nowait(self, view: memoryview) -> int | None:
+        """A ``recv_into`` that does not wait, which saves a call of ``poll``."""
+        if not self._supports_nowait or self._buffered():
             return None
         try:
             return self._receive_from_socket(view, socket.MSG_DONTWAIT)
@@ -111,29 +117,29 @@ class GunicornSource:
         return self._buffered() or _readable(self._socket, seconds)
 
     def descriptor(self) -> int | None:
-        """The socket; what moves past us must be told to :meth:`moved`."""
+        """The socket; report to :meth:`consumed` what is read from it."""
         return None if self._buffered() else self._socket.fileno()
 
-    def moved(self, count: int) -> None:
-        """Bytes went from the socket elsewhere."""
+    def consumed(self, count: int) -> None:
+        """Subtract the bytes from the reader's count."""
         self._reader.length -= count
 
     def _buffered(self) -> bool:
         return bool(self._body.buf.tell() + self._unreader.buf.tell())
 
-    def give_up(self) -> None:
-        """See :meth:`Source.give_up`."""
+    def shutdown_read(self) -> None:
+        """See :meth:`Source.shutdown_read`."""
         _shut(self._socket, socket.SHUT_RD)
 
-    def hang_up(self) -> None:
-        """See :meth:`Source.hang_up`."""
+    def close_connection(self) -> None:
+        """See :meth:`Source.close_connection`."""
         _shut(self._socket, socket.SHUT_RDWR)
 
 
 class BufferedSource:
     """Werkzeug's development server: a ``BufferedReader`` over its socket."""
 
-    polls = True
+    pollable = True
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self._input: io.BufferedReader = environ["wsgi.input"]
@@ -147,16 +153,16 @@ class BufferedSource:
         """One ``read1``: what is buffered, or one read of the socket."""
         return self._input.readinto1(view)
 
-    def receive_at_once(self, view: memoryview) -> int | None:
-        """None: only a read would tell."""
+    def receive_nowait(self, view: memoryview) -> int | None:
+        """None: unknown without a read that may wait."""
         return None
 
     def wait(self, seconds: float) -> bool:
-        """Poll the socket; a small part may also be buffered behind the headers."""
+        """Poll the socket; a small part may also be buffered after the headers."""
         if _readable(self._socket, 0):
             return True
-        # peek() returns buffered bytes without a system call, and would block on an
-        # empty buffer: with the socket unreadable it is asked not to.
+        # peek() returns buffered bytes without a system call, but blocks if the buffer
+        # is empty. The socket is not readable, so make it non-blocking meanwhile.
         self._socket.setblocking(False)
         try:
             if self._input.peek(1):
@@ -168,29 +174,29 @@ class BufferedSource:
         return _readable(self._socket, seconds)
 
     def descriptor(self) -> int | None:
-        """None: bytes may be in a buffer that cannot be looked into."""
+        """None: bytes may be in a buffer that cannot be inspected."""
         return None
 
-    def moved(self, count: int) -> None:
-        """Never called, as there is no descriptor."""
+    def consumed(self, count: int) -> None:
+        """Never called, because there is no descriptor."""
 
-    def give_up(self) -> None:
-        """See :meth:`Source.give_up`."""
+    def shutdown_read(self) -> None:
+        """See :meth:`Source.shutdown_read`."""
         _shut(self._socket, socket.SHUT_RD)
 
-    def hang_up(self) -> None:
-        """See :meth:`Source.hang_up`."""
+    def close_connection(self) -> None:
+        """See :meth:`Source.close_connection`."""
         _shut(self._socket, socket.SHUT_RDWR)
 
 
 class StreamSource:
     """Every other server, and chunked bodies: ``read(n)`` of adaptive size.
 
-    ``read(n)`` returns only when n bytes are there, and what an interrupted one had is
-    lost; so reads are small while the client is slow and grow while it is fast.
+    ``read(n)`` returns only when n bytes are there, and an interrupted one loses its
+    bytes. So reads are small while the client is slow and grow while it is fast.
     """
 
-    polls = False
+    pollable = False
 
     def __init__(self, environ: dict[str, Any], connection: Any, timeout: float):
         self._read = environ["wsgi.input"].read
@@ -204,33 +210,33 @@ class StreamSource:
         size = min(self._size, len(view))
         began = time.monotonic()
         data = self._read(size)
-        quick = time.monotonic() - began < QUICK
+        quick = time.monotonic() - began < QUICK_SECONDS
         self._size = min(self._size * 2, LARGEST_READ) if quick else SMALLEST_READ
         view[: len(data)] = data
         return len(data)
 
-    def receive_at_once(self, view: memoryview) -> int | None:
-        """None: only a read would tell."""
+    def receive_nowait(self, view: memoryview) -> int | None:
+        """None: unknown without a read that may wait."""
         return None
 
     def wait(self, seconds: float) -> bool:
-        """Unknown; reading is the only way to find out."""
+        """True: only reading shows whether bytes are there."""
         return True
 
     def descriptor(self) -> int | None:
-        """None: bytes may be in a buffer that cannot be looked into."""
+        """None: bytes may be in a buffer that cannot be inspected."""
         return None
 
-    def moved(self, count: int) -> None:
-        """Never called, as there is no descriptor."""
+    def consumed(self, count: int) -> None:
+        """Never called, because there is no descriptor."""
 
-    def give_up(self) -> None:
-        """See :meth:`Source.give_up`."""
+    def shutdown_read(self) -> None:
+        """See :meth:`Source.shutdown_read`."""
         if self._connection is not None:
             _shut(self._connection, socket.SHUT_RD)
 
-    def hang_up(self) -> None:
-        """See :meth:`Source.hang_up`."""
+    def close_connection(self) -> None:
+        """See :meth:`Source.close_connection`."""
         if self._connection is not None:
             _shut(self._connection, socket.SHUT_RDWR)
 
@@ -244,3 +250,48 @@ def _readable(connection: socket.socket, seconds: float) -> bool:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
+
+
+_warned: set[str] = set()
+
+
+def _warn_of_buffering(environ: dict[str, Any], length: int | None) -> None:
+    """Warn once for each server that buffers whole bodies."""
+    server = str(environ.get("SERVER_SOFTWARE", "")).partition("/")[0].lower()
+    is_small = length is not None and length <= LARGEST_READ
+    if server not in BUFFERING_SERVERS or is_small or server in _warned:
+        return
+    _warned.add(server)
+    logger.warning(
+        "%s reads each request's body to its end before the application sees it: it "
+        "loses all bytes of an interrupted request and writes every byte twice. Use "
+        "another server (gunicorn with threads, for example), or let clients send "
+        "chunks of a few MiB",
+        server,
+    )
+
+
+def source_of(environ: dict[str, Any], length: int | None, timeout: float) -> Source:
+    """The source that suits the WSGI server.
+
+    :param length: of the body in bytes; ``None``: chunked.
+    :param timeout: seconds of silence after which a read may fail.
+    """
+    if length is not None:
+        try:
+            if "gunicorn.socket" in environ:
+                return GunicornSource(environ)
+            if "werkzeug.socket" in environ:
+                return BufferedSource(environ)
+        except (AttributeError, KeyError, TypeError) as error:
+            server = str(environ.get("SERVER_SOFTWARE", "server"))
+            if server not in _warned:
+                _warned.add(server)
+                logger.warning(
+                    "reading %s by its stream: its socket cannot be used (%s)",
+                    server[:40],
+                    error,
+                )
+    _warn_of_buffering(environ, length)
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    return StreamSource(environ, connection, timeout)

@@ -1,9 +1,9 @@
 /**
  * Worker: the digest of a whole file, slice by slice, in constant memory.
  *
- * A classic worker, because the vendored builds of hash-wasm are classic scripts.
- * In: `{file: Blob, algorithm: "md5" | "sha256"}`, once.
- * Out: `{hashed: bytes}` along the way, then `{digest: hex}` or `{error, during}`, where
+ * It is a classic worker, because the vendored builds of hash-wasm are classic scripts.
+ * Input: `{file: Blob, algorithm: "md5" | "sha256"}`, once.
+ * Output: `{hashed: bytes}` after each slice, then `{digest: hex}` or `{error, during}`;
  * `during` is "loading", "reading" (the file) or "hashing".
  */
 "use strict";

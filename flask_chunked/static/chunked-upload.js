@@ -9,53 +9,53 @@
  *     upload.addEventListener("error", ({ detail }) => show(detail.message));
  *     upload.start();
  *
- * No dependency and no build step. The checksum is made in a worker beside this file,
- * which needs WebAssembly: under a content security policy, `worker-src 'self'` and
+ * No dependency and no build step. A worker in the same directory computes the checksum.
+ * It needs WebAssembly: a content security policy must allow `worker-src 'self'` and
  * `script-src 'self' 'wasm-unsafe-eval'`.
  */
 
 const MIB = 2 ** 20;
 const KEY_PREFIX = "chunked-upload:";
-const COMPLETE = 2; // the server's word in `status`
+const COMPLETE = 2; // the value of `status` in the server's JSON
 const RATE_WINDOW = 5000; // milliseconds
-const AFTER_PAUSE = 300; // milliseconds until the server has noticed
+const AFTER_PAUSE = 300; // milliseconds until the server notices a closed connection
 
 /**
  * @typedef {"ready" | "uploading" | "hashing" | "verifying" | "paused" | "complete"
  *   | "failed" | "cancelled"} State
- * `hashing`: every byte is sent, the checksum is not ready yet.
+ * `hashing`: every byte is sent, but the checksum is not ready yet.
  *
  * @typedef {object} Options
  * @property {string} endpoint URL of the blueprint, with its trailing slash.
  * @property {File} file
  * @property {number} [chunkSize] Bytes of one request at most; default 8 MiB.
  * @property {number} [firstChunkSize] Bytes of the first request at most, default
- *   64 KiB: its answer tells the upload's URL, without which nothing can be resumed.
+ *   64 KiB. Its answer has the upload's URL, which every resumption needs.
  * @property {"md5" | "sha256" | null} [checksum] Default "md5", the server's default;
- *   null where the server does not ask for one.
+ *   null if the server does not demand one.
  * @property {Record<string, string>} [headers] Sent with every request.
  * @property {string | (() => string)} [csrfToken] Sent as X-CSRFToken.
  * @property {boolean} [withCredentials] Send cookies to another origin.
- * @property {number[]} [retryDelays] Milliseconds before each new attempt; the list
- *   starts over whenever bytes have arrived, and the upload fails at its end.
+ * @property {number[]} [retryDelays] Milliseconds before each new attempt. The list
+ *   starts over when bytes have arrived; at its end, the upload fails.
  * @property {number} [stallTimeout] Milliseconds without progress after which a request
- *   is given up and tried again; 0: never.
- * @property {string | null} [uploadUrl] Go on with this upload.
+ *   is aborted and repeated; 0: never.
+ * @property {string | null} [uploadUrl] Continue this upload.
  * @property {Record<string, string>} [fields] Further fields of the server's schema.
- * @property {boolean} [multipart] Send chunks as forms, for servers that know no raw
- *   bodies; a chunk that is cut off is then lost as a whole.
+ * @property {boolean} [multipart] Send chunks as forms, for servers without raw bodies;
+ *   an interrupted chunk is then lost as a whole.
  * @property {string} [fieldName] Name of the file part of such a form; default "file".
- * @property {Storage | null} [storage] Where URLs are remembered; default localStorage.
- * @property {string | URL} [workerUrl] Default: chunked-upload-hash.js beside this file.
- * @property {() => XMLHttpRequest} [createRequest] Makes each request's object.
+ * @property {Storage | null} [storage] Remembers URLs; default localStorage.
+ * @property {string | URL} [workerUrl] Default: chunked-upload-hash.js next to this file.
+ * @property {() => XMLHttpRequest} [createRequest] Creates the object of each request.
  *
  * @typedef {object} Progress
- * @property {number} offset Bytes sent, those on the way included.
+ * @property {number} offset Bytes sent, including those not acknowledged yet.
  * @property {number} confirmed Bytes that the server has acknowledged.
  * @property {number} length Bytes of the file.
- * @property {number} hashed Bytes that the checksum has seen.
- * @property {number} rate Bytes a second, over the last seconds.
- * @property {number | null} secondsLeft null while nothing moves.
+ * @property {number} hashed Bytes that the checksum includes.
+ * @property {number} rate Bytes per second, over the last seconds.
+ * @property {number | null} secondsLeft null while no bytes are sent.
  *
  * @typedef {object} Remembered
  * @property {string} url
@@ -64,15 +64,15 @@ const AFTER_PAUSE = 300; // milliseconds until the server has noticed
  * @property {number} lastModified
  */
 
-/** Why an upload stopped; `message` is fit to be shown. */
+/** Why an upload stopped; show `message` to the user. */
 export class UploadError extends Error {
   /**
    * @param {"network" | "server" | "refused" | "gone" | "checksum" | "file" | "hashing"
    *   | "protocol"} code
    * @param {string} message
    * @param {{status?: number, body?: any, retryable?: boolean, startOver?: boolean,
-   *   retryAfter?: number, cause?: unknown}} [evidence] `startOver`: going on makes no
-   *   sense, `resume()` begins a new upload; `retryAfter`: milliseconds.
+   *   retryAfter?: number, cause?: unknown}} [evidence] `startOver`: the upload cannot
+   *   continue, `resume()` starts a new one; `retryAfter`: milliseconds.
    */
   constructor(code, message, evidence = {}) {
     super(message, { cause: evidence.cause });
@@ -87,12 +87,12 @@ export class UploadError extends Error {
 }
 
 /**
- * One file on its way to the server.
+ * The upload of one file.
  *
  * Events, all `CustomEvent`: `progress` ({@link Progress}), `state` (`{state,
  * previous}`), `retry` (`{error, attempt, delay}`, before a new attempt) and `error`
  * ({@link UploadError}; the state is then `failed`, or `cancelled` if the server could
- * not be told).
+ * not be reached).
  */
 export class ChunkedUpload extends EventTarget {
   /** @type {Required<Options>} */
@@ -101,7 +101,7 @@ export class ChunkedUpload extends EventTarget {
   #state = "ready";
   /** @type {string | null} */
   #url;
-  /** Was the URL known before this object made the upload itself? */
+  /** True if the URL was known before this object created an upload. */
   #inherited;
   #offset = 0;
   /** @type {any} */
@@ -112,7 +112,7 @@ export class ChunkedUpload extends EventTarget {
   #error = null;
   /** @type {AbortController | null} the attempts since the last start() */
   #run = null;
-  /** @type {Promise<void> | null} the request that makes the upload */
+  /** @type {Promise<void> | null} the request that creates the upload */
   #creation = null;
   /** @type {{worker: Worker, digest: Promise<string>} | null} */
   #hashing = null;
@@ -152,7 +152,7 @@ export class ChunkedUpload extends EventTarget {
     return this.#offset;
   }
 
-  /** The upload's URL, once the server has told it. */
+  /** The upload's URL, once the server has returned it. */
   get url() {
     return this.#url;
   }
@@ -162,7 +162,7 @@ export class ChunkedUpload extends EventTarget {
     return this.#answer;
   }
 
-  /** The file's checksum in hex, once it is made. */
+  /** The file's checksum in hex, once it is computed. */
   get digest() {
     return this.#digest;
   }
@@ -172,7 +172,7 @@ export class ChunkedUpload extends EventTarget {
     return this.#error;
   }
 
-  /** Begin, or go on after a pause or a failure; where a URL is remembered, there. */
+  /** Start, or continue after a pause, a failure or, with a remembered URL, a reload. */
   start() {
     if (!["ready", "paused", "failed"].includes(this.#state)) return;
     if (this.#error?.startOver) this.#abandon();
@@ -189,7 +189,7 @@ export class ChunkedUpload extends EventTarget {
     this.start();
   }
 
-  /** Stop sending; what the server has is kept. */
+  /** Stop sending; the server keeps the bytes that it has. */
   pause() {
     if (!["uploading", "hashing", "verifying"].includes(this.#state)) return;
     this.#run?.abort();
@@ -198,9 +198,9 @@ export class ChunkedUpload extends EventTarget {
   }
 
   /**
-   * Give up, and have the server forget what it has.
+   * Cancel the upload, and delete its bytes on the server.
    *
-   * @returns {Promise<void>} settled when the server was told, or could not be.
+   * @returns {Promise<void>} settled when the server has answered or cannot be reached.
    */
   async cancel() {
     if (["complete", "cancelled"].includes(this.#state)) return;
@@ -219,7 +219,7 @@ export class ChunkedUpload extends EventTarget {
   }
 
   /**
-   * What this browser has begun and neither finished nor cancelled.
+   * The uploads that this browser has started and neither finished nor cancelled.
    *
    * @param {Storage | null} [storage]
    * @returns {Remembered[]}
@@ -256,7 +256,7 @@ export class ChunkedUpload extends EventTarget {
         await this.#finish(signal);
         return;
       } catch (caught) {
-        if (signal.aborted) return; // pause(), cancel() or #fail() own the state
+        if (signal.aborted) return; // pause(), cancel() or #fail() has set the state
         const error = await this.#explain(caught);
         if (signal.aborted) return;
         if (this.#offset > before) failures = 0;
@@ -276,12 +276,12 @@ export class ChunkedUpload extends EventTarget {
   }
 
   /**
-   * Find out where the upload stands, if there is one.
+   * Ask for the offset of the upload, if there is one.
    *
    * @param {AbortSignal} signal
    */
   async #locate(signal) {
-    await this.#creation; // which a pause leaves alone
+    await this.#creation; // pause() does not abort it
     if (this.#url === null) this.#recall();
     if (this.#url === null) return;
     try {
@@ -310,7 +310,7 @@ export class ChunkedUpload extends EventTarget {
   }
 
   /**
-   * The server keeps what had arrived of the request that the pause ended.
+   * Ask for the offset after a pause: the server keeps the bytes that had arrived.
    *
    * @param {AbortController | null} run
    */
@@ -325,7 +325,7 @@ export class ChunkedUpload extends EventTarget {
       this.#accept(answer);
       this.#reportProgress(this.#offset);
     } catch {
-      // It was for the eye only; resume() asks again.
+      // Only the display needs this answer; resume() asks again.
     }
   }
 
@@ -344,7 +344,7 @@ export class ChunkedUpload extends EventTarget {
       }
     }
     const stop = Math.min(this.length, firstChunkSize, chunkSize);
-    // Not bound to the signal: aborted, it would leave an upload without a known URL.
+    // Do not pass the signal: aborting would leave an upload whose URL is unknown.
     const creation = this.#put(url.href, 0, stop).then((answer) => {
       this.#accept(answer);
     });
@@ -369,7 +369,7 @@ export class ChunkedUpload extends EventTarget {
       this.#accept(await this.#put(url, start, stop, signal));
     } catch (error) {
       if (!isFinalRefusal(error)) throw error;
-      // It may be complete: the answer to an earlier completion was lost.
+      // It may be complete, if the answer to an earlier completion was lost.
       await this.#ask(signal);
       if (!this.#isSent()) throw error;
     }
@@ -391,7 +391,7 @@ export class ChunkedUpload extends EventTarget {
     } catch (error) {
       throw isFinalRefusal(error) ? await this.#explainRefusal(error, signal) : error;
     }
-    // An application may answer a completion with whatever it wants.
+    // The application may return any answer to a completion.
     if (answer !== null && typeof answer === "object") this.#answer = answer;
     this.#forget();
     this.#stopHashing();
@@ -399,7 +399,7 @@ export class ChunkedUpload extends EventTarget {
   }
 
   /**
-   * A refused completion: are bytes missing, or are they the wrong ones?
+   * The reason for a refused completion: missing bytes or wrong ones.
    *
    * @param {UploadError} error
    * @param {AbortSignal} signal
@@ -454,7 +454,7 @@ export class ChunkedUpload extends EventTarget {
     this.#emit("error", error);
   }
 
-  /** Let go of an upload that cannot be continued. */
+  /** Drop an upload that cannot continue. */
   #abandon() {
     const isOpen = this.#error?.code === "checksum" && this.#answer?.status !== COMPLETE;
     if (isOpen && this.#url) this.#delete(this.#url).catch(() => {});
@@ -466,7 +466,7 @@ export class ChunkedUpload extends EventTarget {
   }
 
   /**
-   * A lost connection may in truth be a file that was changed or removed.
+   * The real error: a lost connection may mean that the file was changed or removed.
    *
    * @param {unknown} caught
    */
@@ -528,7 +528,7 @@ export class ChunkedUpload extends EventTarget {
 
   /** @param {AbortSignal} signal */
   async #awaitDigest(signal) {
-    this.#startHashing(); // where its script could not be loaded before
+    this.#startHashing(); // again, if its script could not be loaded before
     if (this.#hashing === null) throw unloaded();
     this.#setState("hashing");
     return unlessAborted(this.#hashing.digest, signal);
@@ -591,8 +591,8 @@ export class ChunkedUpload extends EventTarget {
    * @param {string} url
    * @param {{body?: XMLHttpRequestBodyInit, headers?: Record<string, string>,
    *   signal?: AbortSignal, onSent?: (bytes: number) => void, patient?: boolean}} how
-   *   `patient`: the answer may take as long as it takes.
-   * @returns {Promise<any>} the answer's JSON; null where it has none.
+   *   `patient`: the answer may take any time.
+   * @returns {Promise<any>} the answer's JSON; null if it has none.
    */
   #request(method, url, { body, headers = {}, signal, onSent, patient = false }) {
     const { createRequest, withCredentials, csrfToken, stallTimeout } = this.#options;
@@ -663,7 +663,7 @@ export class ChunkedUpload extends EventTarget {
     try {
       this.#options.storage?.setItem(this.#key, JSON.stringify(entry));
     } catch {
-      // Full or forbidden: this upload can still be resumed, only not after a reload.
+      // Storage is full or forbidden: the upload cannot be resumed after a reload.
     }
   }
 
@@ -706,7 +706,7 @@ export class ChunkedUpload extends EventTarget {
   }
 }
 
-/** Bytes a second over the last seconds. */
+/** Measures bytes per second over the last seconds. */
 class Meter {
   /** @type {{at: number, offset: number}[]} */
   #samples = [];
@@ -732,7 +732,7 @@ class Meter {
   }
 }
 
-/** What stands for an option that is not given. */
+/** The values of options that are not given. */
 function defaults() {
   return {
     chunkSize: 8 * MIB,
@@ -763,7 +763,7 @@ function defined(options) {
   );
 }
 
-/** The access alone throws where the user forbids storage. */
+/** Even reading the property throws if the user forbids storage. */
 function localStorageOrNull() {
   try {
     return window.localStorage;
@@ -805,7 +805,7 @@ function hasCode(error, code) {
 }
 
 /**
- * A 400 that the same request would get again.
+ * True for a 400 that the same request would get again.
  *
  * @param {unknown} error
  * @returns {error is UploadError}
@@ -815,7 +815,7 @@ function isFinalRefusal(error) {
 }
 
 /**
- * What an answer that is no success means for the upload.
+ * The error that a failed response means for the upload.
  *
  * @param {XMLHttpRequest} xhr
  * @param {any} body
@@ -838,7 +838,7 @@ function refusal(xhr, body) {
 }
 
 /**
- * Milliseconds that the server asks to wait; RFC 9110, section 10.2.3.
+ * Milliseconds to wait, from Retry-After (RFC 9110, section 10.2.3).
  *
  * @param {XMLHttpRequest} xhr
  */
@@ -867,7 +867,7 @@ function unloaded() {
 }
 
 /**
- * A lone surrogate, legal in a file's name, cannot be percent-encoded.
+ * Replace lone surrogates: a filename may have some, but they have no percent-encoding.
  *
  * @param {string} name
  */
@@ -876,7 +876,7 @@ function wellFormed(name) {
 }
 
 /**
- * From half of it to all of it, so that many clients do not come back at once.
+ * A random delay from half to all of it, so that many clients do not return at once.
  *
  * @param {number} delay milliseconds
  */
@@ -885,7 +885,7 @@ function jittered(delay) {
 }
 
 /**
- * Wait; less if the signal aborts or the network comes back.
+ * Wait; end early if the signal aborts or the network returns.
  *
  * @param {number} delay milliseconds
  * @param {AbortSignal} [signal]

@@ -1,4 +1,4 @@
-"""A process that dies, or a database that does not answer, at a step of our choice."""
+"""A process that dies, or a database that does not answer, at a chosen step."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ APPENDER = ["write", "take", "flush"]
 
 
 class Crash(BaseException):
-    """The process is gone: nothing of it runs any more."""
+    """The process has died: none of its code runs any more."""
 
 
 class Steps:
-    """Every call of an app's repository and storage is a step; it dies at one.
+    """Every call of an app's repository and storage is a step; the app dies at one.
 
     After the crash each further call fails too, so that no clean-up of ours helps.
 
@@ -59,7 +59,7 @@ class Steps:
         self._after = after
 
     def watch(self, target: Any, names: list[str], patch: pytest.MonkeyPatch) -> None:
-        """Make steps of these methods."""
+        """Count calls of these methods as steps."""
         for name in names:
             patch.setattr(target, name, self._step(name, getattr(target, name)))
 
@@ -91,7 +91,7 @@ class Steps:
 
 @contextmanager
 def dying(app: Flask, at: int, *, after: bool) -> Iterator[Steps]:
-    """In the block, the app's process dies at its so-manieth step."""
+    """In the block, the app's process dies at the step with this number."""
     steps = Steps(at, after=after)
     here = registered(app)
     with pytest.MonkeyPatch.context() as patch:
@@ -131,5 +131,5 @@ def database_failing(app: Flask, words: str) -> Iterator[None]:
 
 
 def open_files() -> int:
-    """How many file descriptors this process holds."""
+    """The number of open file descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))

@@ -1,4 +1,4 @@
-"""What all dialects share: no road takes a body that is packed."""
+"""What all dialects share: no request takes an encoded body."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.apps import dispose, make_app, rows, stored_files
 from tests.dialects.tus import BASE, BYTES, CHUNKED, TUS, Tus, checksum
 from tests.dialects.wire import OCTETS, md5, part
 
-#: What packs, and is a fine content as it is.
+#: Encoded bytes, which would also be valid content.
 PACKED = gzip.compress(b"0" * 1000, mtime=0)
 SIZE = len(PACKED)
 WHOLE = f"bytes 0-{SIZE - 1}/{SIZE}"
@@ -30,7 +30,7 @@ DETAIL = "Content-Encoding is not supported; send plain bytes"
 
 @dataclass(frozen=True)
 class Uploads:
-    """The upload that a road goes to: empty, or with all of its bytes."""
+    """The upload that a request addresses: empty, or with all of its bytes."""
 
     empty: str
     full: str
@@ -44,12 +44,12 @@ class Uploads:
         return self.full.rsplit("/", 1)[1]
 
 
-#: Arguments of ``client.open``; the uploads are there already.
+#: Arguments of ``client.open``; the uploads exist already.
 Road = Callable[[Uploads], dict[str, Any]]
 
 
 def raw(method: str, url: str, **headers: str) -> dict[str, Any]:
-    """The packed bytes as the body."""
+    """The encoded bytes as the body."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     kind = named.pop("Content-Type", OCTETS)
     return {
@@ -59,7 +59,7 @@ def raw(method: str, url: str, **headers: str) -> dict[str, Any]:
 
 
 def form(method: str, url: str, headers: Mapping[str, str], **fields: str) -> Any:
-    """The packed bytes as the file of a form."""
+    """The encoded bytes as the file of a form."""
     data = {**fields, "file": part(PACKED)}
     return {"path": url, "method": method, "data": data, "headers": dict(headers)}
 
@@ -70,7 +70,7 @@ def fields(url: str, **values: str) -> dict[str, Any]:
 
 
 def tus(method: str, url: str, **headers: str) -> dict[str, Any]:
-    """The packed bytes as the body of a tus request."""
+    """The encoded bytes as the body of a tus request."""
     return raw(method, url, **{**BYTES, **headers})
 
 
@@ -175,7 +175,7 @@ def send(client: FlaskClient, road: dict[str, Any], coding: str) -> TestResponse
 
 
 def everything(site: Site) -> tuple[list[Upload], list[object]]:
-    """Each row with each of its columns, each stored file with its bytes."""
+    """All rows with all columns, all stored files with their bytes."""
     files = stored_files(site.directory)
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     found = sorted(rows(site.app), key=lambda upload: upload.id)
@@ -184,7 +184,7 @@ def everything(site: Site) -> tuple[list[Upload], list[object]]:
 
 @pytest.mark.parametrize("coding", ["gzip", "GZip", "br", "identity, deflate", "x"])
 @pytest.mark.parametrize("name", ROADS)
-def test_a_packed_body_is_refused_and_changes_nothing(
+def test_an_encoded_body_is_refused_and_changes_nothing(
     site: Site, name: str, coding: str
 ) -> None:
     before = everything(site)
@@ -202,7 +202,7 @@ def test_a_packed_body_is_refused_and_changes_nothing(
 
 @pytest.mark.parametrize("coding", ["identity", "Identity", "", " identity , identity"])
 @pytest.mark.parametrize("name", ROADS)
-def test_a_body_as_it_is_is_taken(site: Site, name: str, coding: str) -> None:
+def test_an_identity_body_is_taken(site: Site, name: str, coding: str) -> None:
     answer = send(site.client, ROADS[name](begun(site.client)), coding)
     assert answer.status_code in (200, 201, 204), answer.data
 
@@ -227,7 +227,7 @@ def test_a_form_that_the_application_has_read_is_refused_too(
     assert rows(app) == []
 
 
-#: What is wrong besides, and what wins over the coding.
+#: Other faults of a request that are reported instead of the coding.
 FIRST: dict[str, tuple[dict[str, Any], int]] = {
     "version": (tus("PATCH", "", Upload_Offset="0", Tus_Resumable="0.2.2"), 412),
     "method": (tus("PUT", ""), 405),

@@ -1,4 +1,4 @@
-"""Forms that cannot be parsed or came in part; and what no answer ever shows."""
+"""Forms that are malformed or truncated, and what no answer may show."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOUNDARIES = {
 
 @pytest.mark.parametrize("content_type", BOUNDARIES.values(), ids=BOUNDARIES)
 @pytest.mark.parametrize("method", ["PUT", "POST"])
-def test_bad_boundary_is_told(
+def test_bad_boundary_is_reported(
     app: Flask, client: FlaskClient, content_type: str, method: str
 ) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
@@ -50,7 +50,7 @@ def test_bad_boundary_is_told(
 
 
 @pytest.mark.parametrize("names", [("file", "file"), ("file", "files[]"), ("x", "y")])
-def test_second_file_part_is_told(
+def test_second_file_part_is_reported(
     app: Flask, client: FlaskClient, tmp_path: Path, names: tuple[str, str]
 ) -> None:
     body = "".join(
@@ -108,7 +108,7 @@ def test_no_answer_shows_where_bytes_are_stored(
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
-def test_packed_form_is_refused(client: FlaskClient, method: str) -> None:
+def test_encoded_form_is_refused(client: FlaskClient, method: str) -> None:
     answer = client.open(
         "/uploads/",
         method=method,
@@ -122,13 +122,13 @@ def test_packed_form_is_refused(client: FlaskClient, method: str) -> None:
 @pytest.mark.parametrize(
     "body", ["[1]", "1", "{", '{"md5": ', "[" * 100_000], ids=lambda text: text[:8]
 )
-def test_bad_json_is_told(client: FlaskClient, body: str) -> None:
+def test_bad_json_is_reported(client: FlaskClient, body: str) -> None:
     answer = client.post(half(client), data=body, content_type="application/json")
     assert answer.status_code in (400, 413)
     assert set(answer.get_json()) == {"detail"}
 
 
-def test_too_many_parts_are_told(app: Flask, client: FlaskClient) -> None:
+def test_too_many_parts_are_reported(app: Flask, client: FlaskClient) -> None:
     form = {"file": part(DATA), **{f"f{i}": "x" for i in range(20)}}
     answer = client.post("/uploads/", data=form)
     detail = "Form has more than 10 parts, or text fields of more than 65536 bytes"
@@ -137,7 +137,7 @@ def test_too_many_parts_are_told(app: Flask, client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", None])
-def test_too_large_fields_are_told(client: FlaskClient, kind: str | None) -> None:
+def test_too_large_fields_are_reported(client: FlaskClient, kind: str | None) -> None:
     answer = client.post(half(client), data={"md5": "x" * 66_000}, content_type=kind)
     assert answer.status_code == 413
     assert set(answer.get_json()) == {"detail"}

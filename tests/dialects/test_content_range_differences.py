@@ -1,4 +1,4 @@
-"""Where the dialect differs from the original on purpose, one test a sentence."""
+"""Deliberate differences from drf-chunked-upload, one test for each sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row of the dialect's table of errors, with its exact words."""
+"""Every row of the dialect's table of errors, with its exact text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.dialects.wire import DATA, MD5, OCTETS, let_pass, md5, part, state, t
 
 
 class Named(ChunkedUploadBlueprint):
-    """Whoever a header names."""
+    """The user whom a header names."""
 
     def get_user_id(self) -> object:
         return request.headers.get("X-User")
@@ -72,7 +72,7 @@ def test_total_above_the_limit_is_refused_before_the_body_is_read(
     app_factory: AppFactory,
 ) -> None:
     class Untouchable:
-        """A body that must not be asked for anything."""
+        """A body that must not be read."""
 
         def read(self, size: int = -1) -> bytes:
             raise AssertionError("the body was read")
@@ -155,7 +155,7 @@ def test_no_part_of_that_name(
 
 
 @pytest.mark.parametrize(
-    ("start", "stop"), [(0, 4), (4, 10), (6, 10)], ids=["behind", "overlap", "ahead"]
+    ("start", "stop"), [(0, 4), (4, 10), (6, 10)], ids=["before", "overlap", "ahead"]
 )
 @pytest.mark.parametrize("raw", [False, True], ids=["form", "raw"])
 def test_start_is_not_the_offset(

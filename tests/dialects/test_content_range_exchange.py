@@ -170,7 +170,7 @@ def test_list_has_the_pending_and_the_url_shows_one(app_factory: AppFactory) -> 
     assert told(client.get(created["url"])) == (200, created)
 
 
-def test_head_tells_where_to_go_on_and_delete_gives_up(
+def test_head_returns_the_offset_and_delete_terminates(
     app: Flask, client: FlaskClient, tmp_path: Path
 ) -> None:
     url = first_half(client)["url"]

@@ -98,7 +98,7 @@ def test_field_upload_id_names_the_upload(
     assert answer.get_json()["expires"] is not None
 
 
-def test_upload_id_behind_the_file_counts_as_well(
+def test_upload_id_after_the_file_counts_as_well(
     client: FlaskClient, upload_id: str
 ) -> None:
     body = (
@@ -350,7 +350,7 @@ def stages_made(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     ("order", "stages"),
     [
         pytest.param(("upload_id", "file"), 0, id="named before the file"),
-        pytest.param(("file", "upload_id"), 1, id="named behind the file"),
+        pytest.param(("file", "upload_id"), 1, id="named after the file"),
     ],
 )
 def test_a_chunk_whose_upload_is_known_is_written_where_it_will_be(
@@ -419,7 +419,7 @@ def test_a_form_that_is_not_right_leaves_the_upload_as_it_was(
 
 
 @pytest.mark.local_disk
-def test_a_packed_body_is_refused_before_there_is_a_place_for_it(
+def test_an_encoded_body_is_refused_before_it_has_a_target(
     client: FlaskClient, tmp_path: Path
 ) -> None:
     headers = {"Content-Encoding": "gzip"}

@@ -1,4 +1,4 @@
-"""Content-Range headers that cannot be meant: one answer, and nothing happens."""
+"""Malformed Content-Range headers: one answer, and no change."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def begin(client: Client, prefix: str, **options: Any) -> dict[str, Any]:
 
 
 def go_on(client: FlaskClient, url: str) -> None:
-    """Send the rest and complete."""
+    """Send the remaining bytes and complete."""
     answer = client.put(
         url,
         data=DATA[5:],

@@ -169,7 +169,7 @@ def test_chunked_transfer_is_counted_against_the_range(
         assert told(send(data)) == (400, {"detail": detail})
 
 
-def test_chunked_body_that_the_server_swallows_is_told(client: FlaskClient) -> None:
+def test_chunked_body_that_the_server_swallows_is_reported(client: FlaskClient) -> None:
     answer = client.put(
         "/uploads/",
         headers={"Content-Range": "bytes 0-4/10", "Transfer-Encoding": "chunked"},
@@ -180,7 +180,7 @@ def test_chunked_body_that_the_server_swallows_is_told(client: FlaskClient) -> N
     assert told(answer) == (411, {"detail": detail})
 
 
-def test_packed_body_is_refused(app: Flask, client: FlaskClient) -> None:
+def test_encoded_body_is_refused(app: Flask, client: FlaskClient) -> None:
     answer = put(
         client,
         "/uploads/",

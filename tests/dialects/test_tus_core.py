@@ -77,7 +77,7 @@ def test_rule_03_get_needs_no_version_and_head_without_one_is_answered(
 
 @pytest.mark.parametrize("path", [BASE, UNKNOWN, BASE[:-1]])
 @pytest.mark.parametrize("headers", [{}, TUS, {"Tus-Resumable": "9"}])
-def test_rule_04_options_tells_what_there_is_whatever_the_version(
+def test_rule_04_options_lists_the_capabilities_whatever_the_version(
     tus: Tus, path: str, headers: dict[str, str]
 ) -> None:
     response = tus.client.options(path, headers=headers)
@@ -97,7 +97,7 @@ def test_rule_04_options_tells_what_there_is_whatever_the_version(
     assert "Tus-Max-Size" not in response.headers
 
 
-def test_rule_04_a_limit_is_told(app_factory: AppFactory) -> None:
+def test_rule_04_a_limit_is_returned(app_factory: AppFactory) -> None:
     client = app_factory(CHUNKED_UPLOAD_MAX_BYTES="1KiB").test_client()
     assert client.options(BASE).headers["Tus-Max-Size"] == "1024"
 
@@ -146,7 +146,7 @@ def test_rule_07_the_override_of_a_post_is_the_method(tus: Tus) -> None:
     assert tus.head(url).status_code == 404
 
 
-#: What each method answers for an upload of three bytes, by itself.
+#: The status of each method for an upload of three bytes.
 OWN = {"GET": 200, "HEAD": 200, "PUT": 405, "OPTIONS": 204}
 
 
@@ -200,7 +200,7 @@ def test_rule_07_an_unknown_override_is_405(tus: Tus) -> None:
     assert "PATCH" in response.headers["Allow"]
 
 
-def test_rule_08_head_tells_offset_and_length_and_is_not_cached(tus: Tus) -> None:
+def test_rule_08_head_returns_offset_and_length_and_is_not_cached(tus: Tus) -> None:
     url = tus.create(3)
     for offset in (0, 3):
         response = tus.head(url)
@@ -353,7 +353,7 @@ def test_rule_20_other_methods_are_405_and_tell_which_are_allowed(
 def test_chunked_body_where_all_is_there(
     app: Flask, tus: Tus, status: Status, body: bytes, answer: int
 ) -> None:
-    """Also behind one that died between the finished file and its row."""
+    """Also after a process that died between the finished file and its row."""
     url = tus.create(3)
     assert tus.patch(url, 0, b"abc").status_code == 204
     (row,) = rows(app)
@@ -379,7 +379,7 @@ def test_chunked_body_of_a_new_upload_without_bytes(
 
 
 def chunked_patch(client: FlaskClient, url: str, offset: int, body: bytes) -> int:
-    """PATCH without Content-Length, as a server hands it over."""
+    """PATCH without Content-Length, as a server passes it on."""
     response = client.patch(
         url,
         headers={

@@ -31,7 +31,7 @@ from tests.dialects.tus import BASE, BYTES, CHUNKED, TUS, Tus, checksum, metadat
     ],
     ids=str,
 )
-def test_rules_21_and_22_a_creation_tells_its_length_or_defers_it(
+def test_rules_21_and_22_a_creation_declares_its_length_or_defers_it(
     tus: Tus, tus_app: Flask, headers: dict[str, str]
 ) -> None:
     assert tus.post(**headers).status_code == 400
@@ -134,7 +134,7 @@ def deferred(tus: Tus) -> str:
     return tus.post(Upload_Defer_Length="1").headers["Location"]
 
 
-def test_rule_29_head_tells_that_the_length_is_deferred(tus: Tus) -> None:
+def test_rule_29_head_shows_that_the_length_is_deferred(tus: Tus) -> None:
     url = deferred(tus)
     response = tus.head(url)
     assert response.headers["Upload-Defer-Length"] == "1"
@@ -276,7 +276,7 @@ def test_rule_38_a_whole_file_in_one_request_is_complete(
 # -- expiration ------------------------------------------------------------------------
 
 
-def test_rule_39_every_answer_of_an_upload_that_will_expire_tells_when(
+def test_rule_39_every_answer_of_an_upload_that_will_expire_says_when(
     tus: Tus,
 ) -> None:
     created = tus.post(Upload_Length="9")
@@ -311,7 +311,7 @@ def test_rule_40_an_expired_upload_is_410_and_a_finished_one_does_not_expire(
 
 
 @pytest.mark.parametrize("algorithm", sorted(CHECKSUM_SIZES))
-def test_rules_41_and_45_every_algorithm_tells_right_from_wrong(
+def test_rules_41_and_45_every_algorithm_distinguishes_right_from_wrong(
     tus: Tus, algorithm: str
 ) -> None:
     url = tus.create(6)

@@ -45,7 +45,7 @@ BODIES = st.binary(max_size=40)
 
 @dataclass
 class Model:
-    """What an upload must be."""
+    """The expected state of an upload."""
 
     length: int
     content: bytes = b""
@@ -61,7 +61,7 @@ class Model:
 
     @property
     def is_waiting(self) -> bool:
-        """Is it a final upload that is not made yet?"""
+        """True for a final upload that is not assembled yet."""
         return bool(self.members) and self.gone is None and not self.is_complete
 
 
@@ -70,7 +70,7 @@ class Crash(BaseException):
 
 
 class TusMachine(RuleBasedStateMachine):
-    """The server under test, and the model beside it."""
+    """The server under test, and its model."""
 
     uploads = Bundle("uploads")
     partials = Bundle("partials")
@@ -119,7 +119,7 @@ class TusMachine(RuleBasedStateMachine):
         ]
 
     def refused(self, model: Model, response: TestResponse) -> bool:
-        """Is the upload gone, and does the server say so?"""
+        """True if the upload is gone and the server reports that."""
         if model.gone is not None:
             assert response.status_code == model.gone
             return True
@@ -149,7 +149,7 @@ class TusMachine(RuleBasedStateMachine):
 
     @rule(target=partials, body=BODIES, missing=st.sampled_from([0, 0, 3]))
     def create_partial(self, body: bytes, missing: int) -> str:
-        """Complete at once, or almost, so that finals come about often."""
+        """Complete at once, or almost, so that many finals can be assembled."""
         url = self.tus.partial(body, len(body) + missing)
         self.models[url] = Model(
             len(body) + missing, body, True, touched=self.hours, history=[body]
@@ -219,7 +219,7 @@ class TusMachine(RuleBasedStateMachine):
 
     @rule(url=uploads | partials)
     def duplicate(self, url: str) -> None:
-        """The last body at its old offset: refused, for tus has no repeats."""
+        """The last body at its old offset is refused: tus has no repeats."""
         model = self.models[url]
         if model.members or not model.history or not model.history[-1]:
             return
@@ -230,7 +230,7 @@ class TusMachine(RuleBasedStateMachine):
 
     @rule(url=uploads | partials, body=st.binary(min_size=1, max_size=20))
     def crash(self, url: str, body: bytes) -> None:
-        """The process dies between the bytes and the offset; the bytes are dead."""
+        """The process dies after the bytes, before the offset: they do not count."""
         model = self.models[url]
         if model.members or model.gone is not None or self.expired(model):
             return
@@ -341,7 +341,7 @@ class TusMachine(RuleBasedStateMachine):
             if model.gone is not None or not model.is_complete:
                 continue
             if model.partial:
-                # It is no file; what it holds is for its final upload.
+                # It is not a file; its bytes are for its final upload.
                 assert self.tus.client.get(url + "/file").status_code == 404
                 assert self.stored(url) == model.content
             else:
@@ -367,7 +367,7 @@ class TusMachine(RuleBasedStateMachine):
         return any(self.models[url].gone is not None for url in model.members)
 
     def make_finals(self) -> None:
-        """Finals whose members are all complete are made with the last of them."""
+        """A final upload is assembled when its last member completes."""
         for model in self.models.values():
             if not model.members or model.content or model.gone is not None:
                 continue

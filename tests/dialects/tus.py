@@ -1,4 +1,4 @@
-"""Literal tus requests, in few words."""
+"""Short notation for literal tus requests."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Tus:
         return response.headers["Location"]
 
     def partial(self, body: bytes, length: int | None = None) -> str:
-        """The URL of a new partial upload that begins with these bytes."""
+        """The URL of a new partial upload that starts with these bytes."""
         size = len(body) if length is None else length
         response = self.post(body, Upload_Length=str(size), Upload_Concat="partial")
         assert response.status_code == 201, response.text
@@ -76,7 +76,7 @@ class Tus:
         return self.client.head(url, headers=TUS)
 
     def offset(self, url: str) -> int:
-        """The offset that HEAD tells."""
+        """The offset that HEAD returns."""
         response = self.head(url)
         assert response.status_code == 200, response.status
         return int(response.headers["Upload-Offset"])
@@ -86,7 +86,7 @@ class Tus:
         return self.client.delete(url, headers=TUS)
 
     def content(self, url: str) -> bytes:
-        """What was stored, by download."""
+        """The stored bytes, by download."""
         response = self.client.get(url + "/file")
         assert response.status_code == 200, response.text
         with response:

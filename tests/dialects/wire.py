@@ -1,4 +1,4 @@
-"""What the tests of the Content-Range dialect need beside literal requests."""
+"""What the tests of the Content-Range dialect need in addition to literal requests."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def let_pass(app: Flask, **time: float) -> None:
 
 
 def cut(body: bytes, *, announced: int) -> dict[str, Any]:
-    """The environ of a client that goes away before the end of its body."""
+    """The environ of a client that disconnects before the end of its body."""
     return {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(announced)}
 
 
@@ -80,7 +80,7 @@ def ready(client: FlaskClient) -> str:
 
 
 def resume(client: FlaskClient, url: str) -> None:
-    """What a client does after a lost answer: ask, send the rest, complete."""
+    """Continue as a client does after a lost answer: ask, send the rest, complete."""
     offset = int(client.head(url).headers["Upload-Offset"])
     if offset < 10:
         answer = put(client, url, DATA[offset:], f"bytes {offset}-9/10")

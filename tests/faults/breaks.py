@@ -153,7 +153,7 @@ BREAKS = (
         "fuzz",
         "tests/security/test_fuzz.py",
         Change(
-            "request/forms.py",
+            "request/fields.py",
             "    except (ValueError, RecursionError) as error:",
             "    except KeyError as error:",
         ),
@@ -221,7 +221,7 @@ BREAKS = (
         f"{_CROWDS}::test_a_crowd_on_eight_threads_spoils_nothing",
         Change(
             "request/body.py",
-            "is_slow = self._came < self.least * self._waited",
+            "is_slow = self._received < self.minimum * self._waited",
             "is_slow = False",
         ),
     ),

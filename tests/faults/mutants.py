@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FAST = "not slow and not oracle and not browser"
 POWER = "tests/faults/test_power_loss.py::test_nothing_committed_is_lost[sample]"
-RACES = "tests/dialects/test_defects_of_the_original_races.py"
-RIVALS = "tests/dialects/test_tus_rivals.py"
+RACES = "tests/dialects/test_defects_of_drf_chunked_upload_races.py"
+CONCURRENCY = "tests/dialects/test_tus_concurrency.py"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ MUTANTS = (
                 ".where(self._is_open, within)",
             ),
         ),
-        (RIVALS,),
+        (CONCURRENCY,),
     ),
     Mutant(
         "no fence",
@@ -70,7 +70,7 @@ MUTANTS = (
                 "statement.values(fence=c.fence)",
             ),
         ),
-        (RACES, RIVALS),
+        (RACES, CONCURRENCY),
     ),
     Mutant(
         "commit first",
@@ -128,7 +128,7 @@ MUTANTS = (
                 "        elif not count:\n            self.ended = True\n",
             ),
         ),
-        ("tests/test_bodies.py",),
+        ("tests/request/test_body.py",),
     ),
     Mutant(
         "short write ignored",
@@ -174,7 +174,7 @@ MUTANTS = (
                 "        return query\n",
             ),
         ),
-        ("tests/test_ownership.py",),
+        ("tests/request/test_access.py",),
     ),
     Mutant(
         "rename without directory fsync",

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from werkzeug import formparser
 
-from flask_chunked.request.forms import MAX_FIELDS_SIZE
+from flask_chunked.request.fields import MAX_FIELDS_SIZE
 from tests.apps import rows
 from tests.conftest import AppFactory
 from tests.dialects.wire import DATA, MD5, ready, state

@@ -3,7 +3,7 @@
 Rows 6, 7 and 30 of the security checklist, over HTTP. The storage by itself (keys,
 links, FIFOs, every umask) is in tests/storage/local/; names that look like paths
 are in test_bad_input.py; headers of downloads in
-tests/dialects/test_content_range_downloads.py; that answers name no file in
+tests/dialects/test_downloads.py; that answers name no file in
 tests/dialects/test_content_range_bodies.py.
 """
 

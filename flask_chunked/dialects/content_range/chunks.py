@@ -1,7 +1,7 @@
-"""Chunks of the Content-Range dialect on their way in: raw bodies and forms.
+"""Chunks of the Content-Range dialect: raw bodies and forms.
 
-What the headers tell is checked before a byte of the body is read. A raw body is kept
-as far as it comes; a chunk in a form is kept whole or not at all.
+The headers are checked before a byte of the body is read. Of a raw body, every byte
+that arrives is kept; a chunk in a form is kept as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -30,50 +30,52 @@ from ...protocol.filename import display_name
 from ...protocol.upload_id import parse_upload_id
 from ...request.context import UploadRequest
 from ...request.forms import (
-    FilePart,
     Form,
-    PartLimits,
-    Place,
     declared_type,
-    in_memory,
     raw_filename,
     receive_form,
     receive_raw,
-    staged,
+)
+from ...request.parts import (
+    FilePart,
+    PartLimits,
+    PartTarget,
+    memory_target,
+    stage_target,
 )
 
-#: What uploads of this dialect are marked with.
+#: The dialect's name, stored with each of its uploads.
 DIALECT = "content-range"
 #: The field that names an upload.
 UPLOAD_ID = "upload_id"
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """What a request says about the file beside its bytes."""
+class FileDescription:
+    """What a request says about the file, apart from its bytes."""
 
     filename: str | None
     fields: Mapping[str, str]
     content_type: str | None
 
     @classmethod
-    def of_raw(cls, request: UploadRequest) -> Names:
+    def of_raw(cls, request: UploadRequest) -> FileDescription:
         """From the headers and the query of a raw body."""
         http = request.http
         fields = dict(http.args.items())
         return cls(raw_filename(http), fields, http.mimetype or None)
 
     @classmethod
-    def of_form(cls, form: Form, part: FilePart) -> Names:
+    def of_form(cls, form: Form, part: FilePart) -> FileDescription:
         """From the fields and the file part of a form."""
         return cls(part.filename, form.fields, part.content_type)
 
 
 def required_range(request: UploadRequest) -> ContentRange:
-    """The range of the chunk, checked as far as no upload is needed for it.
+    """The range of the chunk, after the checks that need no upload.
 
-    :raises MalformedHeader: absent, or not what RFC 9110, section 14.4 allows.
-    :raises ChunkBeyondLength: it ends at or past the total.
+    :raises MalformedHeader: it is absent, or not what RFC 9110, section 14.4 allows.
+    :raises ChunkBeyondLength: it ends beyond the total.
     :raises TooLarge: the total is above the limit.
     """
     header = request.http.headers.get("Content-Range")
@@ -89,11 +91,11 @@ def required_range(request: UploadRequest) -> ContentRange:
 
 
 def require_creator(request: UploadRequest, length: int) -> None:
-    """May the caller create an upload? Asked before a body is read.
+    """Refuse a caller who may not create an upload; called before a body is read.
 
-    :param length: bytes of the upload, as far as they are known.
-    :raises OwnerRequired: nobody knows who asks.
-    :raises NotAuthorized: the policy says no.
+    :param length: bytes of the upload; 0 if it is unknown.
+    :raises OwnerRequired: the caller is unknown, and anonymous uploads are off.
+    :raises NotAuthorized: the policy refuses it.
     :raises TooManyUploads, QuotaExceeded: the caller's quota has no room.
     """
     owner = request.access.require_owner()
@@ -104,30 +106,32 @@ def require_creator(request: UploadRequest, length: int) -> None:
 def named_upload(request: UploadRequest, text: str, action: Action) -> Upload:
     """The upload that a form or query field names.
 
-    :raises UnknownUpload: it is not for this caller, or no id at all.
+    :raises UnknownUpload: the caller may not see it, or the text is not an id.
     :raises PartialUpload, FinalUpload: its kind does not allow the action.
     """
     return request.find_other(parse_upload_id(text), action)
 
 
-def create_upload(request: UploadRequest, names: Names, length: int) -> Upload:
-    """Make the row of a new upload from what the request says.
+def create_upload(request: UploadRequest, file: FileDescription, length: int) -> Upload:
+    """Create an upload without bytes from the request's description.
 
-    :raises InvalidFields: schema or model refuse a field.
+    :raises InvalidFields: the schema or the model refuses a field.
     """
-    return request.engine.create.upload(_new_upload(request, names, length))
+    return request.engine.create.upload(_new_upload(request, file, length))
 
 
-def _new_upload(request: UploadRequest, names: Names, length: int) -> NewUpload:
-    values = dict(request.registration.fields.load(names.fields))
-    filename = values.pop("filename", None) or names.filename
+def _new_upload(
+    request: UploadRequest, file: FileDescription, length: int
+) -> NewUpload:
+    values = dict(request.registration.fields.load(file.fields))
+    filename = values.pop("filename", None) or file.filename
     request.release_session()
     return NewUpload(
         user=request.access.require_owner(),
         filename=display_name(None if filename is None else str(filename)),
         length=length,
         dialect=DIALECT,
-        content_type=declared_type(names.content_type),
+        content_type=declared_type(file.content_type),
         hash_name=request.checksum_in_passing,
         fields=values,
     )
@@ -138,7 +142,7 @@ def receive_raw_chunk(
 ) -> Upload:
     """Take the request's body as the chunk.
 
-    :param upload: ``None``: the chunk begins a new one.
+    :param upload: ``None``: the chunk starts a new one.
     """
     _check_position(request, upload, chunk)
     length = request.announced_length()
@@ -149,7 +153,8 @@ def receive_raw_chunk(
         return _receive_first(request, chunk)
     if upload.offset != chunk.start:
         # The range of the last chunk again: the same bytes get the same answer.
-        with receive_raw(request, PartLimits(keep=chunk.size), Place(None)) as form:
+        limits = PartLimits(keep=chunk.size)
+        with receive_raw(request, limits, PartTarget(None)) as form:
             return _require_repeat(request, upload, chunk, form)
     upload = engine.declare.length(upload, chunk.length)
     if not chunk.size:
@@ -166,14 +171,14 @@ def receive_form_chunk(
 ) -> Upload:
     """Take the file part of the request's form as the chunk.
 
-    :param may_name: the form or the query may say which upload it is for, in the field
+    :param may_name: the form or the query may name the upload in the field
         ``upload_id`` (jQuery-File-Upload, django-chunked-upload).
     """
     return _FormChunk(request, upload, chunk, may_name=may_name).receive()
 
 
 class _FormChunk:
-    """A chunk in a form, and the upload that it is for, once that is known."""
+    """A chunk in a form, and its upload as soon as that is known."""
 
     def __init__(
         self,
@@ -183,36 +188,36 @@ class _FormChunk:
         *,
         may_name: bool,
     ) -> None:
-        self._call = request
+        self._request = request
         self._engine = request.engine
         self._upload = upload
         self._chunk = chunk
-        self._is_open = upload is None and may_name
+        self._may_be_named = upload is None and may_name
 
     def receive(self) -> Upload:
-        request, chunk = self._call, self._chunk
-        if not self._is_open:
+        request, chunk = self._request, self._chunk
+        if not self._may_be_named:
             self._check()
         elif UPLOAD_ID not in request.http.args:
             if chunk.start == 0:
                 require_creator(request, chunk.length)
         else:
-            self._decide(request.http.args)
+            self._set_upload(request.http.args)
         limits = PartLimits(keep=chunk.size)
-        with receive_form(request, limits, self._choose_place) as form:
-            if self._is_open:
-                self._decide(form.fields)
+        with receive_form(request, limits, self._choose_target) as form:
+            if self._may_be_named:
+                self._set_upload(form.fields)
             return self._take(form)
 
-    def _decide(self, fields: Mapping[str, str]) -> None:
-        """No field that is still to come changes the upload."""
+    def _set_upload(self, fields: Mapping[str, str]) -> None:
+        """Fix the upload: fields that follow cannot change it."""
         if UPLOAD_ID in fields:
-            self._upload = named_upload(self._call, fields[UPLOAD_ID], Action.APPEND)
-        self._is_open = False
+            self._upload = named_upload(self._request, fields[UPLOAD_ID], Action.APPEND)
+        self._may_be_named = False
         self._check()
 
     def _check(self) -> None:
-        _check_position(self._call, self._upload, self._chunk)
+        _check_position(self._request, self._upload, self._chunk)
 
     @property
     def _is_repeat(self) -> bool:
@@ -222,26 +227,28 @@ class _FormChunk:
     def _fits_memory(self) -> bool:
         return 0 < self._chunk.size <= KEPT and self._engine.create.fills_first
 
-    def _choose_place(self, fields: Mapping[str, str], arriving: bool) -> Place:
-        request, chunk, engine = self._call, self._chunk, self._engine
-        if self._is_open and UPLOAD_ID in fields:
-            self._decide(fields)
+    def _choose_target(self, fields: Mapping[str, str], arriving: bool) -> PartTarget:
+        request, chunk, engine = self._request, self._chunk, self._engine
+        if self._may_be_named and UPLOAD_ID in fields:
+            self._set_upload(fields)
         if self._is_repeat:
-            return Place(None)
+            return PartTarget(None)
         upload = self._upload
-        if self._is_open and chunk.start:
-            # Which upload it is for will be told behind it, perhaps.
-            return staged(request)
+        if self._may_be_named and chunk.start:
+            # The field that names the upload may follow the file.
+            return stage_target(request)
         ahead = engine.storage.writes_ahead and arriving
         if upload is not None and upload.length is None:
-            # Its length counts with the whole chunk, or not at all.
+            # Its length is declared with the whole chunk, or not at all.
             ahead = False
         if upload is not None and ahead and chunk.start and chunk.size:
-            return Place(partial(engine.append.hold, upload, chunk.start, request.body))
-        if upload is None and not self._is_open and self._fits_memory:
-            return in_memory()
-        # The file's first bytes become the file without being copied.
-        return staged(request, _file_digest(request, upload))
+            return PartTarget(
+                partial(engine.append.hold, upload, chunk.start, request.body)
+            )
+        if upload is None and not self._may_be_named and self._fits_memory:
+            return memory_target()
+        # The storage turns a stage into the file without copying it.
+        return stage_target(request, _file_digest(request, upload))
 
     def _take(self, form: Form) -> Upload:
         chunk, upload, part = self._chunk, self._upload, form.part
@@ -252,14 +259,14 @@ class _FormChunk:
         if part.held is not None:
             return self._engine.append.commit(part.held)
         if upload is not None and self._is_repeat:
-            return _require_repeat(self._call, upload, chunk, form)
-        return _append_part(self._call, upload, chunk, form, part)
+            return _require_repeat(self._request, upload, chunk, form)
+        return _append_part(self._request, upload, chunk, form, part)
 
 
 def _check_position(
     request: UploadRequest, upload: Upload | None, chunk: ContentRange
 ) -> None:
-    """Refuse before the body is read what cannot be taken; a repeat may pass."""
+    """Refuse a chunk that does not fit before its body is read; a repeat may pass."""
     if upload is None:
         require_creator(request, chunk.length)
         if chunk.start != 0:
@@ -279,18 +286,18 @@ def _check_position(
 
 def _receive_first(request: UploadRequest, chunk: ContentRange) -> Upload:
     engine = request.engine
-    new = _new_upload(request, Names.of_raw(request), chunk.length)
+    new = _new_upload(request, FileDescription.of_raw(request), chunk.length)
     size = request.announced_length()
     created = engine.create.with_body(new, request.body, size, finishing=False)
     if created.offset or not chunk.size:
         return created
-    # What arrived is in the caller's list; an upload without a byte is not kept.
+    # Keep the upload if any bytes arrived, so that the caller finds it in the list.
     with engine.remove.discarding(created, unless_started=True):
         return engine.append.stream_first(created, chunk.stop, request.body)
 
 
 def _file_digest(request: UploadRequest, upload: Upload | None) -> FileDigest | None:
-    """The digest of the whole file that goes on with this chunk."""
+    """The digest of the whole file, which this chunk continues."""
     if upload is not None:
         return request.engine.append.file_digest(upload)
     return resume(request.checksum_in_passing, None, 0)
@@ -305,7 +312,7 @@ def _append_part(
 ) -> Upload:
     engine = request.engine
     if part.short is not None:
-        new = _new_upload(request, Names.of_form(form, part), chunk.length)
+        new = _new_upload(request, FileDescription.of_form(form, part), chunk.length)
         return engine.create.with_content(new, part.short.content)
     if part.stage is None:  # pragma: no cover - only repeats have none
         raise ChunkMissing()
@@ -314,7 +321,7 @@ def _append_part(
         if not chunk.size:
             return upload
         return engine.append.whole(upload, chunk.start, part.stage, part.file_digest)
-    created = create_upload(request, Names.of_form(form, part), chunk.length)
+    created = create_upload(request, FileDescription.of_form(form, part), chunk.length)
     if not chunk.size:
         return created
     with engine.remove.discarding(created):
@@ -328,7 +335,7 @@ def _require_repeat(
     part = form.part
     digest = "" if part is None else part.digest
     if part is not None and part.stage is not None:
-        # The form named its upload after its file.
+        # The field that names the upload came after the file, so the bytes are staged.
         digest = part.stage.sha256().hexdigest()
     if not engine.append.is_repeat(upload, chunk.start, chunk.stop, digest):
         raise refused_offset(upload, chunk.start)

@@ -26,24 +26,22 @@ from ...exceptions import (
 )
 from ...protocol.content_range import ContentRange, to_range_header
 from ...request.context import Target, UploadRequest
+from ...request.fields import FIELD_TYPES
 from ...request.forms import (
-    FIELD_TYPES,
     FORM_TYPES,
     Form,
-    PartLimits,
-    Place,
     is_multipart,
     receive_form,
     receive_raw,
-    staged,
 )
+from ...request.parts import PartLimits, PartTarget, stage_target
 from ..base import Dialect, Handler
 from ..downloads import send_content
 from ..listing import list_uploads
 from ..resources import empty, options, remove, show, take_over
 from .chunks import (
     DIALECT,
-    Names,
+    FileDescription,
     create_upload,
     named_upload,
     receive_form_chunk,
@@ -52,7 +50,7 @@ from .chunks import (
     required_range,
 )
 
-#: Bytes that a form may need beside its file before it is surely too large.
+#: Bytes that a form may need in addition to its file.
 FORM_OVERHEAD = 2**20
 
 
@@ -80,7 +78,7 @@ class ContentRangeDialect(Dialect):
         }
 
     def matches(self, request: UploadRequest) -> bool:
-        """Whatever no other dialect claims."""
+        """Always true: this dialect takes what no other one matches."""
         return True
 
     def handle(self, request: UploadRequest) -> Response:
@@ -98,7 +96,7 @@ class ContentRangeDialect(Dialect):
     def render_error(
         self, request: UploadRequest, error: ChunkedUploadError
     ) -> Response:
-        """``{"detail": ...}``, with both offsets where those differ."""
+        """``{"detail": ...}``, with both offsets if they differ."""
         body: dict[str, object] = {"detail": error.detail}
         if isinstance(error, MalformedHeader):
             body["detail"] = "Error in request headers"
@@ -160,7 +158,7 @@ class ContentRangeDialect(Dialect):
             raise ChunkMissing()
         expected = self._expected(request, form.fields)
         require_creator(request, part.size)
-        upload = create_upload(request, Names.of_form(form, part), part.size)
+        upload = create_upload(request, FileDescription.of_form(form, part), part.size)
         with request.engine.remove.discarding(upload):
             request.access.authorize(Action.COMPLETE, upload)
             if part.size:
@@ -173,7 +171,7 @@ class ContentRangeDialect(Dialect):
     def _whole_body(
         self, request: UploadRequest, limit: int | None
     ) -> AbstractContextManager[Form]:
-        """The form; or a raw body staged as if it were a form's file."""
+        """The form; a raw body is staged as if it were the file of a form."""
         length = request.announced_length()
         mimetype = request.http.mimetype
         is_form = mimetype in FORM_TYPES or (not mimetype and length == 0)
@@ -182,12 +180,12 @@ class ContentRangeDialect(Dialect):
             raise TooLarge(limit)
         limits = PartLimits(refuse_above=limit)
 
-        def place() -> Place:
-            return staged(request, resume(request.checksum_in_passing, None, 0))
+        def target() -> PartTarget:
+            return stage_target(request, resume(request.checksum_in_passing, None, 0))
 
         if is_form:
-            return receive_form(request, limits, lambda fields, arriving: place())
-        return receive_raw(request, limits, place())
+            return receive_form(request, limits, lambda fields, arriving: target())
+        return receive_raw(request, limits, target())
 
     # -- one upload ----------------------------------------------------------------
 
@@ -222,7 +220,7 @@ class ContentRangeDialect(Dialect):
         return self._chunk_answer(request, received, form_style=False)
 
     def _post_chunk(self, request: UploadRequest, upload: Upload | None) -> Response:
-        """A chunk as jQuery-File-Upload and django-chunked-upload's clients send it."""
+        """A chunk of jQuery-File-Upload or of a client of django-chunked-upload."""
         chunk = required_range(request)
         if is_multipart(request.http):
             received = receive_form_chunk(request, upload, chunk, may_name=True)
@@ -256,9 +254,9 @@ class ContentRangeDialect(Dialect):
         return Expected(name, provided)
 
     def _compared(self, request: UploadRequest, fields: Mapping[str, str]) -> Expected:
-        """What a complete final upload is compared with; nothing else may be asked.
+        """The checksum to compare a final upload with.
 
-        :raises FinalUpload: there is no checksum.
+        :raises FinalUpload: there is none, and nothing else may be asked of it.
         """
         name = request.settings.checksum
         provided = fields.get(name)
@@ -300,7 +298,7 @@ class ContentRangeDialect(Dialect):
     ) -> dict[str, object]:
         body = request.representation.to_json(upload)
         if form_style:
-            # What django-chunked-upload answers its clients.
+            # The fields that django-chunked-upload returns to its clients.
             body["upload_id"] = str(upload.id)
             expires_at = request.engine.expiry.expires_at(upload)
             body["expires"] = None if expires_at is None else _iso(expires_at)

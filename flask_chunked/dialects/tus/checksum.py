@@ -1,8 +1,8 @@
 """tus: bodies with a digest (extensions checksum and checksum-trailer).
 
-The digest is of this request's body, not of the file. Such a body is received whole
-beside the upload and joins it only when it was found right, so that neither a mismatch
-nor a crash leaves anything behind.
+The digest is of this request's body, not of the file. Such a body is staged as a whole
+and appended only if its digest matches, so that neither a mismatch nor a crash leaves
+bytes in the upload.
 """
 
 from __future__ import annotations
@@ -19,17 +19,23 @@ from ...engine.digests import FileDigest
 from ...exceptions import ChecksumMismatch, MalformedHeader, TooLarge
 from ...protocol.tus import CHECKSUM_SIZES, Checksum
 from ...request.context import UploadRequest
-from ...request.forms import FilePart, PartLimits, open_part, staged, take_body
+from ...request.parts import (
+    FilePart,
+    PartLimits,
+    open_part,
+    receive_body,
+    stage_target,
+)
 
 HEADER = "Upload-Checksum"
 
 
 @dataclass(frozen=True, slots=True)
 class ChecksumDemand:
-    """What the client wants compared.
+    """The digests that the client sends.
 
-    :param header: the digest that came with the headers.
-    :param in_trailer: a digest was announced for the end of the body.
+    :param header: the digest in the headers.
+    :param in_trailer: True if the headers announce a digest in a trailer.
     """
 
     header: Checksum | None
@@ -37,14 +43,14 @@ class ChecksumDemand:
 
     @property
     def algorithms(self) -> tuple[str, ...]:
-        """Those to run while the body passes; all, where only its end will tell."""
+        """The ones to compute; all of them if only a trailer will name it."""
         if self.in_trailer or self.header is None:
             return tuple(CHECKSUM_SIZES)
         return (self.header.algorithm,)
 
 
 class Digests:
-    """Several digests of one body, taken while it passes."""
+    """Several digests of one body, computed while it is received."""
 
     def __init__(self, algorithms: tuple[str, ...]) -> None:
         self._crc = 0
@@ -59,7 +65,7 @@ class Digests:
             hasher.update(block)
 
     def matches(self, expected: Checksum) -> bool:
-        """Is this the digest of what passed?"""
+        """True if the digest is that of the bytes so far."""
         if expected.algorithm == "crc32":
             actual = self._crc.to_bytes(4, "big")
         else:
@@ -70,7 +76,8 @@ class Digests:
 def checksum_demand(request: UploadRequest) -> ChecksumDemand | None:
     """What the headers say about a digest; ``None``: nothing.
 
-    :raises MalformedHeader: no digest, or of an algorithm that is not supported.
+    :raises MalformedHeader: the digest is malformed, its algorithm is not supported, or
+        the server does not pass the announced trailer on.
     """
     text, trailers = request.header(HEADER), request.header("Trailer")
     if text is None and trailers is None:
@@ -93,23 +100,23 @@ def receive_checked(
     offset: int = 0,
     file_digest: FileDigest | None = None,
 ) -> Iterator[FilePart]:
-    """The request's body, staged and found right.
+    """Stage the request's body and compare its digest.
 
-    :param stop: where the upload must end at the latest; ``None``: no limit.
-    :param offset: where the body goes to.
-    :param file_digest: of the whole file, to be gone on with.
-    :raises ChecksumMismatch: it is not what the client took the digest of.
-    :raises TooLarge: more than fits.
-    :raises BodyInterrupted: it was cut; then nothing of it is kept.
+    :param stop: the largest offset at which the body may end; ``None``: no limit.
+    :param offset: of the body's first byte in the upload.
+    :param file_digest: of the whole file; the body continues it.
+    :raises ChecksumMismatch: the digest is not that of the body.
+    :raises TooLarge: the body goes beyond ``stop``.
+    :raises BodyInterrupted: the client disconnected; no byte is kept.
     """
     limits = PartLimits(refuse_above=None if stop is None else stop - offset)
     digests = Digests(demand.algorithms)
     with ExitStack() as stack:
-        part = open_part(stack, staged(request, file_digest), limits, [digests])
+        part = open_part(stack, stage_target(request, file_digest), limits, [digests])
         try:
-            take_body(request, part)
+            receive_body(request, part)
         except TooLarge as error:
-            # The limit is the file's, not what was left of it.
+            # Report the limit of the file, not the room that was left.
             raise TooLarge(stop or 0) from error
         expected = [] if demand.header is None else [demand.header]
         if demand.in_trailer:
@@ -120,11 +127,12 @@ def receive_checked(
 
 
 def trailers_arrive(environ: Mapping[str, Any]) -> bool:
-    """Does this server pass trailers of a chunked body on to the application?"""
+    """True if this server passes the trailers of a chunked body on."""
     body = environ.get("wsgi.input")
     if "gunicorn.socket" in environ:
         return getattr(body, "reader", None) is not None
-    # cheroot's readers of other bodies have no trailers, and OPTIONS has no body.
+    # Check the module, not the class: only the reader of a chunked body has trailers,
+    # but OPTIONS asks, too.
     return type(body).__module__.partition(".")[0] == "cheroot"
 
 
@@ -132,16 +140,16 @@ def _from_trailer(environ: Mapping[str, Any]) -> Checksum:
     for name, value in _trailers(environ["wsgi.input"]):
         if name.lower() == HEADER.lower():
             return Checksum.from_header(value.strip())
-    raise MalformedHeader(HEADER, "", "was announced as a trailer and did not come")
+    raise MalformedHeader(HEADER, "", "was announced as a trailer but is missing")
 
 
 def _trailers(body: Any) -> list[tuple[str, str]]:
-    """The trailers of the body, which must have been read to its end."""
+    """The trailers of a body that was read to its end."""
     if not hasattr(body, "read_trailer_lines"):
         message = getattr(getattr(body, "reader", None), "req", None)
         return list(getattr(message, "trailers", None) or ())
     try:
-        # All of them: what is left would be taken for the client's next request.
+        # Read all of them: the server would take the rest for the next request.
         lines = [line.decode("latin-1") for line in body.read_trailer_lines()]
     except (OSError, ValueError) as error:
         raise MalformedHeader("Trailer", "", "the trailers have no end") from error

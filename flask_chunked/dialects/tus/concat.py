@@ -30,23 +30,23 @@ from ...exceptions import (
 from ...protocol.tus import CONTENT_TYPE, Concat
 from ...protocol.upload_id import parse_upload_id
 from ...request.context import UploadRequest
-from .answers import created
+from ..resources import created
 
 logger = logging.getLogger("flask_chunked")
 
-#: A final upload that no request makes for so long is gone on with by the next HEAD.
+#: The next HEAD assembles a final upload that no request has touched for so long.
 IDLE = timedelta(seconds=10)
 
 
 def create_final(request: UploadRequest, concat: Concat, new: NewUpload) -> Response:
-    """POST with ``Upload-Concat: final;...``; refused or failed, it leaves nothing.
+    """POST with ``Upload-Concat: final;...``; an error leaves no upload.
 
-    :raises InvalidCreation: it carries a length.
-    :raises FinalUpload: it carries bytes.
-    :raises UnknownUpload: a member is not for this caller, or was removed.
-    :raises UploadExpired: a member is too old.
-    :raises NotAPartial: a member is no partial upload.
-    :raises TooLarge, QuotaExceeded, TooManyUploads, TooManyFinals: there is no room.
+    :raises InvalidCreation: the request has a length.
+    :raises FinalUpload: the request has a body.
+    :raises UnknownUpload: the caller may not see a member, or a member was removed.
+    :raises UploadExpired: a member has expired.
+    :raises NotAPartial: a member is not a partial upload.
+    :raises TooLarge, QuotaExceeded, TooManyUploads, TooManyFinals: a limit is exceeded.
     """
     headers = request.http.headers
     if "Upload-Length" in headers or "Upload-Defer-Length" in headers:
@@ -65,9 +65,9 @@ def create_final(request: UploadRequest, concat: Concat, new: NewUpload) -> Resp
     try:
         upload = engine.concatenate.create(new, members)
         with request.creating(upload):
-            # With members read anew: one that was completed meanwhile did not find
-            # this row.
-            upload = _go_on(request, upload)
+            # This reads the members again: a member that was completed meanwhile did
+            # not find this row.
+            upload = _try_assemble(request, upload)
     except PartialMissing as error:
         raise UnknownUpload() from error
     request.subject = upload
@@ -79,7 +79,7 @@ def member_ids(request: UploadRequest, concat: Concat) -> list[UUID]:
 
     Only the path counts, because proxies change the rest.
 
-    :raises UnknownUpload: a URL is none of this blueprint's.
+    :raises UnknownUpload: a URL does not belong to this blueprint.
     """
     here = urlsplit(request.representation.collection_url()).path
     base = here if here.endswith("/") else here + "/"
@@ -98,34 +98,34 @@ def member_ids(request: UploadRequest, concat: Concat) -> list[UUID]:
     return ids
 
 
-def make_waiting_finals(request: UploadRequest, partial: Upload) -> None:
-    """A partial upload is complete: perhaps it was the last one of a final upload.
+def assemble_waiting_finals(request: UploadRequest, partial: Upload) -> None:
+    """Assemble final uploads whose last member was completed now.
 
-    Its own request is answered as ever. A final upload that is refused is removed; what
-    else hinders one is reported to the client that asks for it.
+    The request of the partial upload is answered as usual. A final upload that the
+    policy refuses is removed; other errors are reported to the client that asks for it.
     """
     for final in request.engine.concatenate.finals_waiting_for(partial):
         try:
             with _removed_if_refused(request, final):
-                _go_on(request, final)
+                _try_assemble(request, final)
         except ChunkedUploadError as error:
-            logger.info("final upload %s was not made: %s", final.id, error.code)
-        # A hook's own fault: the bytes of this request are safe, and its client is told
-        # so.
+            logger.info("final upload %s was not assembled: %s", final.id, error.code)
+        # A hook may raise anything. The bytes of this request are committed, and its
+        # client must learn that.
         except Exception:
-            logger.exception("final upload %s was not made", final.id)
+            logger.exception("final upload %s was not assembled", final.id)
 
 
 def resume_if_idle(request: UploadRequest, final: Upload) -> Upload:
-    """HEAD of a final upload: go on with what a crash has left.
+    """HEAD of a final upload: continue an assembly that a crash has interrupted.
 
-    :raises PartialMissing: a member is gone, so that it can never be made.
-    :raises TooLarge: members whose length came late are more than the limit.
+    :raises PartialMissing: a member is gone, so the upload can never be assembled.
+    :raises TooLarge: members that declared their length late exceed the limit.
     """
     engine = request.engine
     is_idle = engine.clock() - final.last_activity_at >= IDLE
     if final.status is Status.COMPLETING:
-        # All bytes are there, whatever became of the members.
+        # All bytes are there, so the members are not needed.
         if not is_idle or not request.access.is_authorized(Action.COMPLETE, final):
             return final
         with _removed_if_refused(request, final):
@@ -135,16 +135,16 @@ def resume_if_idle(request: UploadRequest, final: Upload) -> Upload:
     members = _members(request, final)
     if members is None:
         return engine.repository.get(final.id) or final
-    may_go_on = is_idle and members.are_complete
-    is_told = final.length is None and members.length is not None
-    if not (may_go_on or is_told):
+    may_try_assemble = is_idle and members.are_complete
+    has_new_length = final.length is None and members.length is not None
+    if not (may_try_assemble or has_new_length):
         return final
-    if may_go_on and not request.access.is_authorized(Action.COMPLETE, final):
+    if may_try_assemble and not request.access.is_authorized(Action.COMPLETE, final):
         return final
-    # Stored as soon as it can be computed, whichever request makes the upload. Limits
-    # of the client that asks are no reason to remove it.
+    # Store the length as soon as it is known, whichever request assembles the upload.
+    # The limits of the client that asks are no reason to remove it.
     final = engine.concatenate.note_length(final, members)
-    if not may_go_on:
+    if not may_try_assemble:
         return final
     with _removed_if_refused(request, final):
         return _assemble(request, final, members)
@@ -159,10 +159,10 @@ def _complete(request: UploadRequest, final: Upload) -> Upload:
         return engine.complete.wait(final).upload
 
 
-def _go_on(request: UploadRequest, final: Upload) -> Upload:
-    """Make the final upload, if its members are complete and the caller may.
+def _try_assemble(request: UploadRequest, final: Upload) -> Upload:
+    """Assemble the final upload if its members are complete and the caller may.
 
-    :raises NotAuthorized: the policy does not let this request complete it.
+    :raises NotAuthorized: the policy does not let this caller complete it.
     """
     engine = request.engine
     members = _members(request, final)
@@ -181,16 +181,16 @@ def _assemble(request: UploadRequest, final: Upload, members: Members) -> Upload
     try:
         return engine.concatenate.assemble(final, members)
     except (OffsetMismatch, AlreadyComplete, CompletionInProgress):
-        # Another request is making it, or has made it.
+        # Another request is assembling it, or has done so.
         return engine.repository.get(final.id) or final
 
 
 def _members(request: UploadRequest, final: Upload) -> Members | None:
     """The members; ``None``: the final upload has all its bytes and needs none.
 
-    Another request made it since it was looked at, and its members went.
+    That is so if another request has assembled it meanwhile and removed the members.
 
-    :raises PartialMissing: one is gone that is still needed.
+    :raises PartialMissing: a member is gone that is still needed.
     """
     engine = request.engine
     try:
@@ -204,10 +204,10 @@ def _members(request: UploadRequest, final: Upload) -> Members | None:
 
 @contextmanager
 def _removed_if_refused(request: UploadRequest, final: Upload) -> Iterator[None]:
-    """Remove the final upload if the policy refuses it in here.
+    """Remove the final upload if the policy refuses it in the block.
 
-    It stays where storage or database failed, so that the next HEAD goes on with it,
-    and where it can never be made, so that HEAD says so.
+    It stays if storage or database failed, so that the next HEAD can continue, and if
+    it can never be assembled, so that HEAD can report that.
     """
     try:
         yield

@@ -19,18 +19,18 @@ from ...protocol.tus import (
 )
 from ...request.context import UploadRequest
 from ...request.forms import declared_type
-from .answers import created
+from ..resources import created
 from .checksum import ChecksumDemand, checksum_demand, receive_checked
 from .concat import create_final
-from .patch import finish_received, receive
+from .patch import complete_received, receive
 
-#: What uploads of this dialect are marked with.
+#: The dialect's name, stored with each of its uploads.
 DIALECT = "tus"
 
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """What the headers of a POST say.
+    """The headers of a POST.
 
     :param length: in bytes; ``None``: deferred.
     """
@@ -43,7 +43,7 @@ class Creation:
 
 
 def create(request: UploadRequest) -> Response:
-    """Make an upload, with its first bytes if they come along."""
+    """POST: create an upload, with the bytes of the body if there is one."""
     request.access.require_owner()
     request.access.authorize(Action.CREATE)
     text = request.header("Upload-Concat")
@@ -70,9 +70,9 @@ def create(request: UploadRequest) -> Response:
     else:
         upload = _create_checked(request, creation, creation.checksum, new)
     if not upload.is_complete:
-        # A client that is refused the completion never learns the URL.
+        # If the completion is refused, the client never learns the URL.
         with request.creating(upload):
-            upload = finish_received(request, upload)
+            upload = complete_received(request, upload)
     response = created(request, upload)
     if creation.with_body:
         response.headers["Upload-Offset"] = str(upload.offset)
@@ -85,9 +85,9 @@ def new_upload(
     length: int | None,
     concat: Concat | None,
 ) -> NewUpload:
-    """What is to be created, as the headers tell it.
+    """The new upload that the headers describe.
 
-    A partial upload has no fields: its final one is the file, and has them.
+    A partial upload has no fields: its final upload is the file, and has them.
 
     :raises InvalidFields: the schema refuses a value of the metadata.
     """
@@ -102,7 +102,8 @@ def new_upload(
                 }
             )
         )
-    # Uppy sends "name" and "type" beside what tus-js-client's examples send.
+    # tus-js-client's examples send "filename" and "filetype"; Uppy adds "name" and
+    # "type".
     named = fields.pop("filename", None) or metadata.text("filename", "name")
     content_type = metadata.text("filetype", "type", "contentType")
     return NewUpload(
@@ -142,9 +143,9 @@ def _check(request: UploadRequest, creation: Creation) -> None:
 
 
 def _create_streamed(request: UploadRequest, new: NewUpload) -> Upload:
-    """A body that goes on behind the end makes no upload."""
+    """Create an upload from a body without a digest; none if the body is too large."""
     engine = request.engine
-    # Who has to look at the upload first finds its row.
+    # A policy that authorizes needs the row before it decides about completion.
     finishing = not request.access.authorizes
     size = request.announced_length()
     upload = engine.create.with_body(new, request.body, size, finishing=finishing)
@@ -161,7 +162,7 @@ def _create_streamed(request: UploadRequest, new: NewUpload) -> Upload:
 def _create_checked(
     request: UploadRequest, creation: Creation, checksum: ChecksumDemand, new: NewUpload
 ) -> Upload:
-    """A body that is not right makes no upload."""
+    """Create an upload from a body with a digest; none if the digest is wrong."""
     engine = request.engine
     stop = request.access.max_bytes() if creation.length is None else creation.length
     engine.create.require_room(new.user, new.length)

@@ -27,9 +27,9 @@ from ..resources import empty, options, remove, show, take_over
 from .checksum import trailers_arrive
 from .concat import resume_if_idle
 from .create import create
-from .patch import append, finish_if_all_is_there
+from .patch import append, complete_if_received
 
-#: In the order of the specification.
+#: Extensions, in the order of the specification.
 EXTENSIONS = (
     "creation",
     "creation-with-upload",
@@ -41,20 +41,20 @@ EXTENSIONS = (
     "concatenation-unfinished",
 )
 
-#: Statuses of errors whose own status is the Content-Range dialect's.
+#: Statuses of errors whose default status is that of the Content-Range dialect.
 STATUSES: Mapping[type[ChunkedUploadError], int] = {
     exceptions.OwnerRequired: 401,
     exceptions.OffsetMismatch: 409,
     exceptions.Superseded: 409,
-    # Completed between the look at it and the claim: its offset is another now.
+    # Completed after this request read the row: the offset has changed.
     exceptions.AlreadyComplete: 409,
     exceptions.TooLarge: 413,
     exceptions.ChunkSizeMismatch: 413,
     exceptions.ChunkBeyondLength: 413,
     exceptions.ChecksumMismatch: 460,
-    # tus-js-client begins a new upload on any other refusal of HEAD.
+    # tus-js-client starts a new upload on any other refusal of HEAD.
     exceptions.CompletionInProgress: 423,
-    # Its sender is gone; whoever repeats it for him may.
+    # The client is gone; a proxy that retries on its behalf may do so.
     exceptions.BodyInterrupted: 503,
 }
 
@@ -77,16 +77,16 @@ class TusDialect(Dialect):
         }
 
     def matches(self, request: UploadRequest) -> bool:
-        """``Tus-Resumable`` is there; or a PATCH, which nobody else has."""
+        """True with ``Tus-Resumable``, and for PATCH, which no other dialect has."""
         return request.header("Tus-Resumable") is not None or request.method == "PATCH"
 
     def handle(self, request: UploadRequest) -> Response:
-        """Answer by target and method, after the version was looked at."""
+        """Check the version, then answer by target and method."""
         handlers = self._handlers.get(request.target)
         allowed = () if handlers is None else (*handlers, "OPTIONS")
         if request.method == "OPTIONS" and allowed:
             return options(request, allowed)
-        # GET is no method of tus; its answer is JSON for whoever asks.
+        # GET is not a method of tus; its answer is JSON, whatever the version.
         version = request.header("Tus-Resumable")
         if version != VERSION and request.method != "GET":
             raise UnsupportedVersion()
@@ -101,7 +101,7 @@ class TusDialect(Dialect):
     def render_error(
         self, request: UploadRequest, error: ChunkedUploadError
     ) -> Response:
-        """Plain text, the statuses of the specification."""
+        """Plain text, with the statuses of the specification."""
         response = Response(error.detail + "\n", mimetype="text/plain")
         status = self._status(error)
         response.status_code = status
@@ -142,9 +142,9 @@ class TusDialect(Dialect):
     def upload_headers(
         self, request: UploadRequest, upload: Upload
     ) -> Mapping[str, str]:
-        """What HEAD tells (Core; creation; expiration; concatenation)."""
+        """The headers of HEAD (Core; creation; expiration; concatenation)."""
         headers = {"Tus-Resumable": VERSION}
-        # A final upload has no offset before it is made (concatenation).
+        # A final upload has no offset before it is complete (concatenation).
         is_final = kind_of(upload) is Kind.FINAL
         if not is_final or upload.is_complete:
             headers["Upload-Offset"] = str(upload.offset)
@@ -166,7 +166,7 @@ class TusDialect(Dialect):
         if kind_of(upload) is Kind.FINAL:
             upload = resume_if_idle(request, upload)
         else:
-            upload = finish_if_all_is_there(request, upload)
+            upload = complete_if_received(request, upload)
         response = empty(200)
         response.headers.update(self.upload_headers(request, upload))
         return response
@@ -178,12 +178,12 @@ class TusDialect(Dialect):
         ours = getattr(exceptions, type(error).__name__, None) is type(error)
         is_refusal = type(error) is ChunkedUploadError or not ours
         if is_refusal and error.status == ChunkedUploadError.default_status:
-            # A hook of the application said no.
+            # A hook of the application refused.
             return 422
         return error.status
 
     def _add_expiry(self, request: UploadRequest, response: Response) -> None:
-        """Every answer about an upload that will expire tells when (expiration)."""
+        """Every answer about an upload that will expire says when (expiration)."""
         upload = request.subject
         if upload is None or "Upload-Expires" in response.headers:
             return

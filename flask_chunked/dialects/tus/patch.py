@@ -1,4 +1,4 @@
-"""tus: PATCH, and how an upload whose bytes are all there is finished."""
+"""tus: PATCH, and the completion of an upload that has all its bytes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ...exceptions import (
 from ...protocol.tus import CONTENT_TYPE, parse_number
 from ...request.body import BodyReader
 from ...request.context import UploadRequest
-from .answers import completion_answer
+from ..resources import completion_answer
 from .checksum import ChecksumDemand, checksum_demand, receive_checked
-from .concat import make_waiting_finals
+from .concat import assemble_waiting_finals
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """What the headers of a PATCH say.
+    """The headers of a PATCH.
 
-    :param length: of the upload, declared now, before or not at all yet.
+    :param length: of the upload, declared now or before; ``None``: still unknown.
     """
 
     offset: int
@@ -41,7 +41,7 @@ class Patch:
 
 
 def append(request: UploadRequest) -> Response:
-    """PATCH (Core): bytes at the offset; at the length, completion."""
+    """PATCH (Core): append at the offset; complete the upload at its length."""
     upload = request.find(Action.APPEND)
     request.access.authorize(Action.APPEND, upload)
     if not request.has_mimetype(CONTENT_TYPE):
@@ -55,10 +55,10 @@ def append(request: UploadRequest) -> Response:
 
 
 def receive(request: UploadRequest, upload: Upload, *, is_new: bool = False) -> Upload:
-    """The request's body behind the upload's offset, whatever is left of it.
+    """Append the request's body at the upload's offset.
 
-    :param is_new: this request made the upload.
-    :raises TooLarge: more than fits; what fits is kept.
+    :param is_new: True if this request created the upload.
+    :raises TooLarge: the body goes beyond the length; the bytes up to it are kept.
     """
     stop = upload.length
     if stop is None:
@@ -67,8 +67,9 @@ def receive(request: UploadRequest, upload: Upload, *, is_new: bool = False) -> 
     if announced == 0:
         return upload
     if upload.offset == upload.length:
-        # All is there, in a finished file perhaps, whose writer died before it said so.
-        _require_no_more(request.body, upload.offset)
+        # All bytes are there. The file may already have its final name, if the writer
+        # died before it committed the completion.
+        _require_end_of_body(request.body, upload.offset)
         return upload
     finishing = _may_finish_with(request, upload, announced)
     append, body = request.engine.append, request.body
@@ -81,14 +82,14 @@ def receive(request: UploadRequest, upload: Upload, *, is_new: bool = False) -> 
             upload, upload.offset, stop, body, exact=False, finishing=finishing
         )
     except ChunkSizeMismatch as error:
-        # A body without a length went on behind the end.
+        # A body without Content-Length went on beyond the end.
         raise TooLarge(stop or 0) from error
 
 
-def _require_no_more(reader: BodyReader, length: int) -> None:
-    """The body is empty after all.
+def _require_end_of_body(reader: BodyReader, length: int) -> None:
+    """Read to the end of a body that must be empty.
 
-    :raises TooLarge: it is not.
+    :raises TooLarge: it is not empty.
     """
     while not reader.ended:
         if reader.read():
@@ -100,10 +101,11 @@ def _require_no_more(reader: BodyReader, length: int) -> None:
 def _receive_checked(
     request: UploadRequest, upload: Upload, length: int | None, checksum: ChecksumDemand
 ) -> Upload:
-    """The same for a body with a digest: all of it or nothing, a new length too.
+    """As :func:`receive`, for a body with a digest: it counts as a whole or not at all.
 
-    :raises TooLarge: more than fits.
-    :raises ChecksumMismatch: the body is not what the client took the digest of.
+    :param length: of the upload, declared only if the digest matches.
+    :raises TooLarge: the body goes beyond the length.
+    :raises ChecksumMismatch: the digest is not that of the body.
     """
     engine = request.engine
     stop = request.access.max_bytes() if length is None else length
@@ -123,27 +125,27 @@ def _receive_checked(
 
 
 def _may_finish_with(request: UploadRequest, upload: Upload, size: int | None) -> bool:
-    """Are so many bytes the last ones, and may the caller complete the upload?
+    """True if so many bytes are the last ones and the caller may complete the upload.
 
-    Who may not is told so when the bytes are stored.
+    A caller who may not is refused after the bytes are stored.
     """
     if size is None or upload.offset + size != upload.length:
         return False
     return request.access.is_authorized(Action.COMPLETE, upload)
 
 
-def finish_received(request: UploadRequest, received: Upload) -> Upload:
-    """Go on behind the body of this request: complete what is all there."""
+def complete_received(request: UploadRequest, received: Upload) -> Upload:
+    """Complete the upload if the body of this request was its last part."""
     if received.status is Status.COMPLETING:
         return _completed(request, request.engine.complete.finish(received))
-    return finish_if_all_is_there(request, received)
+    return complete_if_received(request, received)
 
 
-def finish_if_all_is_there(request: UploadRequest, upload: Upload) -> Upload:
-    """Offset = length: complete what is not, whoever created it.
+def complete_if_received(request: UploadRequest, upload: Upload) -> Upload:
+    """Complete the upload if it has all its bytes, whichever dialect created it.
 
-    Also where a completion was begun: it may have died, and who sent the bytes asks
-    only once more.
+    This includes a completion that has begun: its process may have died, and the client
+    asks only once more.
     """
     is_open = upload.status in (Status.UPLOADING, Status.COMPLETING)
     if not is_open or upload.offset != upload.length:
@@ -160,8 +162,8 @@ def finish_if_all_is_there(request: UploadRequest, upload: Upload) -> Upload:
 
 def _completed(request: UploadRequest, done: Completion) -> Upload:
     if done.upload.partial and done.first:
-        # The last member of a final upload, perhaps.
-        make_waiting_finals(request, done.upload)
+        # It may be the last member of a final upload.
+        assemble_waiting_finals(request, done.upload)
     request.subject = done.upload
     return done.upload
 
@@ -182,7 +184,7 @@ def _parse(request: UploadRequest, upload: Upload) -> Patch:
 
 
 def _check(request: UploadRequest, upload: Upload, patch: Patch) -> None:
-    """Refuse before the body is read what cannot be taken."""
+    """Refuse a request that does not fit the upload before its body is read."""
     limit = request.access.max_bytes()
     if patch.length is not None and patch.length < upload.offset:
         raise LengthBelowOffset(upload.offset, patch.length)
@@ -200,25 +202,25 @@ def _check(request: UploadRequest, upload: Upload, patch: Patch) -> None:
 def _take(request: UploadRequest, upload: Upload, patch: Patch) -> Upload:
     engine = request.engine
     if upload.status is not Status.UPLOADING:
-        # A repeat after a lost answer; an announced body would have been refused above.
-        finished = finish_if_all_is_there(request, upload)
+        # A repeat after a lost answer. _check() has refused a body with Content-Length.
+        finished = complete_if_received(request, upload)
         if request.announced_length() is None:
-            _require_no_more(request.body, upload.offset)
+            _require_end_of_body(request.body, upload.offset)
         return finished
     if patch.checksum is not None:
         received = _receive_checked(request, upload, patch.length, patch.checksum)
     else:
         if patch.length is not None and upload.length is None:
-            # Before the body: a length that was told survives a body that is cut.
+            # Declare it before reading: it must survive a client that disconnects.
             upload = engine.declare.length(upload, patch.length)
         try:
             received = receive(request, upload)
         except TooLarge:
-            # What fits counts.
-            finish_if_all_is_there(request, request.find(Action.APPEND))
+            # The bytes up to the length are kept, and may complete the upload.
+            complete_if_received(request, request.find(Action.APPEND))
             raise
     request.subject = received
-    return finish_received(request, received)
+    return complete_received(request, received)
 
 
 def _answer(request: UploadRequest, upload: Upload) -> Response:

@@ -1,4 +1,4 @@
-"""Both searches find what ``bytearray.find`` finds, and nothing behind the end."""
+"""Both searches find what ``bytearray.find`` finds, and nothing beyond the end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_chunked.request import boundary as searching
-from flask_chunked.request.boundary import by_memmem, by_python, find
+from flask_chunked.request import boundary
+from flask_chunked.request.boundary import find, find_in_python, load_memmem
 
-SEARCHES = [pytest.param(by_python, id="python"), pytest.param(by_memmem(), id="C")]
+SEARCHES = [
+    pytest.param(find_in_python, id="python"),
+    pytest.param(load_memmem(), id="C"),
+]
 
 
 @pytest.mark.parametrize("search", SEARCHES)
@@ -22,13 +25,13 @@ SEARCHES = [pytest.param(by_python, id="python"), pytest.param(by_memmem(), id="
         pytest.param(b"--bab", 5, 0, id="at the start"),
         pytest.param(b"ab--b", 4, -1, id="across the end"),
         pytest.param(b"ab--b--b", 8, 2, id="the first one"),
-        pytest.param(b"\0-\0--b\0", 7, 3, id="behind NUL"),
+        pytest.param(b"\0-\0--b\0", 7, 3, id="after NUL"),
         pytest.param(b"--", 2, -1, id="too short"),
         pytest.param(b"--b", 0, -1, id="nothing"),
     ],
 )
 def test_the_first_place_before_the_end_is_found(
-    search: searching.Find, data: bytes, end: int, place: int
+    search: boundary.Find, data: bytes, end: int, place: int
 ) -> None:
     assert search(bytearray(data), b"--b", end) == place
 
@@ -60,13 +63,13 @@ def test_the_buffer_may_grow_when_the_search_is_over() -> None:
 @pytest.fixture
 def without_memmem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    searching._best.cache_clear()
+    boundary._fastest.cache_clear()
 
 
 @pytest.mark.usefixtures("without_memmem")
 def test_python_searches_where_the_c_library_cannot() -> None:
     try:
-        assert searching._best() is by_python
+        assert boundary._fastest() is find_in_python
         assert find(bytearray(b"ab--b"), b"--b", 5) == 2
     finally:
-        searching._best.cache_clear()
+        boundary._fastest.cache_clear()

@@ -1,4 +1,4 @@
-"""Forms: what goes past the decoder, and what only looks as if it might."""
+"""Forms: bytes that bypass the decoder, and bytes that look like a boundary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOUNDARY = b"x--y"
 class Kept:
     """A part in memory.
 
-    :param late: it looks at each block when the one behind it was read.
+    :param late: it reads each block after the next one was received.
     """
 
     def __init__(self, late: bool = False) -> None:
@@ -30,10 +30,10 @@ class Kept:
         self._waiting: list[memoryview] = []
 
     @property
-    def is_at_work(self) -> bool:
+    def holds_block(self) -> bool:
         return bool(self._waiting)
 
-    def make_room(self) -> None:
+    def wait_for_buffer(self) -> None:
         self.settle(1)
 
     def settle(self, left: int = 0) -> None:
@@ -108,7 +108,7 @@ PIECES = st.sampled_from(
         b"\0\xff",
     ]
 )
-#: A file that holds its own boundary is no file of this form.
+#: A file that contains the boundary cannot be in the form.
 REAL = re.compile(rb"(?:^|[\r\n])--x--y(?:--|\s|$)")
 CONTENTS = (
     st.lists(PIECES, max_size=12)
@@ -130,7 +130,7 @@ def in_memory(*arguments: object, **named: object) -> io.BytesIO:
     crlf=st.booleans(),
     late=st.booleans(),
 )
-def test_it_reads_what_the_decoder_reads(
+def test_it_reads_what_werkzeug_reads(
     content: bytes, sizes: list[int], buffer: int, crlf: bool, late: bool
 ) -> None:
     line = b"\r\n" if crlf else b"\n"
@@ -160,7 +160,7 @@ def test_it_reads_what_the_decoder_reads(
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_buffer_that_is_looked_at_is_no_others(
+def test_a_buffer_that_is_read_is_not_reused(
     monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
     idle: list[Buffer] = []
@@ -176,7 +176,7 @@ def test_a_buffer_that_is_looked_at_is_no_others(
         max_parts=1,
         max_text=0,
     ).parse()
-    assert part.is_at_work == late
+    assert part.holds_block == late
     assert len(idle) == (0 if late else 1)
     for buffer in idle:
         buffer[:] = bytes(len(buffer))
@@ -208,7 +208,7 @@ def test_a_large_file_is_whole(size: int, late: bool) -> None:
     ],
     ids=range(10),
 )
-def test_what_is_no_form_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_a_form_is_refused(body: bytes) -> None:
     for sizes in ([1], [1000]):
         with pytest.raises(MalformedBody):
             parse(body, sizes)

@@ -1,7 +1,7 @@
-"""The reader of a body: short reads, silence, cuts, time-outs, draining, hanging up.
+"""The reader of a body: short reads, silence, truncation, timeouts, draining, closing.
 
-Its sources do what they are told here; those of the servers are in
-test_body_sources.py, and the servers themselves in tests/servers.
+The sources of these tests follow a script. Sources of servers have their tests in
+test_servers.py, real servers in tests/servers.
 """
 
 from __future__ import annotations
@@ -22,17 +22,25 @@ from flask_chunked.exceptions import (
     BodyInterrupted,
     BodyTimeout,
     BodyTooSlow,
+    LengthRequired,
+    MalformedHeader,
 )
-from flask_chunked.request.body import BLOCK_SIZE, DRAIN_BYTES, BodyReader, open_body
+from flask_chunked.request.body import (
+    BLOCK_SIZE,
+    DRAIN_BYTES,
+    BodyReader,
+    body_length,
+    open_body,
+)
 from flask_chunked.request.context import Target, UploadRequest
 
 CONTENT = bytes(range(256)) * 40
 
 
-class Told:
-    """A source that does what it is told: bytes, an error, or ``None`` for silence."""
+class ScriptedSource:
+    """A source that follows a script: bytes, an error, or ``None`` for silence."""
 
-    polls = True
+    pollable = True
 
     def __init__(self, *script: bytes | BaseException | None) -> None:
         self.script = list(script)
@@ -44,14 +52,14 @@ class Told:
         step = self.script.pop(0) if self.script else b""
         if isinstance(step, BaseException):
             raise step
-        assert step is not None, "nobody may wait for a silent client here"
+        assert step is not None, "the reader must not wait for a silent client here"
         taken, rest = step[: len(view)], step[len(view) :]
         view[: len(taken)] = taken
         if rest:
             self.script.insert(0, rest)
         return len(taken)
 
-    def receive_at_once(self, view: memoryview) -> int | None:
+    def receive_nowait(self, view: memoryview) -> int | None:
         return None
 
     def wait(self, seconds: float) -> bool:
@@ -63,18 +71,18 @@ class Told:
     def descriptor(self) -> int | None:
         return None
 
-    def moved(self, count: int) -> None:
+    def consumed(self, count: int) -> None:
         raise AssertionError("there is no descriptor")
 
-    def give_up(self) -> None:
-        self.ends.append("give up")
+    def shutdown_read(self) -> None:
+        self.ends.append("shutdown read")
 
-    def hang_up(self) -> None:
-        self.ends.append("hang up")
+    def close_connection(self) -> None:
+        self.ends.append("close")
 
 
 def ticking(monkeypatch: pytest.MonkeyPatch, step: float) -> Callable[[], float]:
-    """Time that goes on by so many seconds with every look at the clock."""
+    """A clock that advances by so many seconds each time it is read."""
     now = [0.0]
 
     def tick() -> float:
@@ -101,21 +109,24 @@ def everything(reader: BodyReader) -> bytes:
 
 @pytest.mark.parametrize("length", [10, None], ids=["announced", "chunked"])
 def test_short_reads_are_one_block(length: int | None) -> None:
-    reader = BodyReader(Told(b"0", b"123", b"456789"), length, 1)
+    reader = BodyReader(ScriptedSource(b"0", b"123", b"456789"), length, 1)
     assert bytes(reader.read()) == b"0123456789"
-    assert (reader.ended, reader.received, reader.is_spoilt) == (True, 10, False)
+    assert (reader.ended, reader.received, reader.must_close) == (True, 10, False)
     assert bytes(reader.read()) == b""
 
 
 def test_no_more_is_asked_for_than_was_announced() -> None:
-    source = Told(b"01", b"23456789 and the next request")
+    source = ScriptedSource(b"01", b"23456789 and the next request")
     assert everything(BodyReader(source, 10, 1)) == b"0123456789"
     assert source.asked == [10, 8]
     assert source.script == [b" and the next request"]
 
 
 def test_block_is_never_larger_than_the_body_nor_than_a_block() -> None:
-    small, large = Told(b"0123456789"), Told(b"x" * (BLOCK_SIZE + 5))
+    small, large = (
+        ScriptedSource(b"0123456789"),
+        ScriptedSource(b"x" * (BLOCK_SIZE + 5)),
+    )
     BodyReader(small, 10, 1).read()
     assert small.asked == [10]
     reader = BodyReader(large, BLOCK_SIZE + 5, 1)
@@ -124,33 +135,33 @@ def test_block_is_never_larger_than_the_body_nor_than_a_block() -> None:
 
 
 def test_silence_hands_over_what_is_there() -> None:
-    reader = BodyReader(Told(b"01234", None, b"56789"), 10, 1)
+    reader = BodyReader(ScriptedSource(b"01234", None, b"56789"), 10, 1)
     assert bytes(reader.read()) == b"01234"
     assert not reader.ended
     reader.wait()
     assert bytes(reader.read()) == b"56789"
 
 
-def test_lingering_tells_whether_the_client_went_on_and_gives_nobody_up() -> None:
-    reader = BodyReader(Told(b"01234", None, None, b"56789"), 10, 1)
+def test_a_short_wait_says_whether_the_client_went_on_and_never_times_out() -> None:
+    reader = BodyReader(ScriptedSource(b"01234", None, None, b"56789"), 10, 1)
     assert bytes(reader.read()) == b"01234"
     assert not reader.linger(0.5)
     assert reader.linger(0.5)
     assert bytes(reader.read()) == b"56789"
 
 
-def test_lingering_is_over_when_the_client_is_lost() -> None:
-    reader = BodyReader(Told(ConnectionResetError()), 10, 1)
+def test_a_short_wait_ends_when_the_client_is_lost() -> None:
+    reader = BodyReader(ScriptedSource(ConnectionResetError()), 10, 1)
     for ask in (reader.read, lambda: reader.linger(1)):
         with pytest.raises(BodyInterrupted):
             ask()
 
 
-def test_a_client_below_the_least_rate_is_given_up(
+def test_a_client_below_the_minimum_rate_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = ticking(monkeypatch, 0.5)
-    source = Told(*[b"0", None] * 40)
+    source = ScriptedSource(*[b"0", None] * 40)
     reader = BodyReader(source, 10_000, 10, min_rate=2)
     received = b""
     with pytest.raises(BodyTooSlow) as caught:
@@ -159,36 +170,36 @@ def test_a_client_below_the_least_rate_is_given_up(
     assert "2 bytes per second" in caught.value.detail
     assert (caught.value.seconds, caught.value.status) == (10, 503)
     assert received == b"0" * reader.received
-    assert source.ends == ["give up"]
+    assert source.ends == ["shutdown read"]
     assert 10 <= clock() <= 30
 
 
-def test_a_client_at_the_least_rate_is_not_given_up(
+def test_a_client_at_the_minimum_rate_does_not_time_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ticking(monkeypatch, 0.5)
-    reader = BodyReader(Told(*[b"01234567", None] * 40), 320, 10, min_rate=2)
+    reader = BodyReader(ScriptedSource(*[b"01234567", None] * 40), 320, 10, min_rate=2)
     assert len(everything(reader)) == 320
 
 
-def test_the_rate_of_a_body_that_is_all_here_is_of_no_interest(
+def test_the_rate_of_a_complete_body_is_not_judged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ticking(monkeypatch, 20)
-    reader = BodyReader(Told(b"0"), 1, 10, min_rate=2)
+    reader = BodyReader(ScriptedSource(b"0"), 1, 10, min_rate=2)
     assert bytes(reader.read()) == b"0"
 
 
-def test_silence_beyond_the_timeout_gives_the_client_up_for_good() -> None:
-    source = Told(b"01234", None, None, b"56789")
+def test_silence_beyond_the_timeout_is_final() -> None:
+    source = ScriptedSource(b"01234", None, None, b"56789")
     reader = BodyReader(source, 10, 2.5)
     assert bytes(reader.read()) == b"01234"
     for ask in (reader.wait, reader.wait, reader.read):
         with pytest.raises(BodyTimeout) as caught:
             ask()
         assert caught.value.seconds == 2.5
-    assert source.ends == ["give up"]
-    assert reader.is_spoilt
+    assert source.ends == ["shutdown read"]
+    assert reader.must_close
 
 
 ENDS = {
@@ -202,36 +213,38 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_cut_body_hands_over_what_came_and_is_an_error_then(
+def test_truncated_body_returns_what_arrived_and_then_an_error(
     end: bytes | Exception,
 ) -> None:
-    reader = BodyReader(Told(b"012", end), 10, 1)
+    reader = BodyReader(ScriptedSource(b"012", end), 10, 1)
     assert bytes(reader.read()) == b"012"
     for ask in (reader.read, reader.wait, reader.read):
         with pytest.raises(BodyInterrupted):
             ask()
-    assert (reader.ended, reader.received, reader.is_spoilt) == (False, 3, True)
+    assert (reader.ended, reader.received, reader.must_close) == (False, 3, True)
 
 
-def test_chunked_body_that_breaks_is_no_end() -> None:
-    reader = BodyReader(Told(b"012", ValueError("Invalid chunk size")), None, 1)
+def test_chunked_body_that_breaks_has_not_ended() -> None:
+    reader = BodyReader(
+        ScriptedSource(b"012", ValueError("Invalid chunk size")), None, 1
+    )
     assert bytes(reader.read()) == b"012"
     with pytest.raises(BodyInterrupted):
         reader.read()
     assert not reader.ended
 
 
-def test_timeout_of_the_server_is_our_timeout() -> None:
-    source = Told(b"012", TimeoutError())
+def test_timeout_of_the_server_is_a_body_timeout() -> None:
+    source = ScriptedSource(b"012", TimeoutError())
     reader = BodyReader(source, 10, 1)
     assert bytes(reader.read()) == b"012"
     with pytest.raises(BodyTimeout):
         reader.read()
-    assert source.ends == ["give up"]
+    assert source.ends == ["shutdown read"]
 
 
-def test_exit_of_the_worker_is_not_taken_for_the_clients() -> None:
-    reader = BodyReader(Told(b"012", SystemExit(1)), 10, 1)
+def test_exit_of_the_worker_is_not_a_client_error() -> None:
+    reader = BodyReader(ScriptedSource(b"012", SystemExit(1)), 10, 1)
     with pytest.raises(SystemExit):
         reader.read()
     assert reader.received == 3
@@ -243,12 +256,12 @@ def read_into(reader: BodyReader, size: int) -> bytes:
 
 
 def test_read_into_takes_what_is_there() -> None:
-    reader = BodyReader(Told(b"012", b"3456", b"789"), 10, 1)
+    reader = BodyReader(ScriptedSource(b"012", b"3456", b"789"), 10, 1)
     assert [read_into(reader, 5) for _ in range(3)] == [b"01234", b"56789", b""]
 
 
 def test_read_into_waits_for_the_client() -> None:
-    reader = BodyReader(Told(b"012", None, b"3456789"), 10, 1)
+    reader = BodyReader(ScriptedSource(b"012", None, b"3456789"), 10, 1)
     assert [read_into(reader, 20) for _ in range(3)] == [b"012", b"3456789", b""]
 
 
@@ -260,57 +273,57 @@ def test_read_into_waits_for_the_client() -> None:
 def test_read_into_does_not_take_a_failure_for_the_end(
     script: tuple[bytes | None, ...], error: type[Exception]
 ) -> None:
-    reader = BodyReader(Told(*script), 10, 1)
+    reader = BodyReader(ScriptedSource(*script), 10, 1)
     assert read_into(reader, 20) == b"012"
     for _ in range(2):
         with pytest.raises(error):
             read_into(reader, 20)
 
 
-def test_a_block_is_handed_over_in_time_however_slowly_it_comes(
+def test_a_block_is_returned_in_time_however_slowly_it_arrives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("flask_chunked.request.body.FILL_SECONDS", -1)
-    reader = BodyReader(Told(b"0", b"1", b"2"), 3, 1)
+    reader = BodyReader(ScriptedSource(b"0", b"1", b"2"), 3, 1)
     assert [bytes(reader.read()) for _ in range(3)] == [b"0", b"1", b"2"]
 
 
-def test_what_is_ready_is_no_more_than_that() -> None:
-    source = Told(b"012", None, b"34", b"")
+def test_read_nowait_returns_what_is_there() -> None:
+    source = ScriptedSource(b"012", None, b"34", b"")
     reader = BodyReader(source, 10, 1)
     assert bytes(reader.read_ready()) == b"012"
     assert bytes(reader.read_ready()) == b"34"
-    # The failure is told where bytes are waited for.
+    # The failure is reported by the method that waits for bytes.
     assert bytes(reader.read_ready()) == b""
     with pytest.raises(BodyInterrupted):
         reader.read()
 
 
-def test_nothing_is_ready_where_nobody_can_tell() -> None:
-    source = Told(b"012")
-    source.polls = False
+def test_read_nowait_returns_nothing_from_an_unpollable_source() -> None:
+    source = ScriptedSource(b"012")
+    source.pollable = False
     assert bytes(BodyReader(source, 10, 1).read_ready()) == b""
     assert source.script == [b"012"]
 
 
-def test_what_is_ready_may_fill_a_view() -> None:
-    source = Told(b"012", None, b"34", b"")
+def test_read_nowait_into_fills_a_view() -> None:
+    source = ScriptedSource(b"012", None, b"34", b"")
     reader, view = BodyReader(source, 10, 1), memoryview(bytearray(8))
-    assert [reader.read_ready_into(view) for _ in range(2)] == [3, 2]
+    assert [reader.read_nowait_into(view) for _ in range(2)] == [3, 2]
     assert bytes(view[:2]) == b"34"
     with pytest.raises(BodyInterrupted):
-        reader.read_ready_into(view)
+        reader.read_nowait_into(view)
 
 
-def test_nothing_ready_fills_a_view_where_nobody_can_tell() -> None:
-    source = Told(b"012")
-    source.polls = False
-    assert BodyReader(source, 10, 1).read_ready_into(memoryview(bytearray(8))) == 0
+def test_read_nowait_into_fills_nothing_from_an_unpollable_source() -> None:
+    source = ScriptedSource(b"012")
+    source.pollable = False
+    assert BodyReader(source, 10, 1).read_nowait_into(memoryview(bytearray(8))) == 0
     assert source.script == [b"012"]
 
 
-def test_a_block_stays_until_another_was_handed_out() -> None:
-    reader = BodyReader(Told(b"012", None, None, b"345", None, b"678"), 9, 1)
+def test_a_block_is_valid_until_another_was_returned() -> None:
+    reader = BodyReader(ScriptedSource(b"012", None, None, b"345", None, b"678"), 9, 1)
     blocks = []
     while not reader.ended:
         block = reader.read()
@@ -324,15 +337,15 @@ def test_a_block_stays_until_another_was_handed_out() -> None:
     assert len(blocks) == 3
 
 
-def test_a_source_without_descriptor_does_not_pour() -> None:
-    assert BodyReader(Told(b"012"), 10, 1).pour(-1, 5) is None
+def test_a_source_without_descriptor_cannot_be_spliced() -> None:
+    assert BodyReader(ScriptedSource(b"012"), 10, 1).pour(-1, 5) is None
 
 
-# -- pouring ---------------------------------------------------------------------------
+# -- splicing --------------------------------------------------------------------------
 
 
-class Socket(Told):
-    """A source that is a real socket and nothing else."""
+class Socket(ScriptedSource):
+    """A source that reads a real socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
@@ -345,7 +358,7 @@ class Socket(Told):
     def descriptor(self) -> int | None:
         return self._socket.fileno()
 
-    def moved(self, count: int) -> None:
+    def consumed(self, count: int) -> None:
         self.count += count
 
 
@@ -371,7 +384,9 @@ Connection = tuple[socket.socket, Socket]
 Pipe = tuple[int, int]
 
 
-def test_pouring_stops_where_the_body_ends(connection: Connection, pipe: Pipe) -> None:
+def test_splicing_stops_at_the_end_of_the_body(
+    connection: Connection, pipe: Pipe
+) -> None:
     client, source = connection
     client.sendall(b"0123456789 and the next request")
     reader = BodyReader(source, 10, 1)
@@ -381,13 +396,13 @@ def test_pouring_stops_where_the_body_ends(connection: Connection, pipe: Pipe) -
     assert (reader.ended, reader.received, source.count) == (True, 10, 10)
 
 
-def test_pouring_from_a_silent_client_is_nothing(
+def test_splicing_from_a_silent_client_moves_nothing(
     connection: Connection, pipe: Pipe
 ) -> None:
     assert BodyReader(connection[1], 10, 1).pour(pipe[1], 10) == 0
 
 
-def test_pouring_a_cut_body_is_told_by_the_next_read(
+def test_a_truncated_spliced_body_fails_the_next_read(
     connection: Connection, pipe: Pipe
 ) -> None:
     client, source = connection
@@ -402,7 +417,7 @@ def test_pouring_a_cut_body_is_told_by_the_next_read(
 
 
 @pytest.mark.parametrize(
-    ("error", "poured", "is_spoilt"),
+    ("error", "poured", "must_close"),
     [
         (BlockingIOError(), 0, False),
         (OSError(errno.EINVAL, ""), None, False),
@@ -410,12 +425,12 @@ def test_pouring_a_cut_body_is_told_by_the_next_read(
     ],
     ids=["nothing there", "no such socket", "reset"],
 )
-def test_pouring_that_fails(
+def test_splicing_that_fails(
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
     error: OSError,
     poured: int | None,
-    is_spoilt: bool,
+    must_close: bool,
 ) -> None:
     def fail(*arguments: object) -> int:
         raise error
@@ -425,10 +440,10 @@ def test_pouring_that_fails(
     monkeypatch.setattr(os, "splice", fail)
     reader = BodyReader(source, 10, 1)
     assert reader.pour(-1, 10) == poured
-    assert reader.is_spoilt is is_spoilt
+    assert reader.must_close is must_close
 
 
-def test_chunked_bodies_are_not_poured(connection: Connection) -> None:
+def test_chunked_bodies_are_not_spliced(connection: Connection) -> None:
     connection[0].sendall(b"012")
     assert BodyReader(connection[1], None, 1).pour(-1, 10) is None
 
@@ -436,21 +451,21 @@ def test_chunked_bodies_are_not_poured(connection: Connection) -> None:
 # -- the end of a body -----------------------------------------------------------------
 
 
-def test_interrupt_spoils_what_is_unfinished_only() -> None:
-    open_one, ended = Told(b"0"), Told(b"0")
+def test_interrupt_affects_unfinished_bodies_only() -> None:
+    open_one, ended = ScriptedSource(b"0"), ScriptedSource(b"0")
     unfinished, finished = BodyReader(open_one, 2, 1), BodyReader(ended, 1, 1)
     finished.read()
     for reader in (unfinished, finished):
         reader.interrupt()
-    assert (open_one.ends, unfinished.is_spoilt) == (["give up"], True)
-    assert (ended.ends, finished.is_spoilt) == ([], False)
+    assert (open_one.ends, unfinished.must_close) == (["shutdown read"], True)
+    assert (ended.ends, finished.must_close) == ([], False)
 
 
 # -- what is left of a refused body ----------------------------------------------------
 
 
 def test_drain_reads_a_little_and_no_more() -> None:
-    source = Told(*[b"x" * BLOCK_SIZE] * 9)
+    source = ScriptedSource(*[b"x" * BLOCK_SIZE] * 9)
     reader = BodyReader(source, 9 * BLOCK_SIZE, 1)
     reader.drain()
     assert DRAIN_BYTES <= reader.received <= DRAIN_BYTES + BLOCK_SIZE
@@ -463,7 +478,7 @@ def test_drain_reads_a_little_and_no_more() -> None:
     ids=["silent", "silent later", "cut", "reset"],
 )
 def test_drain_neither_waits_nor_raises(script: tuple[Any, ...]) -> None:
-    source = Told(*script)
+    source = ScriptedSource(*script)
     BodyReader(source, 10, 1).drain()
     assert source.ends == []
 
@@ -475,7 +490,7 @@ def test_drain_leaves_streams_alone_that_could_keep_it_waiting() -> None:
 
 
 def request_of(method: str) -> UploadRequest:
-    """Of an app that is not there."""
+    """A request without a registration."""
     app: Any = SimpleNamespace(engine=None, settings=None, policy=None)
     path = (Target.COLLECTION, None)
     return UploadRequest(app, request, method, path, {}, [])
@@ -483,13 +498,13 @@ def request_of(method: str) -> UploadRequest:
 
 @pytest.mark.parametrize(
     ("script", "ends"),
-    [((b"0123456789",), []), ((b"012", b""), ["hang up"])],
+    [((b"0123456789",), []), ((b"012", b""), ["close"])],
     ids=["whole", "cut"],
 )
-def test_connection_of_a_spoilt_body_is_closed_after_the_answer(
+def test_connection_of_an_unfinished_body_is_closed_after_the_answer(
     script: tuple[bytes, ...], ends: list[str]
 ) -> None:
-    source = Told(*script)
+    source = ScriptedSource(*script)
     reader = BodyReader(source, 10, 1)
     reader.read()
     if ends:
@@ -513,26 +528,44 @@ def test_connection_without_a_body_is_left_alone() -> None:
     response.close()
 
 
-# -- servers that keep bodies back -----------------------------------------------------
+# -- lengths ---------------------------------------------------------------------------
 
 
-def test_a_server_that_buffers_bodies_is_warned_about_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("environ", "length"),
+    [
+        ({}, 0),
+        ({"CONTENT_LENGTH": ""}, 0),
+        ({"CONTENT_LENGTH": "0"}, 0),
+        ({"CONTENT_LENGTH": "9" * 19}, int("9" * 19)),
+        ({"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}, None),
+    ],
+    ids=["none", "empty", "zero", "largest", "chunked"],
+)
+def test_length_of_a_body(environ: dict[str, Any], length: int | None) -> None:
+    assert body_length(environ) == length
+
+
+@pytest.mark.parametrize(
+    ("environ", "error"),
+    [
+        ({"CONTENT_LENGTH": "-1"}, MalformedHeader),
+        ({"CONTENT_LENGTH": "1" * 20}, MalformedHeader),
+        ({"CONTENT_LENGTH": "\u0661"}, MalformedHeader),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, LengthRequired),
+        (
+            {
+                "HTTP_TRANSFER_ENCODING": "chunked",
+                "wsgi.input_terminated": True,
+                "CONTENT_LENGTH": "5",
+            },
+            LengthRequired,
+        ),
+    ],
+    ids=["negative", "20 digits", "arabic", "swallowed", "both"],
+)
+def test_length_that_cannot_be_known_is_an_error(
+    environ: dict[str, Any], error: type[Exception]
 ) -> None:
-    monkeypatch.setattr("flask_chunked.request.body._warned", set())
-    environ = {"SERVER_SOFTWARE": "waitress", "wsgi.input": io.BytesIO(b"abc")}
-    for length in (3, BLOCK_SIZE, BLOCK_SIZE + 1, 2**30):
-        open_body({**environ, "CONTENT_LENGTH": str(length)}, 5)
-    (record,) = caplog.records
-    assert "waitress reads each request's body to its end" in record.getMessage()
-    assert "chunks of a few MiB" in record.getMessage()
-
-
-def test_other_servers_are_not_warned_about(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flask_chunked.request.body._warned", set())
-    for server in ("gunicorn/27.0", "Werkzeug/3.1", "cheroot/10", ""):
-        environ = {"SERVER_SOFTWARE": server, "wsgi.input": io.BytesIO(b"abc")}
-        open_body({**environ, "CONTENT_LENGTH": str(2**30)}, 5)
-    assert caplog.records == []
+    with pytest.raises(error):
+        body_length(environ)

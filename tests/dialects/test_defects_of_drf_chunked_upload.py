@@ -1,7 +1,7 @@
-"""Defects of the original in what it answers: T6-T14, T16-T25, T27-T30, T38, T41.
+"""Defects of drf-chunked-upload in what it answers: T6-T14, T16-T25, T27-T30, T38, T41.
 
-Original: drf-chunked-upload 0.6.0. T1 to T41 is the catalogue of its defects (and of
-its neighbours') that this package was written against.
+T1 to T41 are the defects of version 0.6.0, and of similar packages, that this package
+was written to avoid.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def test_t16_file_is_read_at_most_once_and_not_again_for_a_repeat(
     url = ready(client)
     monkeypatch.setattr("flask_chunked.engine.complete.hashlib.new", Counting)
     if not is_carried_on:
-        # A worker that cannot read what another one has left of the digest.
+        # A worker that cannot read the digest state of another one.
         monkeypatch.setattr("flask_chunked.engine.complete.resume", lambda *_: None)
     for _ in range(3):
         assert state(client.post(url, data={"md5": MD5})) == (200, 2, 10)
@@ -214,7 +214,7 @@ def test_t20_empty_file_completes(client: FlaskClient, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
-def test_t21_file_sent_as_text_is_told(client: FlaskClient, method: str) -> None:
+def test_t21_file_sent_as_text_is_reported(client: FlaskClient, method: str) -> None:
     answer = client.open(
         "/uploads/",
         method=method,

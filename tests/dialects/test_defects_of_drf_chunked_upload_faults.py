@@ -1,7 +1,7 @@
-"""Defects of the original when a database or a disk fails: T2, T3, T34-T37.
+"""Defects of drf-chunked-upload when a database or a disk fails: T2, T3, T34-T37.
 
-Original: drf-chunked-upload 0.6.0. T1 to T41 is the catalogue of its defects (and of
-its neighbours') that this package was written against.
+T1 to T41 are the defects of version 0.6.0, and of similar packages, that this package
+was written to avoid.
 """
 
 from __future__ import annotations

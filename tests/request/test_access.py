@@ -1,4 +1,4 @@
-"""Whose upload it is: one and the same 404 for whatever is not the caller's."""
+"""Owners: the same 404 for every upload that is not the caller's."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint
 
-from .apps import dispose, make_app, rows, stored_files
-from .conftest import AppFactory
-from .exchange import OCTETS, begin, detail, finish, md5, post_whole, put_form, put_raw
+from ..apps import dispose, make_app, rows, stored_files
+from ..conftest import AppFactory
+from ..exchange import OCTETS, begin, detail, finish, md5, post_whole, put_form, put_raw
 
 OWNER_REQUIRED = "Upload requires user authentication but user cannot be determined"
 JAR = "X-User"
 
 
 class ByHeader(ChunkedUploadBlueprint):
-    """Believes a header."""
+    """Takes the user from a header."""
 
     def get_user_id(self) -> object:
         return request.headers.get(JAR)
@@ -38,7 +38,7 @@ class User(UserMixin):  # type: ignore[misc]
 
 
 def with_login(app: Flask) -> Flask:
-    """Flask-Login, with a view that logs anybody in."""
+    """Flask-Login, with a view that logs any user in."""
     manager = LoginManager(app)
     manager.user_loader(User)
 
@@ -51,7 +51,7 @@ def with_login(app: Flask) -> Flask:
 
 
 class Caller:
-    """A client that is somebody (or nobody) in one of the ways to know them."""
+    """A client with a user, or an unknown one, for each way to identify users."""
 
     def __init__(self, app: Flask, user: str | None, *, login: bool) -> None:
         self.client = app.test_client()
@@ -65,7 +65,7 @@ class Caller:
 def call_as(
     app_factory: AppFactory, request: pytest.FixtureRequest
 ) -> Callable[..., FlaskClient]:
-    """A client for a user of one app, whatever tells the users apart."""
+    """A client for a user of one app, whichever way identifies users."""
     login = request.param == "flask-login"
     kept: list[Flask] = []
 
@@ -84,7 +84,7 @@ def range_of(start: int, stop: int, total: int) -> dict[str, str]:
     return {"Content-Range": f"bytes {start}-{stop - 1}/{total}"}
 
 
-#: name -> (method, what follows the id, options): all that one may do with an upload.
+#: name -> (method, what follows the id, options): every request about an upload.
 VERBS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "get": ("GET", "", {}),
     "head": ("HEAD", "", {}),
@@ -120,7 +120,7 @@ def ask(client: FlaskClient, upload_id: str, name: str) -> TestResponse:
 
 
 def shown(answer: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
-    """Everything that a client can compare."""
+    """Everything of an answer that a client can compare."""
     return answer.status_code, answer.data, sorted(answer.headers)
 
 
@@ -128,7 +128,7 @@ def shown(answer: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
 def neighbours(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[list[FlaskClient]]:
-    """Ann, Bob and one who is not known, of one app for all cases of a table."""
+    """Clients of Ann, Bob and an unknown user; all cases of a table share the app."""
     login = request.param == "flask-login"
     app = make_app(
         tmp_path_factory.mktemp("neighbours"),
@@ -221,15 +221,15 @@ def test_the_owner_does_everything(call_as: Callable[..., FlaskClient]) -> None:
 
 
 def test_lists_show_the_callers_own(call_as: Callable[..., FlaskClient]) -> None:
-    ann, bob, nobody = call_as("ann"), call_as("bob"), call_as(None)
+    ann, bob, unknown = call_as("ann"), call_as("bob"), call_as(None)
     url = begin(ann, b"abc", 6)
     begin(bob, b"abc", 6)
     for query in ("", "?status=all", "?count=1", "?per_page=1", "?page=1"):
         listed = ann.get(f"/uploads/{query}")
         assert [one["url"] for one in listed.json or []] == [url]
-        assert nobody.get(f"/uploads/{query}").json == []
+        assert unknown.get(f"/uploads/{query}").json == []
     assert ann.get("/uploads/?count=1").headers["X-Total-Count"] == "1"
-    assert nobody.get("/uploads/?count=1").headers["X-Total-Count"] == "0"
+    assert unknown.get("/uploads/?count=1").headers["X-Total-Count"] == "0"
 
 
 @pytest.mark.parametrize("request_of", [put_raw, put_form, post_whole])
@@ -238,22 +238,22 @@ def test_creating_needs_an_owner(
     tmp_path: Any,
     request_of: Callable[..., TestResponse],
 ) -> None:
-    nobody = call_as(None)
-    answer = request_of(nobody, b"abc")
+    unknown = call_as(None)
+    answer = request_of(unknown, b"abc")
     assert (answer.status_code, detail(answer)) == (400, OWNER_REQUIRED)
-    assert rows(nobody.application) == []
+    assert rows(unknown.application) == []
     assert stored_files(tmp_path) == []
 
 
-def test_anonymous_upload_is_for_whoever_knows_its_url(
+def test_anonymous_upload_is_for_every_caller_who_knows_its_url(
     call_as: Callable[..., FlaskClient],
 ) -> None:
-    nobody = call_as(None, CHUNKED_UPLOAD_ALLOW_ANONYMOUS=True)
-    url = begin(nobody, b"abc", 6)
-    assert nobody.get(url).json["user"] is None  # type: ignore[index]
+    unknown = call_as(None, CHUNKED_UPLOAD_ALLOW_ANONYMOUS=True)
+    url = begin(unknown, b"abc", 6)
+    assert unknown.get(url).json["user"] is None  # type: ignore[index]
     assert put_raw(call_as("ann"), b"def", start=3, url=url).status_code == 200
-    assert finish(nobody, url, b"abcdef").status_code == 200
-    for client in (nobody, call_as("ann")):
+    assert finish(unknown, url, b"abcdef").status_code == 200
+    for client in (unknown, call_as("ann")):
         assert client.get("/uploads/?status=all").json == []
 
 
@@ -334,7 +334,7 @@ def test_lists_of_blueprints_on_one_model_are_apart(app_factory: AppFactory) -> 
     assert [one["url"] for one in client.get("/films/").json or []] == [url]
 
 
-# -- nobody can tell -------------------------------------------------------------------
+# -- no way to know the caller ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The list: what is in it, its pages, its cursors and its bad arguments."""
+"""The list: its rows, pages, cursors, and bad arguments."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Known(ChunkedUploadBlueprint):
 
 @pytest.fixture
 def app(app_factory: AppFactory) -> Flask:
-    """An app in which Anna asks."""
+    """An app whose caller is Anna."""
     return app_factory(blueprint_class=Known)
 
 
 def begin(client: FlaskClient, count: int) -> list[str]:
-    """Start so many uploads; their ids."""
+    """Start so many uploads; return their ids."""
     return [
         client.put(
             "/uploads/",

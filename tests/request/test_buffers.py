@@ -1,4 +1,4 @@
-"""Buffers for blocks: who gets which, and how many stay."""
+"""Buffers for blocks: which are used again, and how many stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from flask_chunked.request import buffers
-from flask_chunked.request.buffers import MOST_IDLE, give_back, take_buffer
+from flask_chunked.request.buffers import MAX_IDLE, release_buffer, take_buffer
 
 
 @pytest.fixture(autouse=True)
@@ -18,28 +18,28 @@ def nobody_elses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def test_what_was_given_back_is_taken_again() -> None:
+def test_a_released_buffer_is_taken_again() -> None:
     first = take_buffer(1000)
     assert len(first) == mmap.PAGESIZE
     assert take_buffer(1000) is not first
-    give_back(first)
+    release_buffer(first)
     assert take_buffer(mmap.PAGESIZE) is first
 
 
-def test_one_that_is_too_small_is_nobodys() -> None:
-    give_back(take_buffer(1000))
+def test_a_buffer_that_is_too_small_is_not_used_again() -> None:
+    release_buffer(take_buffer(1000))
     large = take_buffer(mmap.PAGESIZE + 1)
     assert len(large) == 2 * mmap.PAGESIZE
     assert buffers._idle == []
-    give_back(large)
+    release_buffer(large)
     assert take_buffer(1) is large
 
 
-def test_few_stay() -> None:
-    taken = [take_buffer(1) for _ in range(MOST_IDLE + 3)]
+def test_few_buffers_stay() -> None:
+    taken = [take_buffer(1) for _ in range(MAX_IDLE + 3)]
     for buffer in taken:
-        give_back(buffer)
-    assert len(buffers._idle) == MOST_IDLE
+        release_buffer(buffer)
+    assert len(buffers._idle) == MAX_IDLE
 
 
 def test_system_without_private_maps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def test_system_without_private_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bytes(take_buffer(10)[:10]) == bytes(10)
 
 
-def test_where_no_more_can_be_mapped_the_allocator_is_asked(
+def test_the_allocator_is_used_if_no_more_can_be_mapped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*arguments: object, **named: object) -> object:

@@ -1,4 +1,4 @@
-"""tus: completions that died, and several requests that make one final upload."""
+"""tus: interrupted completions, and concurrent requests that assemble one final."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.dialects.tus import Tus
 
 
 class Refusing(ChunkedUploadBlueprint):
-    """``verify`` raises what it is told to."""
+    """``verify`` raises the error that a test sets."""
 
     error: Exception | None = None
 
@@ -50,7 +50,7 @@ def refusing(app_factory: AppFactory) -> Flask:
 
 
 @pytest.mark.parametrize("again", ["head", "patch"])
-def test_a_completion_that_died_is_carried_on_by_whoever_asks(
+def test_an_interrupted_completion_is_continued_by_the_next_request(
     refusing: Flask, again: str
 ) -> None:
     tus = Tus(refusing.test_client())
@@ -64,18 +64,18 @@ def test_a_completion_that_died_is_carried_on_by_whoever_asks(
     assert tus.content(url) == b"abc"
 
 
-def test_a_final_whose_completion_died_is_completed_by_a_later_head(
+def test_a_final_whose_completion_was_interrupted_is_completed_by_a_later_head(
     refusing: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tus = Tus(refusing.test_client())
     a = tus.partial(b"ab", 3)
     url = tus.final(a).headers["Location"]
     refuse(refusing, ZeroDivisionError())
-    # The bytes of the member are safe, and its client is told so.
+    # The bytes of the member are committed, and its client learns that.
     assert tus.patch(a, 2, b"c").status_code == 204
     refuse(refusing, None)
     assert [row.status for row in finals(refusing)] == [Status.COMPLETING]
-    # Another request may be at it just now.
+    # Another request may be assembling it now.
     assert "Upload-Offset" not in tus.head(url).headers
     go_on_later(refusing, monkeypatch)
     tus.delete(a)
@@ -86,7 +86,7 @@ def test_a_final_whose_completion_died_is_completed_by_a_later_head(
 @pytest.mark.parametrize(
     ("error", "status"), [(ZeroDivisionError(), 500), (ChunkedUploadError("no"), 422)]
 )
-def test_a_final_that_is_not_made_by_its_own_post_leaves_nothing(
+def test_a_final_that_its_own_post_does_not_assemble_leaves_nothing(
     refusing: Flask, error: Exception, status: int
 ) -> None:
     tus = Tus(refusing.test_client())
@@ -109,7 +109,7 @@ def go_on_later(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
 def before_claim(
     app: Flask, patch: pytest.MonkeyPatch, act: Callable[[], None]
 ) -> None:
-    """Let something happen once, just before the final upload is claimed."""
+    """Call something once, just before the final upload is claimed."""
     engine = registered(app).engine
     claim = engine.repository.claim
 
@@ -121,7 +121,7 @@ def before_claim(
     patch.setattr(engine.repository, "claim", claimed)
 
 
-def test_a_final_that_another_request_made_first_is_no_error(
+def test_a_final_that_another_request_assembled_first_is_no_error(
     tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a = tus.partial(b"abc")
@@ -138,7 +138,7 @@ def test_a_final_that_another_request_made_first_is_no_error(
 
 
 @pytest.mark.parametrize("method", ["post", "head"])
-def test_a_final_that_another_request_is_making_is_no_error(
+def test_a_final_that_another_request_is_assembling_is_no_error(
     tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     a = tus.partial(b"abc", 4)
@@ -152,7 +152,7 @@ def test_a_final_that_another_request_is_making_is_no_error(
         return holds(upload_id, fence, offset)
 
     with monkeypatch.context() as patch:
-        # The last member is complete, and nobody has made the final one yet.
+        # The last member is complete, and no request has assembled the final one yet.
         patch.setattr(repository, "waiting_finals", lambda upload_id: [])
         tus.patch(a, 3, b"d")
     monkeypatch.setattr(repository, "holds", overtaken)
@@ -179,7 +179,7 @@ def test_members_that_complete_while_the_final_is_created_are_not_overlooked(
 
     def after_completion(new: Any) -> Upload:
         monkeypatch.setattr(engine.create, "upload", create)
-        # Too early to find the final upload, too late to be seen complete.
+        # Too early to find the final upload, too late to be read as complete.
         assert Tus(tus_app.test_client()).patch(a, 3, b"d").status_code == 204
         return create(new)
 
@@ -188,7 +188,7 @@ def test_members_that_complete_while_the_final_is_created_are_not_overlooked(
     assert tus.head(url).headers["Upload-Offset"] == "4"
 
 
-def test_rule_55_a_length_is_told_as_soon_as_it_can_be_computed(tus: Tus) -> None:
+def test_rule_55_a_length_is_returned_as_soon_as_it_can_be_computed(tus: Tus) -> None:
     response = tus.post(Upload_Defer_Length="1", Upload_Concat="partial")
     a, b = response.headers["Location"], tus.partial(b"abc")
     url = tus.final(a, b).headers["Location"]
@@ -198,7 +198,7 @@ def test_rule_55_a_length_is_told_as_soon_as_it_can_be_computed(tus: Tus) -> Non
     assert "Upload-Offset" not in tus.head(url).headers
 
 
-def test_rule_55_so_it_is_where_the_maker_died_at_once(
+def test_rule_55_also_if_the_creating_process_died_at_once(
     tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a = tus.partial(b"abc")
@@ -250,7 +250,7 @@ def test_a_final_that_waits_lives_by_its_members(app_factory: AppFactory) -> Non
 
 
 @pytest.mark.parametrize("status", [Status.EXPIRED, Status.TERMINATING])
-def test_a_final_that_was_given_up_does_not_fail_the_last_member(
+def test_a_terminated_final_does_not_fail_the_last_member(
     tus: Tus, tus_app: Flask, status: Status
 ) -> None:
     a = tus.partial(b"abc", 4)
@@ -276,27 +276,27 @@ def test_a_final_of_deferred_members_has_the_limit_too(
     assert [row.status for row in finals(app)] == [Status.COMPLETE]
 
 
-def test_a_length_that_a_rival_declared_is_never_passed(
+def test_a_length_that_another_request_declared_is_never_exceeded(
     tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = tus.post(Upload_Defer_Length="1").headers["Location"]
     repository = registered(tus_app).engine.repository
     advance = repository.advance
 
-    def beside(step: Any) -> bool:
+    def concurrently(step: Any) -> bool:
         monkeypatch.setattr(repository, "advance", advance)
         seen = repository.get(step.upload_id)
         assert seen is not None and repository.declare_length(seen, 2, None)
         return advance(step)
 
-    monkeypatch.setattr(repository, "advance", beside)
+    monkeypatch.setattr(repository, "advance", concurrently)
     assert tus.patch(url, 0, b"abc").status_code == 409
     assert tus.offset(url) == 0
     assert tus.patch(url, 0, b"ab").status_code == 204
     assert tus.content(url) == b"ab"
 
 
-def test_bytes_that_a_take_over_came_before_are_not_committed(
+def test_bytes_of_a_superseded_request_are_not_committed(
     tus: Tus, tus_app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = tus.create(6)

@@ -1,7 +1,7 @@
-"""Defects of the original when a process dies or a hook raises: T1, T15, T26, T32, ...
+"""Defects of drf-chunked-upload when a process dies or a hook raises.
 
-Original: drf-chunked-upload 0.6.0. T1 to T41 is the catalogue of its defects (and of
-its neighbours') that this package was written against.
+This file has T1, T15, T26, T32, T33 and T39. T1 to T41 are the defects of version
+0.6.0, and of similar packages, that this package was written to avoid.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def test_t01_crash_at_any_step_of_an_append_loses_nothing(
     seen = []
     for step in every_crash(app, append):
         seen.append(step)
-        # The repeat of the very same request succeeds, whatever was done before.
+        # The same request again succeeds, whatever the first one did.
         answer = put(client, url, DATA[5:], "bytes 5-9/10", raw=raw)
         assert state(answer) == (200, 1, 10), step
         resume(client, url)
@@ -104,7 +104,7 @@ def test_t33_crash_at_any_step_of_a_completion_is_finished_by_its_repeat(
         assert client.get(url).get_json()["offset"] == 10
         answer = client.post(url, data={"md5": MD5})
         if answer.status_code == 503:
-            # The process that died may still be verifying, for all the row says.
+            # By the row alone, the dead process may still be verifying.
             assert answer.headers["Retry-After"] == "5", step
             busy.append(step)
             let_pass(app, seconds=61)
@@ -123,7 +123,7 @@ def test_t33_crash_at_any_step_of_a_completion_is_finished_by_its_repeat(
         url = ready(client)
     expected = {"begin_completion", "finalize", "complete", "mark_delivered"}
     assert expected <= {step.split()[1] for step in seen}
-    # From the beginning of the completion to its end, and no longer.
+    # From the start of the completion to its end.
     assert {"after begin_completion", "before finalize", "before complete"} <= {*busy}
     assert not {"before begin_completion", "after complete"} & {*busy}
 
@@ -139,7 +139,7 @@ def test_t32_crash_at_any_step_of_a_deletion_is_carried_on(
 
     for step in every_crash(app, terminate):
         seen.append(step)
-        # Row with all its bytes, or a row that nobody sees: never one without file.
+        # A row with all its bytes, or an invisible row: never one without a file.
         shown = client.get(url)
         if shown.status_code == 200:
             assert contents(tmp_path) == [(".part", DATA[:5])], step

@@ -23,7 +23,7 @@ NOT_FOUND = (404, {"detail": "Not found."})
 
 @pytest.fixture
 def app(app_factory: AppFactory) -> Flask:
-    """An app that serves what it received."""
+    """An app with downloads."""
     return app_factory(CHUNKED_UPLOAD_DOWNLOADS=True)
 
 
@@ -166,7 +166,7 @@ def test_file_that_was_moved_away_has_no_content(
 
 
 @pytest.mark.local_disk
-def test_bytes_that_were_lost_are_told(app: Flask, client: FlaskClient) -> None:
+def test_lost_bytes_are_reported(app: Flask, client: FlaskClient) -> None:
     done = finish(client)
     here = registered(app)
     with app.app_context():
@@ -189,7 +189,7 @@ def test_content_is_only_read(client: FlaskClient, method: str) -> None:
 
 BEFORE = "Sun, 06 Nov 1994 08:49:37 GMT"
 AFTER = "Sun, 06 Nov 2094 08:49:37 GMT"
-#: Conditions, and what they make of the content. ``ETAG`` stands for the real one.
+#: Conditions and the status that they lead to. ``ETAG`` stands for the real one.
 CONDITIONS: tuple[tuple[dict[str, str], int], ...] = (
     ({"If-Match": "ETAG"}, 200),
     ({"If-Match": '"other", ETAG'}, 200),
@@ -334,13 +334,13 @@ def test_no_answer_leaves_a_file_open(client: FlaskClient, name: str) -> None:
     real, _, override = method.partition(" ")
     if override:
         headers.update({"Tus-Resumable": "1.0.0", "X-HTTP-Method-Override": override})
-    # What tests before this one have left goes now, and not meanwhile.
+    # Collect garbage of earlier tests now, not during this one.
     gc.collect()
     opened = len(list(Path("/proc/self/fd").iterdir()))
-    # Kept, so that no garbage collector closes what we did not.
+    # Keep it, so that the garbage collector does not close it for us.
     kept = [client.open(url, method=real, headers=headers) for _ in range(5)]
     if "content" in name or name in ("range", "post for get"):
-        # As a server closes it whose client went away.
+        # As a server closes it after its client has disconnected.
         for answer in kept:
             answer.close()
     assert len(list(Path("/proc/self/fd").iterdir())) <= opened

@@ -1,4 +1,4 @@
-"""HEAD tells where to go on and takes over; DELETE gives up."""
+"""HEAD returns the offset and takes over; DELETE terminates."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_long_method_name_is_cut(client: FlaskClient) -> None:
         ("/uploads/x/file", CONTENT),
     ],
 )
-def test_options_tells_the_methods(client: FlaskClient, path: str, allow: str) -> None:
+def test_options_lists_the_methods(client: FlaskClient, path: str, allow: str) -> None:
     answer = client.options(path)
     assert (answer.status_code, answer.data) == (204, b"")
     assert answer.headers["Allow"] == allow

@@ -1,9 +1,8 @@
-"""What a form holds in memory, and for how long."""
+"""The memory of a form, and how long it is held."""
 
 from __future__ import annotations
 
 import gc
-import hashlib
 import io
 import mmap
 import time
@@ -16,8 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
 from flask_chunked.engine.digest_thread import WORTH, DigestThread
-from flask_chunked.request import buffers, forms, multipart
-from flask_chunked.request.forms import FilePart, PartLimits
+from flask_chunked.request import buffers, forms, multipart, parts
 from flask_chunked.request.multipart import MultipartForm
 from flask_chunked.storage.local.stage import LocalStage
 
@@ -29,7 +27,7 @@ CONTENT = bytes(range(251)) * 400
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[object]]]:
-    """All buffers that were taken, and forms that were parsed; none stays idle."""
+    """References to all buffers taken and forms parsed; no buffer stays idle."""
     seen: list[weakref.ref[object]] = []
 
     def take(size: int) -> buffers.Buffer:
@@ -44,8 +42,8 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[object]]
         made(form, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(multipart, "take_buffer", take)
-    monkeypatch.setattr(forms, "take_buffer", take)
-    monkeypatch.setattr(buffers, "MOST_IDLE", 0)
+    monkeypatch.setattr(parts, "take_buffer", take)
+    monkeypatch.setattr(buffers, "MAX_IDLE", 0)
     monkeypatch.setattr(MultipartForm, "__init__", make)
     gc.collect()
     gc.disable()
@@ -54,7 +52,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[object]]
 
 
 def put_cut_form(app: Flask, url: str, data: bytes, content_range: str) -> int:
-    """A form whose body ends in the middle of its file; the answer's status."""
+    """Send a form whose body ends in the middle of its file; return the status."""
     built = EnvironBuilder(
         path=url, method="PUT", data={"file": (io.BytesIO(data), "a.bin")}
     )
@@ -70,7 +68,7 @@ def put_cut_form(app: Flask, url: str, data: bytes, content_range: str) -> int:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "next"])
-def test_a_form_that_is_cut_lets_its_memory_go(
+def test_a_truncated_form_frees_its_memory(
     app: Flask, client: FlaskClient, taken: list[weakref.ref[object]], first: bool
 ) -> None:
     url, start = "/uploads/", 0
@@ -84,7 +82,7 @@ def test_a_form_that_is_cut_lets_its_memory_go(
     assert [ref() for ref in taken if ref() is not None] == []
 
 
-def test_a_form_that_is_whole_lets_its_memory_go(
+def test_a_complete_form_frees_its_memory(
     client: FlaskClient, taken: list[weakref.ref[object]]
 ) -> None:
     assert put_form(client, CONTENT).status_code == 200
@@ -133,14 +131,3 @@ def test_a_form_that_the_app_has_read_is_not_read_faster_than_it_is_hashed(
     answer = put_form(app.test_client(), bytes(3 * WORTH))
     assert answer.status_code == 200
     assert 1 <= most <= 2
-
-
-def test_nobody_looks_at_a_block_when_more_came_than_is_kept() -> None:
-    block = bytes(range(256)) * (WORTH // 256)
-    part = FilePart(None, PartLimits(keep=WORTH))
-    part.write(block)
-    assert part.is_at_work
-    part.write(block)
-    assert not part.is_at_work
-    assert part.digest == hashlib.sha256(block).hexdigest()
-    part.close()

@@ -1,7 +1,7 @@
-"""Defects of the original when two work at once: T4, T5, T31, T40.
+"""Defects of drf-chunked-upload when two work at once: T4, T5, T31, T40.
 
-Original: drf-chunked-upload 0.6.0. T1 to T41 is the catalogue of its defects (and of
-its neighbours') that this package was written against.
+T1 to T41 are the defects of version 0.6.0, and of similar packages, that this package
+was written to avoid.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def raw(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "raw")
 
 
-@pytest.mark.parametrize("when", ["before the claim", "behind the claim"])
+@pytest.mark.parametrize("when", ["before the claim", "after the claim"])
 def test_t04_of_two_chunks_at_one_offset_one_wins(
     app: Flask,
     client: FlaskClient,
@@ -50,7 +50,7 @@ def test_t04_of_two_chunks_at_one_offset_one_wins(
 ) -> None:
     url = begin(client)
     here = registered(app)
-    # A short body claims where it has locked the file already.
+    # A short body claims after it has locked the file.
     first: tuple[Any, str] = (here.storage, "appender")
     last: tuple[Any, str] = (here.repository, "advance")
     where, step = first if when == "before the claim" else last
@@ -67,7 +67,7 @@ def test_t04_of_two_chunks_at_one_offset_one_wins(
 
     monkeypatch.setattr(where, step, overtaken)
     answers.append(put(client, url, DATA[5:], "bytes 5-9/10", raw=raw))
-    if when == "behind the claim":
+    if when == "after the claim":
         answers.append(put(client, url, b"WINNE", "bytes 5-9/10", raw=raw))
     assert sorted(answer.status_code for answer in answers) == [200, 400]
     (loser,) = (answer for answer in answers if answer.status_code == 400)
@@ -118,7 +118,7 @@ def test_t05_chunk_that_races_the_completion_changes_nothing(
         return real(*args)
 
     monkeypatch.setattr(storage, step, overtaken)
-    # The file is only read by a worker that does not have its digest.
+    # Only a worker without the digest reads the file.
     if step == "open":
         monkeypatch.setattr("flask_chunked.engine.complete.resume", lambda *_: None)
     assert state(client.post(url, data={"md5": MD5})) == (200, 2, 10)
@@ -163,7 +163,7 @@ def test_t31_upload_that_comes_alive_is_not_cleaned_away(
         monkeypatch.undo()
         return real(*args)
 
-    # While a chunk is on its way its time is over; then it arrives.
+    # The upload expires while the chunk is being sent; then the chunk arrives.
     monkeypatch.setattr(here.storage, "appender", chosen_by_the_clean_up)
     assert state(put(client, url, DATA[5:7], "bytes 5-6/10")) == (200, 1, 7)
     ((upload, before),) = chosen

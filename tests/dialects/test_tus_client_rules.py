@@ -1,4 +1,4 @@
-"""tus: the rules of docs/tus.rst that clients and hooks lean on: 14, 56, 61 to 63."""
+"""tus: the rules of docs/tus.rst for clients and hooks: 14, 56, 61 to 63."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.dialects.tus import BASE, BYTES, TUS, Tus, metadata
 
 
 class Recording(ChunkedUploadBlueprint):
-    """Keeps what it is asked; answers completions with JSON of its own."""
+    """Records its calls; answers completions with JSON of its own."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -100,7 +100,7 @@ def test_rule_61_what_may_not_be_repeated_is_another_4xx(tus: Tus) -> None:
 
 
 def test_rule_62_every_answer_tuspy_reads_has_what_it_reads(tus: Tus) -> None:
-    # It sends this header also when there is nothing to tell.
+    # It also sends this header without a value.
     created = tus.post(Upload_Length="3", Upload_Metadata="")
     assert (created.status_code, "Location" in created.headers) == (201, True)
     url = created.headers["Location"]
@@ -118,7 +118,7 @@ def test_rule_63_the_application_may_answer_the_last_request(
         answer = tus.post(b"abc", Upload_Length="3", **name("answered"))
     else:
         answer = tus.patch(tus.create(3, **name("answered")), 0, b"abc")
-    # Status and body are the application's, headers stay the protocol's.
+    # Status and body come from the application, headers from the protocol.
     assert answer.status_code == 200
     assert ("Location" in answer.headers) is at_once
     assert answer.get_json() == {"number": 42}
