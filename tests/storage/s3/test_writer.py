@@ -7,7 +7,7 @@ import hashlib
 import io
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from flask_chunked.engine import writer as engine_writer
 from flask_chunked.engine.records import Step
 from flask_chunked.engine.writer import UploadWriter
 from flask_chunked.exceptions import (
@@ -23,11 +24,12 @@ from flask_chunked.exceptions import (
 )
 from flask_chunked.storage.s3.writer import S3Appender
 from tests.apps import registered, rows
+from tests.conftest import AppFactory
 from tests.dialects.tus import CHUNKED, Tus
 from tests.dialects.wire import cut
 from tests.documents import ROOT, section, tables
 from tests.exchange import content_range, finish, put_raw
-from tests.s3 import storage_of
+from tests.s3 import S3Server, s3_blueprint, storage_of
 from tests.s3_costs import DELETES, GETS, PUTS, cost_of
 from tests.statements import before_each
 
@@ -227,12 +229,12 @@ def test_memory_does_not_grow_with_the_body(app: Flask, tus: Tus) -> None:
 SCALING = ROOT / "docs/scaling.rst"
 
 
-#: Asked once for each 50 ms of receiving; here, where no socket can be asked for what
-#: is there, for each block.
+#: Sent once for each 50 ms of receiving. A test client has no socket to be polled,
+#: so it is sent for each block here.
 FENCE = "SELECT chunked_upload.fence FROM"
 
 
-#: Length, part and chunk.
+#: Bytes of the file, of a part and of a chunk.
 SIZES = [
     (3 * MIB, 5 * MIB, MIB),
     (5 * MIB, 5 * MIB, 5 * MIB),
@@ -244,6 +246,26 @@ SIZES = [
     (70 * MIB, 5 * MIB, 70 * MIB),
     (72 * MIB, 64 * MIB, 24 * MIB),
 ]
+
+
+@pytest.fixture
+def app_with_parts(
+    app_factory: AppFactory, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int], Flask]]:
+    """Apps with parts of a size, on which no clock commits."""
+    monkeypatch.setattr(engine_writer, "COMMIT_SECONDS", 600.0)
+    monkeypatch.setattr(engine_writer, "SECTION_SECONDS", 600.0)
+    made = []
+
+    def make(part: int) -> Flask:
+        made.append(
+            app_factory(blueprint_class=s3_blueprint(s3_server, part_size=part))
+        )
+        return made[-1]
+
+    yield make
+    for app in made:
+        storage_of(app).bucket.close()
 
 
 def count_requests(app: Flask) -> Counter[str]:
