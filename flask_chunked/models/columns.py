@@ -98,9 +98,9 @@ class Ownership:
 
 
 def python_type(kind: TypeEngine[Any]) -> type[Any] | None:
-    """The Python type of a column's values; ``None``: the column's type has none.
+    """The Python type of a column's values. For JSON it is the library's: ``dict``.
 
-    The JSON values of the library's columns are dictionaries.
+    :return: ``None`` or ``object``: the column's type does not have a Python type.
     """
     if isinstance(kind, JSON):
         return dict

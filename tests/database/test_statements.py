@@ -1,0 +1,47 @@
+"""The statements: built once for a table, with a text that never changes."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.dml import UpdateBase
+
+from flask_chunked.database.sqlite import PreparedStatement
+from flask_chunked.database.statements import Statements
+from flask_chunked.engine.states import Event
+
+from ..apps import registered
+
+
+def test_a_table_has_its_statements_once(app: Flask) -> None:
+    table = registered(app).table
+    assert Statements.of(table) is Statements.of(table)
+
+
+@pytest.mark.parametrize("event", Event)
+def test_each_event_has_a_statement_without_lists(app: Flask, event: Event) -> None:
+    statements = Statements.of(registered(app).table)
+    # A list of values raises ValueError.
+    prepared = PreparedStatement(statements.transitions[event], sqlite.dialect())
+    assert prepared.writes
+
+
+def test_single_statements_have_no_lists(app: Flask) -> None:
+    statements = Statements.of(registered(app).table)
+    # Its caller adds a list of ids and executes it in a transaction.
+    lists = {"touch_members"}
+    single = {
+        name: statement
+        for name, statement in vars(statements).items()
+        if isinstance(statement, UpdateBase) and name not in lists
+    }
+    assert {"advance", "advance_to_end", "advance_and_finish"} <= set(single)
+    for statement in (*single.values(), *statements.ends.values()):
+        PreparedStatement(statement, sqlite.dialect())
+
+
+def test_ends_clear_what_is_reserved(app: Flask) -> None:
+    statements = Statements.of(registered(app).table)
+    for statement in statements.ends.values():
+        assert "reserved=" in str(statement)
