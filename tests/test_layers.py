@@ -31,10 +31,79 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
 )
 
+#: The same inside folders, for their modules and folders.
+INNER: dict[str, tuple[tuple[str, ...], ...]] = {
+    "exceptions": (("base",), ("requests", "services", "uploads")),
+    "storage": (
+        ("os_errors", "values"),
+        ("base",),
+        ("memory_stage", "local", "s3"),
+        ("memory",),
+    ),
+    "storage.local": (
+        ("files", "preallocation"),
+        ("reader", "tree"),
+        ("export", "inventory", "lock", "paths", "stage"),
+        ("removal", "writer"),
+        ("storage",),
+    ),
+    "storage.s3": (
+        ("client", "errors", "plan", "spool"),
+        ("bucket", "options", "part_thread"),
+        ("reader",),
+        ("layout",),
+        ("writer",),
+        ("storage",),
+    ),
+    "engine": (
+        ("digest_thread", "digests", "splice", "states"),
+        ("records",),
+        ("ports",),
+        ("gate", "interruption", "members", "verification"),
+        ("expiry", "writer"),
+        ("atomic", "remove", "stream"),
+        ("complete",),
+        ("append", "create"),
+        ("declaration",),
+        ("concatenate",),
+        ("engine",),
+    ),
+    "models": (("mixin",), ("columns",), ("checks", "fields")),
+    "config": (("values",), ("settings",)),
+    "database": (
+        ("missing_tables", "pages", "rows", "session_guard", "sqlite"),
+        ("table_definitions",),
+        ("members", "parts", "transactions"),
+        ("expiry_conditions", "quota_counts"),
+        ("quota_rows", "statements"),
+        ("queries", "quotas"),
+        ("inserts",),
+        ("transitions",),
+        ("repository",),
+    ),
+    "request": (
+        ("access", "buffers", "representation", "servers"),
+        ("body", "boundary"),
+        ("context", "multipart"),
+        ("fields", "parts"),
+        ("forms",),
+    ),
+    "dialects": (
+        ("base", "listing", "resources"),
+        ("downloads",),
+        ("content_range", "tus"),
+    ),
+    "dialects.content_range": (("chunks",), ("dialect",)),
+    "dialects.tus": (("checksum", "concat"), ("patch",), ("create",), ("dialect",)),
+}
+#: Folders of which none imports another.
+APART = (
+    {"dialects.content_range", "dialects.tus"},
+    {"storage.local", "storage.s3"},
+)
+
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(PACKAGE.rglob("*.py"))
-#: Folders that hold one dialect each.
-DIALECTS = ("content_range", "tus", "rufh")
 
 
 def layer_of(path: Path) -> str:
@@ -117,6 +186,65 @@ def test_every_public_name_is_there() -> None:
     assert set(flask_chunked.__all__) <= set(dir(flask_chunked))
 
 
+def in_folder(folder: str, name: str) -> str | None:
+    """The part of a module's name below a folder; ``None``: it is not in there."""
+    prefix = f"flask_chunked.{folder}."
+    return name.removeprefix(prefix).split(".")[0] if name.startswith(prefix) else None
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("folder", INNER)
+def test_imports_run_downwards_inside_folders(folder: str) -> None:
+    rank = {name: n for n, names in enumerate(INNER[folder]) for name in names}
+    for path in below(folder.replace(".", "/")):
+        mine = in_folder(folder, dotted(path))
+        if mine == "__init__" or mine is None:
+            continue
+        used = {in_folder(folder, name) for name in imports(path)} - {None, mine}
+        above = {name for name in used if rank.get(str(name), -1) > rank[mine]}
+        assert not above, f"{path.name} imports {above}"
+
+
+@pytest.mark.parametrize("folder", INNER)
+def test_every_module_of_a_folder_has_a_rank(folder: str) -> None:
+    found = {
+        str(in_folder(folder, dotted(path))) for path in below(folder.replace(".", "/"))
+    }
+    ranked = {name for names in INNER[folder] for name in names}
+    assert found - {"__init__"} == ranked
+
+
+def test_folders_that_stand_apart_do_not_import_one_another() -> None:
+    for apart in APART:
+        for folder in apart:
+            others = tuple(f"flask_chunked.{other}" for other in apart - {folder})
+            for path in below(folder.replace(".", "/")):
+                used = [name for name in imports(path) if name.startswith(others)]
+                assert not used, f"{path} imports {used}"
+
+
+def test_no_import_circle() -> None:
+    names = {dotted(path).removesuffix(".__init__"): path for path in MODULES}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        used = set()
+        for target in imports(path):
+            while target not in names and "." in target:
+                target = target.rpartition(".")[0]
+            used.add(target)
+        graph[name] = (used & set(names)) - {name, "flask_chunked"}
+    while leaves := [name for name, used in graph.items() if not used]:
+        for leaf in leaves:
+            del graph[leaf]
+        for used in graph.values():
+            used.difference_update(leaves)
+    # The package itself hands names of all others on.
+    assert graph == {}
+
+
 def below(directory: str) -> list[Path]:
     return sorted((PACKAGE / directory).rglob("*.py"))
 
@@ -135,14 +263,3 @@ def test_the_engine_knows_no_framework(path: Path) -> None:
 @pytest.mark.parametrize("path", below("storage"), ids=lambda p: p.stem)
 def test_storages_know_only_their_port_and_errors(path: Path) -> None:
     assert set(ours(path)) <= {"exceptions", "storage"}
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_dialect_never_imports_another(dialect: str) -> None:
-    used = {
-        name.split(".")[2]
-        for path in below(f"dialects/{dialect}")
-        for name in imports(path)
-        if name.startswith("flask_chunked.dialects.")
-    }
-    assert not used & set(DIALECTS) - {dialect}

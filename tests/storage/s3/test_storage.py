@@ -186,8 +186,8 @@ def test_length_that_the_store_cannot_take_is_refused_at_once(
         "/uploads/", data=b"abc", headers={"Content-Range": f"bytes 0-2/{2**60}"}
     )
     for answer in (created, first):
-        assert answer.status_code == 507
-        assert "files of this length" in answer.text
+        assert answer.status_code == 413
+        assert "exceeds the limit" in answer.text
     assert rows(app) == []
 
 
@@ -320,5 +320,6 @@ def test_inspect_sees_the_first_bytes_of_a_long_chunk(
     assert send(app.test_client(), CONTENT).status_code == 200
     answer = tus.final(tus.partial(CONTENT), tus.partial(b"abc"))
     assert answer.status_code == 201, answer.text
-    assert seen == [CONTENT[:4096]] * 2 + [b"abc"] + [CONTENT[:4096]]
+    # Of the ordinary upload and of the final one; partial uploads are no files.
+    assert seen == [CONTENT[:4096]] * 2
     storage_of(app).bucket.close()
