@@ -763,6 +763,6 @@ def test_termination_by_a_concurrent_process_is_no_error(
         terminate(row)
         terminate(row)
 
-    monkeypatch.setattr(here.engine, "terminate", second)
+    monkeypatch.setattr(here.engine.remove, "terminate", second)
     assert kinds(checked(app, repair=True)) == [("half-terminated", 3, True)]
     assert rows(app) == []
