@@ -321,9 +321,7 @@ def test_a_renewal_that_fails_is_logged_and_stops_nothing(
     with caplog.at_level(logging.WARNING, logger="flask_chunked"):
         assert complete(bench, upload)
     messages = {record.getMessage() for record in caplog.records}
-    assert messages == {
-        f"upload {upload.id} is being verified, which could not be noted"
-    }
+    assert messages == {f"cannot renew the verification of upload {upload.id}"}
 
 
 def test_a_renewal_that_comes_late_changes_nothing(
