@@ -530,3 +530,48 @@ def test_taking_over_a_complete_upload_reads_it(bench: Bench) -> None:
     done = bench.engine.complete.request(upload, None).upload
     assert bench.engine.append.take_over(upload) == bench.row(upload)
     assert bench.row(upload).fence == done.fence
+
+
+# -- bodies that need not reach the end ------------------------------------------------
+
+
+def test_a_body_that_ends_before_the_stop_is_kept(bench: Bench) -> None:
+    upload = bench.create(10)
+    reader = ScriptedReader(b"abc")
+    after = bench.engine.append.stream(upload, 0, 10, reader, exact=False)
+    assert (after.offset, bench.stored(upload)) == (3, b"abc")
+
+
+def test_an_empty_body_changes_nothing(bench: Bench) -> None:
+    upload = bench.create(10)
+    after = bench.engine.append.stream(upload, 0, 10, ScriptedReader(), exact=False)
+    assert after.offset == 0
+    assert list(bench.storage.stored()) == []
+    assert bench.policy.seen("chunk_received") == []
+
+
+@pytest.mark.parametrize(
+    "blocks", [[b"abcdefghijXY"], [b"abcdefgh", b"ijXY"], [b"abcdefghij", b"XY"]]
+)
+def test_a_body_beyond_the_stop_is_kept_up_to_it(
+    bench: Bench, blocks: list[bytes]
+) -> None:
+    upload = bench.create(10)
+    with pytest.raises(ChunkSizeMismatch):
+        bench.engine.append.stream(
+            upload, 0, 10, ScriptedReader(*blocks, b"never read"), exact=False
+        )
+    assert bench.row(upload).offset == 10
+    assert bench.stored(upload) == b"abcdefghij"
+    blob = bench.row(upload).blob
+    assert blob is not None
+    assert bench.storage.measure(blob) == 10
+
+
+def test_a_cut_body_is_told_also_where_its_end_is_open(bench: Bench) -> None:
+    upload = bench.create(10)
+    with pytest.raises(BodyInterrupted):
+        bench.engine.append.stream(
+            upload, 0, 10, ScriptedReader(b"abc", cut()), exact=False
+        )
+    assert bench.row(upload).offset == 3

@@ -8,9 +8,11 @@ import pytest
 
 from flask_chunked.engine.gate import MAX_LENGTH
 from flask_chunked.engine.records import Quota, Upload
+from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     BytesMissing,
     ChunkedUploadError,
+    Incomplete,
     LengthBelowOffset,
     LengthChanged,
     OffsetMismatch,
@@ -18,8 +20,9 @@ from flask_chunked.exceptions import (
     Superseded,
     TooLarge,
     UnknownUpload,
+    UploadExpired,
 )
-from tests.engine.fakes import Bench, ScriptedReader
+from tests.engine.fakes import Bench, ScriptedReader, idle_since
 
 SMALL = b"0123456789"
 #: More bytes than ``inspect`` sees.
@@ -294,3 +297,80 @@ def test_bytes_that_were_removed_outside_are_missing(bench: Bench) -> None:
     with pytest.raises(BytesMissing):
         bench.engine.declare.length(upload, 10)
     assert bench.row(upload).length is None
+
+
+# -- a length is stored once -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [3, 4, MAX_LENGTH - 1])
+def test_a_deferred_length_is_stored_once(bench: Bench, length: int) -> None:
+    upload = bench.create(None)
+    upload = bench.engine.append.stream(upload, 0, None, ScriptedReader(b"abc"))
+    declared = bench.engine.declare.length(upload, length)
+    assert declared == bench.row(upload)
+    assert (declared.length, declared.offset) == (length, 3)
+    assert bench.engine.declare.length(upload, length) == declared
+    with pytest.raises(LengthChanged) as caught:
+        bench.engine.declare.length(upload, length + 1)
+    assert (caught.value.declared, caught.value.provided) == (length, length + 1)
+    assert bench.row(upload) == declared
+
+
+def test_a_length_below_the_offset_is_refused(bench: Bench) -> None:
+    upload = bench.create(None)
+    upload = bench.engine.append.stream(upload, 0, None, ScriptedReader(b"abc"))
+    with pytest.raises(LengthBelowOffset) as caught:
+        bench.engine.declare.length(upload, 2)
+    assert (caught.value.offset, caught.value.provided) == (3, 2)
+    assert bench.row(upload).length is None
+
+
+@pytest.mark.parametrize("length", [2, 6])
+def test_no_bytes_count_of_a_writer_that_does_not_know_the_length(
+    bench: Bench, length: int
+) -> None:
+    upload = bench.create(None)
+    reader = ScriptedReader(b"abc", lambda: bench.engine.declare.length(upload, length))
+    with pytest.raises(Superseded):
+        bench.engine.append.stream(upload, 0, None, reader, exact=False)
+    assert reader.interrupts == 1
+    assert (bench.row(upload).offset, bench.row(upload).length) == (0, length)
+    content = b"abcdef"[:length]
+    after = bench.engine.append.stream(upload, 0, length, ScriptedReader(content))
+    assert bench.engine.complete.request(after, None).upload.is_complete
+    assert bench.stored(upload) == content
+
+
+def test_an_empty_file_of_deferred_length_completes(bench: Bench) -> None:
+    upload = bench.create(None)
+    with pytest.raises(Incomplete):
+        bench.engine.complete.request(upload, None)
+    declared = bench.engine.declare.length(upload, 0)
+    assert bench.engine.complete.request(declared, None).upload.is_complete
+    assert bench.stored(upload) == b""
+
+
+def test_the_length_of_a_complete_upload_stands(bench: Bench) -> None:
+    upload = bench.create(None)
+    part = bench.engine.append.stream(upload, 0, None, ScriptedReader(b"abc"))
+    bench.engine.complete.request(bench.engine.declare.length(part, 3), None)
+    # Asked with what a request saw before that, and with the row as it is.
+    for seen in (part, bench.row(upload)):
+        assert bench.engine.declare.length(seen, 3).length == 3
+        with pytest.raises(LengthChanged):
+            bench.engine.declare.length(seen, 4)
+    assert bench.engine.declare.length(part, 3).status is Status.COMPLETE
+
+
+def test_the_length_of_a_removed_upload_is_unknown(bench: Bench) -> None:
+    upload = bench.create(None)
+    bench.engine.remove.terminate(upload)
+    with pytest.raises(UnknownUpload):
+        bench.engine.declare.length(upload, 3)
+
+
+def test_the_length_of_an_expired_upload_is_not_declared(bench: Bench) -> None:
+    upload = bench.create(None)
+    bench.engine.remove.expire(upload, idle_since(bench), keep_record=True)
+    with pytest.raises(UploadExpired):
+        bench.engine.declare.length(upload, 3)

@@ -1,22 +1,27 @@
-"""Short bodies claim under the lock of their one section, if at all."""
+"""When a writer claims, looks at the fence, and stores a storage's state."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from flask_chunked.engine.records import Upload
+from flask_chunked.engine.records import Expected, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
     BodyInterrupted,
+    ChecksumMismatch,
     ChunkSizeMismatch,
     DatabaseUnavailable,
     OffsetMismatch,
     Superseded,
     UnknownUpload,
 )
+from flask_chunked.storage.base import Blob, Part, Receipt, State
+from flask_chunked.storage.memory import MemoryAppender, MemoryStorage
 from tests.engine.fakes import Bench, ScriptedReader
 
 CONTENT = b"0123456789"
@@ -395,3 +400,147 @@ def test_bytes_of_a_claimed_writer_are_never_committed_as_others(
     assert failures == ["advance"]
     assert after.offset == 10
     assert plain.stored(upload) == b"abcdefghij"
+
+
+# -- a storage that keeps parts and cannot read them -----------------------------------
+
+
+class PartAppender(MemoryAppender):
+    """Saves a state before each block, as for a part's number; each flush is a part."""
+
+    save: Callable[[State], None]
+    saved = 0
+    settled: list[bool]
+
+    def bind(self, save: Callable[[State], None]) -> None:
+        self.save = save
+        self.settled = []
+
+    def write(self, block: bytes | bytearray | memoryview) -> None:
+        self.saved += 1
+        self.save({"taken": self.saved})
+        super().write(block)
+
+    def flush(self) -> Receipt:
+        super().flush()
+        part = Part(self.saved, self.position, f"etag {self.saved}")
+        return Receipt({"taken": self.saved, "flushed": self.position}, (part,))
+
+    def settle(self, *, committed: bool) -> None:
+        self.settled.append(committed)
+
+
+class PartStorage(MemoryStorage):
+    """Remembers with which parts it was asked to finalize."""
+
+    reads_unfinished = False
+    keeps_parts = True
+    last: PartAppender
+    finalized: list[tuple[Part, ...]]
+
+    def appender(self, blob: Blob) -> PartAppender:
+        self.last = PartAppender(self, blob)
+        return self.last
+
+    def new_state(self, length: int | None) -> State:
+        return {"length": length}
+
+    def finalize(self, blob: Blob) -> Receipt:
+        self.finalized.append(blob.parts)
+        return super().finalize(blob)
+
+
+@pytest.fixture
+def parts_bench() -> Bench:
+    bench = Bench()
+    bench.storage.__class__ = PartStorage
+    storage = bench.storage
+    assert isinstance(storage, PartStorage)
+    storage.finalized = []
+    return bench
+
+
+def storage_of(parts_bench: Bench) -> PartStorage:
+    assert isinstance(parts_bench.storage, PartStorage)
+    return parts_bench.storage
+
+
+def test_new_upload_has_the_state_that_the_storage_gives_it(parts_bench: Bench) -> None:
+    assert parts_bench.row(parts_bench.create(10)).storage_state == {"length": 10}
+
+
+def test_parts_of_all_steps_are_there_at_the_end(parts_bench: Bench) -> None:
+    upload = parts_bench.create(10)
+    for start, block in ((0, b"0123"), (4, b"456789")):
+        reader = ScriptedReader(block)
+        upload = parts_bench.engine.append.stream(upload, start, None, reader)
+    assert parts_bench.row(upload).storage_state == {"taken": 1, "flushed": 10}
+    parts_bench.engine.complete.request(upload, None)
+    (parts,) = storage_of(parts_bench).finalized
+    assert [part.size for part in parts] == [4, 10]
+
+
+def test_storage_is_told_that_its_receipt_is_in_the_row(parts_bench: Bench) -> None:
+    parts_bench.filled()
+    assert storage_of(parts_bench).last.settled == [True]
+
+
+def test_saved_state_moves_nothing_else(parts_bench: Bench) -> None:
+    upload = parts_bench.create(8)
+    reader = ScriptedReader(b"0123")
+    upload = parts_bench.engine.append.stream(upload, 0, None, reader)
+    before = parts_bench.row(upload)
+
+    def look(name: str) -> None:
+        row = parts_bench.row(upload)
+        if row.storage_state == {"taken": 1} and name == "holds":
+            assert (row.offset, row.last_start) == (4, before.last_start)
+            assert row.last_digest == before.last_digest
+
+    parts_bench.repository.before = look
+    parts_bench.engine.append.stream(upload, 4, None, ScriptedReader(b"4567"))
+
+
+def test_superseded_writer_saves_no_state_and_writes_nothing(
+    parts_bench: Bench,
+) -> None:
+    upload = parts_bench.create(10)
+    storage = storage_of(parts_bench)
+    seen: list[str] = []
+
+    def overtake(name: str) -> None:
+        if name == "advance" and not seen:
+            seen.append(name)
+            parts_bench.repository.take_over(upload.id)
+
+    parts_bench.repository.before = overtake
+    with pytest.raises(Superseded):
+        parts_bench.engine.append.stream(upload, 0, None, ScriptedReader(b"0123"))
+    assert parts_bench.row(upload).storage_state == {"length": 10}
+    assert storage.last.settled == []
+
+
+def test_superseded_writer_is_told_that_its_receipt_is_lost(parts_bench: Bench) -> None:
+    upload = parts_bench.create(10)
+    advances = []
+
+    def overtake(name: str) -> None:
+        advances.append(name)
+        # The first one takes the part's number.
+        if advances.count("advance") == 2 and name == "advance":
+            parts_bench.repository.take_over(upload.id)
+
+    parts_bench.repository.before = overtake
+    with pytest.raises(Superseded):
+        parts_bench.engine.append.stream(upload, 0, None, ScriptedReader(b"0123"))
+    assert storage_of(parts_bench).last.settled == [False]
+
+
+def test_digest_is_taken_from_the_finished_bytes(parts_bench: Bench) -> None:
+    upload = parts_bench.filled(b"0123456789")
+    right = Expected("sha256", hashlib.sha256(b"0123456789").hexdigest())
+    with pytest.raises(ChecksumMismatch):
+        parts_bench.engine.complete.request(upload, Expected("sha256", "0" * 64))
+    assert len(storage_of(parts_bench).finalized) == 1
+    assert parts_bench.engine.complete.request(upload, right).first
+    assert len(storage_of(parts_bench).finalized) == 3
