@@ -36,7 +36,7 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 class Clock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that only ``advance`` moves."""
 
     def __init__(self) -> None:
         self.now = START
@@ -436,9 +436,9 @@ class ScriptedReader:
     A callable is called where it stands, between two blocks; for races.
 
     :ivar is_short: is it one that claims late?
-    :ivar pours: can its bytes go through a pipe?
-    :ivar interrupts: how often it was told to stop; the script goes on.
-    :ivar goes_on: does silence end while somebody lingers?
+    :ivar pours: its bytes can go through a pipe.
+    :ivar interrupts: the number of interruptions; the script goes on.
+    :ivar goes_on: silence ends during :meth:`linger`.
     :ivar lingered: seconds that were offered.
     """
 
@@ -501,7 +501,7 @@ class ScriptedReader:
 
     @property
     def is_let_go(self) -> bool:
-        """Was it told to stop?"""
+        """True if it was interrupted."""
         return self.interrupts > 0
 
     def interrupt(self) -> None:
@@ -577,7 +577,7 @@ class Bench:
 
 
 def idle_since(bench: Bench) -> Cutoff:
-    """Whoever is idle by now."""
+    """Every upload that is idle by now."""
     return Cutoff(bench.clock(), None)
 
 

@@ -83,7 +83,7 @@ def test_all_bytes_are_one_statement_and_complete(bench: Bench) -> None:
     assert heard(bench) == list(HEARD)
 
 
-def test_event_that_nobody_waits_for_is_delivered_with_the_row(bench: Bench) -> None:
+def test_event_without_a_deliver_hook_is_delivered_with_the_row(bench: Bench) -> None:
     bench.policy.delivers = False
     calls = calls_of(bench)
     row = bench.row(create(bench, short(CONTENT)))
@@ -112,20 +112,20 @@ def test_length_may_come_later(bench: Bench) -> None:
     assert heard(bench) == ["created", "chunk_received"]
 
 
-def test_who_does_not_finish_gets_an_upload_with_all_bytes(bench: Bench) -> None:
+def test_creation_without_finishing_leaves_the_upload_open(bench: Bench) -> None:
     upload = bench.engine.create.with_body(new(), short(CONTENT), 10, finishing=False)
     assert (upload.status, upload.offset) == (Status.UPLOADING, 10)
     assert list(bench.storage.unfinished) == [upload.storage_key]
 
 
-def test_bytes_that_are_here_already(bench: Bench) -> None:
+def test_content_in_memory_is_stored_at_creation(bench: Bench) -> None:
     assert bench.engine.create.fills_first
     upload = bench.engine.create.with_content(new(), bytearray(CONTENT))
     assert (upload.status, upload.offset) == (Status.UPLOADING, 10)
     assert bench.stored(upload) == CONTENT
 
 
-def test_what_is_counted_counts(bench: Bench) -> None:
+def test_content_in_memory_counts_in_the_quota(bench: Bench) -> None:
     bench.policy.limits = Quota(max_uploads=1, max_bytes=None, reserve=0)
     upload = bench.engine.create.with_content(new(), CONTENT)
     assert upload.reserved == 10
@@ -155,7 +155,7 @@ LONG_WAYS: dict[str, tuple[Callable[[Bench], None], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("change", "more"), LONG_WAYS.values(), ids=LONG_WAYS)
-def test_row_is_first_where_somebody_has_to_be_asked(
+def test_row_is_inserted_first_where_a_hook_or_rule_needs_it(
     bench: Bench, change: Callable[[Bench], None], more: dict[str, Any]
 ) -> None:
     change(bench)
@@ -166,7 +166,7 @@ def test_row_is_first_where_somebody_has_to_be_asked(
     assert list(bench.storage.stored()) == []
 
 
-def test_row_is_first_for_a_long_body(bench: Bench) -> None:
+def test_row_is_inserted_first_for_a_long_body(bench: Bench) -> None:
     assert create(bench, ScriptedReader(CONTENT)).offset == 0
 
 
@@ -178,7 +178,7 @@ def test_body_of_a_slow_client_waits_for_the_row(bench: Bench) -> None:
     assert bench.stored(upload) == CONTENT
 
 
-def test_client_that_is_gone_leaves_nothing(bench: Bench) -> None:
+def test_client_that_disconnects_leaves_nothing(bench: Bench) -> None:
     with pytest.raises(BodyInterrupted):
         create(bench, short(BodyInterrupted()))
     assert bench.repository.rows == {}
@@ -203,7 +203,7 @@ def test_bytes_that_cannot_be_stored_make_no_upload(
 
 @pytest.mark.parametrize("error", [DatabaseUnavailable(), InvalidFields({})])
 @pytest.mark.parametrize("deletes", [True, False])
-def test_row_that_is_refused_takes_the_bytes_with_it(
+def test_refused_row_removes_the_bytes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception, deletes: bool
 ) -> None:
     def refuse(name: str) -> None:
@@ -215,7 +215,7 @@ def test_row_that_is_refused_takes_the_bytes_with_it(
 
     bench.repository.before = refuse
     if not deletes:
-        # It stays for check, and the first failure is what is told.
+        # The file stays for ``check``, and the first error is raised.
         monkeypatch.setattr(bench.storage, "delete", delete)
     with pytest.raises(type(error)):
         create(bench, short(CONTENT))
@@ -223,7 +223,7 @@ def test_row_that_is_refused_takes_the_bytes_with_it(
     assert heard(bench) == []
 
 
-def test_bytes_stay_where_nobody_knows_of_the_row(bench: Bench) -> None:
+def test_bytes_stay_where_the_row_may_exist(bench: Bench) -> None:
     def lose(name: str) -> None:
         raise CommitUnanswered
 
@@ -259,7 +259,9 @@ def test_all_bytes_finish_an_upload_with_one_statement(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("name", ["verify", "partial", "quota", "storage"])
-def test_all_bytes_begin_the_completion_otherwise(bench: Bench, name: str) -> None:
+def test_all_bytes_begin_completion_where_one_statement_cannot_end_it(
+    bench: Bench, name: str
+) -> None:
     change, more = LONG_WAYS[name]
     change(bench)
     upload = bench.create(**more)
@@ -269,7 +271,7 @@ def test_all_bytes_begin_the_completion_otherwise(bench: Bench, name: str) -> No
     assert bench.stored(upload) == CONTENT
 
 
-def test_file_that_is_there_is_not_touched(bench: Bench) -> None:
+def test_finished_file_of_a_crash_is_replaced_by_completion_only(bench: Bench) -> None:
     upload = bench.create()
     assert upload.blob is not None
     with bench.storage.put(upload.blob, b"of one that died", finished=True):
@@ -280,7 +282,7 @@ def test_file_that_is_there_is_not_touched(bench: Bench) -> None:
     assert bench.stored(upload) == CONTENT
 
 
-def test_last_bytes_of_more_are_no_whole_file(bench: Bench) -> None:
+def test_last_bytes_of_several_chunks_only_begin_completion(bench: Bench) -> None:
     upload = bench.create()
     upload = bench.engine.append.stream(upload, 0, 4, short(CONTENT[:4]))
     begun = bench.engine.append.stream(
@@ -289,14 +291,14 @@ def test_last_bytes_of_more_are_no_whole_file(bench: Bench) -> None:
     assert begun.status is Status.COMPLETING
 
 
-def test_more_bytes_than_a_block_are_no_whole_file(bench: Bench) -> None:
+def test_body_in_several_blocks_only_begins_completion(bench: Bench) -> None:
     upload = bench.create()
     half = short(CONTENT[:5], CONTENT[5:])
     assert bench.engine.append.stream(upload, 0, 10, half, finishing=True).offset == 10
     assert bench.row(upload).status is Status.COMPLETING
 
 
-def test_less_than_was_announced_finishes_nothing(bench: Bench) -> None:
+def test_body_below_its_length_completes_nothing(bench: Bench) -> None:
     upload = bench.create()
     upload = bench.engine.append.stream(
         upload, 0, 10, short(CONTENT[:4]), exact=False, finishing=True
@@ -348,14 +350,14 @@ def test_wrong_digest_changes_nothing(bench: Bench) -> None:
     assert list(bench.storage.unfinished) == [upload.storage_key]
 
 
-def test_digest_that_nobody_took_is_read(bench: Bench) -> None:
+def test_digest_that_was_not_computed_is_read(bench: Bench) -> None:
     upload = bench.engine.create.with_content(new(), CONTENT)
     calls = calls_of(bench)
     assert bench.engine.complete.request(upload, MD5).first
     assert calls[0] == "begin_completion"
 
 
-def test_somebody_who_was_there_since_is_found_out(bench: Bench) -> None:
+def test_completion_begins_again_after_a_take_over(bench: Bench) -> None:
     upload = filled(bench)
     bench.engine.append.take_over(upload)
     calls = calls_of(bench)
@@ -364,7 +366,7 @@ def test_somebody_who_was_there_since_is_found_out(bench: Bench) -> None:
     assert bench.stored(upload) == CONTENT
 
 
-def test_two_at_once_complete_it_once(bench: Bench) -> None:
+def test_concurrent_completions_complete_it_once(bench: Bench) -> None:
     upload = filled(bench)
 
     def another(name: str) -> None:
@@ -377,7 +379,7 @@ def test_two_at_once_complete_it_once(bench: Bench) -> None:
     assert heard(bench) == list(HEARD)
 
 
-def test_completion_that_was_begun_is_gone_on_with(bench: Bench) -> None:
+def test_completion_that_has_begun_continues(bench: Bench) -> None:
     upload = filled(bench)
     begun = bench.repository.begin_completion(upload.id, bench.clock(), None)
     assert begun is not None
@@ -386,7 +388,7 @@ def test_completion_that_was_begun_is_gone_on_with(bench: Bench) -> None:
     assert calls[:2] == ["begin_completion", "complete"]
 
 
-def test_upload_that_is_gone_is_unknown(bench: Bench) -> None:
+def test_removed_upload_is_unknown(bench: Bench) -> None:
     upload = filled(bench)
     bench.engine.remove.terminate(upload)
     with pytest.raises(UnknownUpload):
@@ -394,7 +396,7 @@ def test_upload_that_is_gone_is_unknown(bench: Bench) -> None:
     assert list(bench.storage.stored()) == []
 
 
-def test_bytes_that_are_gone_are_told(bench: Bench) -> None:
+def test_missing_bytes_are_reported(bench: Bench) -> None:
     upload = filled(bench)
     assert upload.blob is not None
     bench.storage.delete(upload.blob)
@@ -415,7 +417,7 @@ def limited() -> Bench:
     return bench
 
 
-def test_what_a_quota_counts_is_kept_with_the_upload(limited: Bench) -> None:
+def test_the_upload_stores_what_its_quota_counts(limited: Bench) -> None:
     assert limited.create(10).reserved == 10
     limited.policy.limits = None
     assert limited.create(10).reserved is None
@@ -439,7 +441,7 @@ def test_a_full_quota_refuses_before_the_body_and_at_creation(
 
 
 @pytest.mark.parametrize("ask", ["require_room", "create"])
-def test_what_only_waits_to_expire_makes_room(limited: Bench, ask: str) -> None:
+def test_expired_uploads_make_room(limited: Bench, ask: str) -> None:
     old = limited.filled(b"abc")
     limited.clock.advance(days=2)
     made: Upload | None = None
@@ -452,15 +454,17 @@ def test_what_only_waits_to_expire_makes_room(limited: Bench, ask: str) -> None:
     assert limited.policy.seen("expired") == [3]
 
 
-def test_an_upload_that_a_rival_completes_is_not_abandoned(limited: Bench) -> None:
+def test_an_upload_that_another_request_completes_is_not_discarded(
+    limited: Bench,
+) -> None:
     upload = limited.filled()
 
-    def rival(name: str) -> None:
+    def interfere(name: str) -> None:
         if name == "begin_termination":
             limited.repository.before = lambda name: None
             limited.engine.complete.request(upload, None)
 
-    limited.repository.before = rival
+    limited.repository.before = interfere
     limited.engine.remove.discard(upload)
     assert limited.row(upload).is_complete
     assert limited.stored(upload) == b"0123456789"

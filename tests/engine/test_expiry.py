@@ -1,4 +1,4 @@
-"""Which uploads time gives up, by kind and state; concatenations live as groups."""
+"""Expiry by kind and state; a concatenation expires as a group."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_live(bench: Bench, upload: Upload) -> bool:
 
 
 def swept(bench: Bench) -> set[str]:
-    """What the clean-up finds and removes, by name."""
+    """The names of the uploads that the clean-up removes."""
     found = list(bench.engine.remove.expirable(expired_too=False))
     gone = [
         bench.engine.remove.expire(upload, cutoff, keep_record=False)
@@ -41,7 +41,7 @@ def swept(bench: Bench) -> set[str]:
 
 
 def touch(bench: Bench, partial: Upload) -> None:
-    """One more byte."""
+    """Append one byte."""
     row = bench.row(partial)
     bench.engine.append.stream(row, row.offset, None, ScriptedReader(b"x"), exact=False)
 
@@ -64,7 +64,7 @@ GIVEN_UP = {
 
 
 @pytest.mark.parametrize(("kind", "status"), GIVEN_UP)
-def test_what_is_idle_for_too_long_is_given_up_by_kind_and_state(
+def test_idle_uploads_expire_by_kind_and_state(
     bench: Bench, kind: str, status: Status
 ) -> None:
     concat = {"ordinary": None, "partial": "partial", "final": "final;a"}[kind]
@@ -95,7 +95,7 @@ def test_a_partial_upload_that_expires_when_it_is_complete_is_announced(
 # -- concatenations --------------------------------------------------------------------
 
 
-def test_being_named_is_activity(bench: Bench) -> None:
+def test_becoming_a_member_is_activity(bench: Bench) -> None:
     a = bench.partial(b"abc")
     bench.clock.advance(hours=20)
     final = bench.final(a)
@@ -160,7 +160,7 @@ def test_a_member_of_two_finals_lives_by_the_more_active_one(bench: Bench) -> No
 
 
 @pytest.mark.parametrize("end", ["complete", "terminated"])
-def test_a_final_that_waits_no_more_keeps_no_member(bench: Bench, end: str) -> None:
+def test_a_final_that_no_longer_waits_keeps_no_member(bench: Bench, end: str) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"de")
     final = bench.final(a, b)
     if end == "complete":
@@ -190,7 +190,7 @@ def test_a_lifetime_ends_however_active_the_others_are() -> None:
     )
 
 
-def test_a_lifetime_alone_asks_for_no_activity() -> None:
+def test_a_lifetime_alone_queries_no_activity() -> None:
     bench = Bench(expiration=None, lifetime=DAY)
     final = bench.final(bench.partial(b"a", 2))
     asked: list[str] = []
@@ -199,7 +199,7 @@ def test_a_lifetime_alone_asks_for_no_activity() -> None:
     assert asked == []
 
 
-def test_others_are_asked_for_only_where_it_matters(bench: Bench) -> None:
+def test_group_activity_is_queried_only_where_it_matters(bench: Bench) -> None:
     ordinary, partial = bench.create(10), bench.material(10)
     final = bench.final(partial)
     asked: list[str] = []
@@ -216,7 +216,7 @@ def test_others_are_asked_for_only_where_it_matters(bench: Bench) -> None:
     assert "group_activity" in asked
 
 
-def test_a_group_that_came_alive_is_not_removed(bench: Bench) -> None:
+def test_a_group_with_new_activity_is_not_removed(bench: Bench) -> None:
     a, b = bench.partial(b"a"), bench.partial(b"b", 100)
     final = bench.final(a, b)
     bench.clock.advance(days=1)
