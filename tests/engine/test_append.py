@@ -22,7 +22,7 @@ from flask_chunked.exceptions import (
 )
 from flask_chunked.storage.base import Stage
 from flask_chunked.storage.memory import MemoryAppender
-from tests.engine.fakes import Bench, ScriptedReader, cut, idle_since
+from tests.engine.fakes import Bench, ScriptedReader, disconnect, idle_since
 
 
 def stage_of(bench: Bench, content: bytes) -> Stage:
@@ -70,7 +70,7 @@ def test_append_to_a_complete_upload_is_refused(bench: Bench) -> None:
 def test_the_received_bytes_of_an_interrupted_body_stay(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(BodyInterrupted):
-        bench.engine.append.stream(upload, 0, 10, ScriptedReader(b"abcd", cut()))
+        bench.engine.append.stream(upload, 0, 10, ScriptedReader(b"abcd", disconnect()))
     assert bench.row(upload).offset == 4
     assert bench.stored(upload) == b"abcd"
     assert bench.policy.seen("chunk_received") == [4]
@@ -435,7 +435,7 @@ def test_a_head_refused_after_a_first_commit_removes_the_upload(
     committed: list[int] = []
     reader = ScriptedReader(
         b"a" * 1000,
-        # Silence: what is here is committed.
+        # During the silence, the received bytes are committed.
         None,
         lambda: committed.append(bench.row(upload).offset),
         b"b" * 4000,
@@ -574,6 +574,6 @@ def test_an_inexact_body_that_is_interrupted_raises(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(BodyInterrupted):
         bench.engine.append.stream(
-            upload, 0, 10, ScriptedReader(b"abc", cut()), exact=False
+            upload, 0, 10, ScriptedReader(b"abc", disconnect()), exact=False
         )
     assert bench.row(upload).offset == 3

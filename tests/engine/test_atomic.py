@@ -288,7 +288,7 @@ def test_a_length_declared_meanwhile_supersedes_the_chunk(bench: Bench) -> None:
 
 
 @pytest.fixture
-def hasty(bench: Bench) -> Bench:
+def uninspected(bench: Bench) -> Bench:
     """No hook inspects the bytes before their commit."""
     bench.policy.inspects = False
     return bench
@@ -301,133 +301,137 @@ def statements(bench: Bench) -> list[str]:
     return asked
 
 
-def test_a_chunk_in_one_section_needs_no_claim(hasty: Bench, upload: Upload) -> None:
-    asked = statements(hasty)
-    with hasty.engine.append.hold(upload, 5, reader()) as writer:
+def test_a_chunk_in_one_section_needs_no_claim(
+    uninspected: Bench, upload: Upload
+) -> None:
+    asked = statements(uninspected)
+    with uninspected.engine.append.hold(upload, 5, reader()) as writer:
         put(writer, NEW[:2], NEW[2:])
-        hasty.engine.append.commit(writer)
+        uninspected.engine.append.commit(writer)
     assert asked[:1] == ["advance"]
-    assert hasty.row(upload).fence == upload.fence
-    assert hasty.stored(upload) == OLD + NEW
+    assert uninspected.row(upload).fence == upload.fence
+    assert uninspected.stored(upload) == OLD + NEW
 
 
-def test_a_pause_claims_the_upload(hasty: Bench, upload: Upload) -> None:
-    asked = statements(hasty)
-    with hasty.engine.append.hold(upload, 5, reader()) as writer:
+def test_a_pause_claims_the_upload(uninspected: Bench, upload: Upload) -> None:
+    asked = statements(uninspected)
+    with uninspected.engine.append.hold(upload, 5, reader()) as writer:
         put(writer, NEW[:2])
         writer.pause()
         assert asked == ["claim"]
         put(writer, NEW[2:])
-        hasty.engine.append.commit(writer)
+        uninspected.engine.append.commit(writer)
     assert asked[:3] == ["claim", "holds", "advance"]
 
 
 def test_uncommitted_bytes_of_another_writer_need_a_claim(
-    hasty: Bench, upload: Upload
+    uninspected: Bench, upload: Upload
 ) -> None:
     with (
         suppress(MalformedBody),
-        hasty.engine.append.hold(upload, 5, reader()) as writer,
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
         put(writer, b"dead tail")
         writer.pause()
-        hasty.repository.failing.add("claim")
+        uninspected.repository.failing.add("claim")
         raise MalformedBody("no end")
-    hasty.repository.failing.clear()
-    assert size(hasty, upload) == 14
-    asked = statements(hasty)
-    with hasty.engine.append.hold(upload, 5, reader()) as writer:
+    uninspected.repository.failing.clear()
+    assert size(uninspected, upload) == 14
+    asked = statements(uninspected)
+    with uninspected.engine.append.hold(upload, 5, reader()) as writer:
         put(writer, NEW)
-        hasty.engine.append.commit(writer)
+        uninspected.engine.append.commit(writer)
     assert asked[:2] == ["claim", "advance"]
-    assert hasty.stored(upload) == OLD + NEW
+    assert uninspected.stored(upload) == OLD + NEW
 
 
 @pytest.mark.parametrize("ending", ["pause", "commit", "drop"])
-def test_a_refused_commit_truncates_only_its_own_bytes(
-    hasty: Bench, upload: Upload, ending: str
+def test_only_a_refused_commit_truncates_where_the_row_has_changed(
+    uninspected: Bench, upload: Upload, ending: str
 ) -> None:
     expected = MalformedBody if ending == "drop" else OffsetMismatch
     with (
         pytest.raises(expected),
-        hasty.engine.append.hold(upload, 5, reader()) as writer,
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
         put(writer, NEW)
-        # Of a writer that has no need to get in.
-        hasty.repository.rows[upload.id] = replace(hasty.row(upload), offset=7)
+        # As another writer does that needs no section.
+        uninspected.repository.rows[upload.id] = replace(
+            uninspected.row(upload), offset=7
+        )
         if ending == "pause":
             writer.pause()
         elif ending == "commit":
-            hasty.engine.append.commit(writer)
+            uninspected.engine.append.commit(writer)
         raise MalformedBody("no end")
-    # Only the row tells whose the bytes are, and it is not what it was.
-    assert size(hasty, upload) == (5 if ending == "commit" else 10)
+    # Only the row says whose the bytes are, and the row has changed.
+    assert size(uninspected, upload) == (5 if ending == "commit" else 10)
 
 
 @pytest.mark.parametrize("ending", ["pause", "commit"])
 def test_a_take_over_supersedes_an_unclaimed_chunk(
-    hasty: Bench, upload: Upload, ending: str
+    uninspected: Bench, upload: Upload, ending: str
 ) -> None:
     """Take over as another process does, without interrupting the body."""
     with (
         pytest.raises(Superseded),
-        hasty.engine.append.hold(upload, 5, reader()) as writer,
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
         put(writer, NEW)
-        taken = hasty.repository.take_over(upload.id)
+        taken = uninspected.repository.take_over(upload.id)
         if ending == "pause":
             writer.pause()
-        hasty.engine.append.commit(writer)
+        uninspected.engine.append.commit(writer)
     assert taken is not None
-    after = hasty.engine.append.stream(taken, 5, 10, ScriptedReader(b"other"))
-    assert hasty.stored(after) == OLD + b"other"
+    after = uninspected.engine.append.stream(taken, 5, 10, ScriptedReader(b"other"))
+    assert uninspected.stored(after) == OLD + b"other"
 
 
 def test_a_late_claim_does_not_supersede_a_newer_one(
-    hasty: Bench, upload: Upload
+    uninspected: Bench, upload: Upload
 ) -> None:
     with (
         pytest.raises(Superseded),
-        hasty.engine.append.hold(upload, 5, reader()) as writer,
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
         put(writer, NEW[:2])
-        claimed = hasty.repository.claim(upload.id, 5)
+        claimed = uninspected.repository.claim(upload.id, 5)
         writer.pause()
-    assert hasty.row(upload) == claimed
+    assert uninspected.row(upload) == claimed
 
 
 def test_an_unclaimed_commit_interrupts_a_stalled_request(
-    hasty: Bench, upload: Upload
+    uninspected: Bench, upload: Upload
 ) -> None:
     stalled = reader()
     with (
-        hasty.engine.readers.register(upload.id, stalled),
-        hasty.engine.append.hold(upload, 5, reader()) as writer,
+        uninspected.engine.readers.register(upload.id, stalled),
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
         put(writer, NEW)
-        hasty.engine.append.commit(writer)
+        uninspected.engine.append.commit(writer)
         assert stalled.interrupts == 0
     assert stalled.interrupts == 1
 
 
 def test_an_upload_that_expires_during_a_chunk_refuses_the_commit(
-    hasty: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+    uninspected: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AtomicWriter, "most_kept", 5)
     with (
         pytest.raises(UploadExpired),
-        hasty.engine.append.hold(upload, 5, reader()) as writer,
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
         put(writer, NEW)
-        hasty.clock.now += timedelta(days=2)
-        hasty.engine.append.commit(writer)
-    assert (hasty.row(upload).offset, size(hasty, upload)) == (5, 5)
+        uninspected.clock.now += timedelta(days=2)
+        uninspected.engine.append.commit(writer)
+    assert (uninspected.row(upload).offset, size(uninspected, upload)) == (5, 5)
 
 
 def test_a_section_that_takes_too_long_is_due(
-    hasty: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+    uninspected: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with hasty.engine.append.hold(upload, 5, reader()) as writer:
+    with uninspected.engine.append.hold(upload, 5, reader()) as writer:
         put(writer, NEW[:2])
         assert not writer.is_due
         writer.pause()

@@ -266,7 +266,7 @@ def test_an_assembled_final_upload_is_completed(
     assert bench.row(final).fence == fence + 2
 
 
-class HalfMade:
+class HalfAssembled:
     """A final upload of ten bytes; a hook runs when four of them are copied."""
 
     def __init__(self, bench: Bench) -> None:
@@ -285,35 +285,37 @@ class HalfMade:
 
 
 @pytest.fixture
-def half_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> HalfMade:
+def half_assembled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> HalfAssembled:
     monkeypatch.setattr(writer, "COPY_BYTES", 4)
-    return HalfMade(bench)
+    return HalfAssembled(bench)
 
 
-def test_a_superseded_assembly_stops(bench: Bench, half_made: HalfMade) -> None:
-    final = half_made.final
+def test_a_superseded_assembly_stops(
+    bench: Bench, half_assembled: HalfAssembled
+) -> None:
+    final = half_assembled.final
     with pytest.raises(Superseded) as caught:
-        half_made.make(lambda: bench.repository.claim(final.id, 4))
+        half_assembled.make(lambda: bench.repository.claim(final.id, 4))
     assert caught.value.expected == bench.row(final).offset == 4
     assert assemble(bench, final).is_complete
     assert bench.stored(final) == b"abcdefghij"
 
 
 def test_a_final_upload_removed_while_it_is_made_leaves_no_bytes(
-    bench: Bench, half_made: HalfMade
+    bench: Bench, half_assembled: HalfAssembled
 ) -> None:
     with pytest.raises(UnknownUpload):
-        half_made.make(lambda: bench.engine.remove.terminate(half_made.final))
-    assert set(bench.repository.rows) == {half_made.member.id}
+        half_assembled.make(lambda: bench.engine.remove.terminate(half_assembled.final))
+    assert set(bench.repository.rows) == {half_assembled.member.id}
     assert [item.size for item in bench.storage.stored()] == [10]
 
 
 def test_a_member_removed_during_the_copy_is_reported(
-    bench: Bench, half_made: HalfMade
+    bench: Bench, half_assembled: HalfAssembled
 ) -> None:
-    final, member = half_made.final, half_made.member
+    final, member = half_assembled.final, half_assembled.member
     with pytest.raises(BytesMissing):
-        half_made.make(lambda: bench.engine.remove.terminate(member))
+        half_assembled.make(lambda: bench.engine.remove.terminate(member))
     assert bench.row(final).offset == 4
     with pytest.raises(PartialMissing):
         bench.engine.concatenate.members(final)
@@ -321,14 +323,14 @@ def test_a_member_removed_during_the_copy_is_reported(
 
 @pytest.mark.parametrize("is_done", [False, True])
 def test_an_assembly_uses_the_length_of_the_row(
-    bench: Bench, half_made: HalfMade, is_done: bool
+    bench: Bench, half_assembled: HalfAssembled, is_done: bool
 ) -> None:
-    stale = replace(bench.row(half_made.final), length=None)
+    stale = replace(bench.row(half_assembled.final), length=None)
     if is_done:
-        assemble(bench, half_made.final)
+        assemble(bench, half_assembled.final)
     else:
         with pytest.raises(Crash):
-            half_made.make(crash)
+            half_assembled.make(crash)
     made = bench.engine.concatenate.assemble(
         stale, bench.engine.concatenate.members(stale)
     )
@@ -343,11 +345,11 @@ def test_an_assembly_uses_the_length_of_the_row(
 )
 def test_an_assembly_without_a_claim_writes_nothing(
     bench: Bench,
-    half_made: HalfMade,
+    half_assembled: HalfAssembled,
     event: str,
     error: type[ChunkedUploadError],
 ) -> None:
-    final = half_made.final
+    final = half_assembled.final
 
     def interfere(name: str) -> None:
         if name != "claim":
@@ -357,7 +359,7 @@ def test_an_assembly_without_a_claim_writes_nothing(
             assemble(bench, final)
         else:
             with pytest.raises(Crash):
-                half_made.make(crash)
+                half_assembled.make(crash)
 
     bench.repository.before = interfere
     with pytest.raises(error):

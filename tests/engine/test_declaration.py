@@ -283,7 +283,7 @@ def test_the_first_of_two_declarations_counts(
 def test_a_repeated_declaration_returns_the_row(bench: Bench) -> None:
     seen = deferred(bench, SMALL)
     done = bench.engine.complete.request(bench.engine.declare.length(seen, 10), None)
-    # Its bytes are not where the request looks for them; the row says why.
+    # The bytes are in the finished file, and the row says so.
     assert bench.engine.declare.length(seen, 10) == bench.row(seen)
     bench.engine.remove.terminate(done.upload)
     with pytest.raises(UnknownUpload):

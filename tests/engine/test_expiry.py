@@ -48,10 +48,10 @@ def touch(bench: Bench, partial: Upload) -> None:
 
 # -- by kind and state -----------------------------------------------------------------
 
-#: (kind, state) -> is it refused, is it removed, once it is idle for too long?
-GIVEN_UP = {
+#: (kind, state) -> (requests are refused, the clean-up removes it) when it is idle.
+EXPIRES = {
     ("ordinary", Status.UPLOADING): (True, True),
-    # Requests go on with it, and only the clean-up takes its process for gone.
+    # A request may continue the completion; only the clean-up removes it.
     ("ordinary", Status.COMPLETING): (False, True),
     ("ordinary", Status.COMPLETE): (False, False),
     ("partial", Status.UPLOADING): (True, True),
@@ -63,14 +63,14 @@ GIVEN_UP = {
 }
 
 
-@pytest.mark.parametrize(("kind", "status"), GIVEN_UP)
+@pytest.mark.parametrize(("kind", "status"), EXPIRES)
 def test_idle_uploads_expire_by_kind_and_state(
     bench: Bench, kind: str, status: Status
 ) -> None:
     concat = {"ordinary": None, "partial": "partial", "final": "final;a"}[kind]
     upload = bench.create(10, partial=kind == "partial", concat=concat)
     bench.repository.rows[upload.id] = row = replace(upload, status=status)
-    is_refused, is_removed = GIVEN_UP[kind, status]
+    is_refused, is_removed = EXPIRES[kind, status]
     expires_at = START + DAY if is_refused else None
     assert bench.engine.expiry.expires_at(row) == expires_at
     bench.clock.advance(days=1, microseconds=-1)
@@ -123,7 +123,7 @@ def test_a_waiting_final_and_its_members_live_by_the_activity_of_one(
             bench.clock() if upload is b else START
         )
     assert bench.engine.expiry.expires_at(bench.row(final)) == bench.clock() + DAY
-    # What a member tells is its own; it may live longer.
+    # A member reports its own end, but may live longer.
     assert bench.engine.expiry.expires_at(bench.row(a)) == START + DAY
     assert swept(bench) == set()
     bench.clock.advance(days=1)
@@ -137,7 +137,7 @@ def test_a_member_lives_by_the_final_that_was_just_made(bench: Bench) -> None:
     a = bench.partial(b"a", 2)
     bench.clock.advance(hours=20)
     final = bench.final(a)
-    # As if being named had not been noted.
+    # Without the activity of becoming a member.
     bench.repository.rows[a.id] = replace(bench.row(a), last_activity_at=START)
     bench.clock.advance(hours=20)
     assert is_live(bench, a)

@@ -36,13 +36,13 @@ from tests.engine.fakes import Bench, RecordingPolicy, ScriptedReader
 
 DIALECTS = ("tus", "content-range", None)
 Refused = type[ChunkedUploadError] | None
-#: Kind -> how such an upload is created.
+#: Kind -> the fields of a new upload of it.
 CREATED: dict[Kind, dict[str, Any]] = {
     Kind.ORDINARY: {},
     Kind.PARTIAL: {"partial": True, "concat": "partial"},
     Kind.FINAL: {"concat": "final;a b"},
 }
-#: (kind, action, dialect) -> the refusal; what is not here is allowed.
+#: (kind, action, dialect) -> the refusal; all else is allowed.
 REFUSALS: dict[tuple[Kind, Action, str | None], Refused] = {
     (Kind.PARTIAL, Action.APPEND, "content-range"): PartialUpload,
     (Kind.PARTIAL, Action.COMPLETE, "content-range"): PartialUpload,
@@ -56,7 +56,7 @@ REFUSALS: dict[tuple[Kind, Action, str | None], Refused] = {
     (Kind.FINAL, Action.COMPLETE, "content-range"): FinalUpload,
     (Kind.FINAL, Action.COMPLETE, None): FinalUpload,
 }
-#: Compared with a checksum, once it is complete.
+#: Allowed once the upload is complete, to compare a checksum.
 COMPARED = {
     (Kind.FINAL, Action.COMPLETE, "content-range", Status.COMPLETE),
     (Kind.FINAL, Action.COMPLETE, None, Status.COMPLETE),
@@ -167,7 +167,7 @@ def test_a_hook_that_the_application_lacks_is_not_called(
     assert gate.asks_inspect is False
 
 
-#: Signals that a partial upload has, and whether it has them.
+#: Signal -> a partial upload has it.
 SIGNALS = {
     "created": True,
     "chunk_received": True,
@@ -235,7 +235,7 @@ def test_a_length_is_limited_by_policy_storage_and_number(
     with pytest.raises(TooLarge) as caught:
         gate.require_length(most + 1, state)
     assert caught.value.limit == most
-    # Each dialect has a status of its own for the limit of the policy.
+    # Each dialect has its own status for the policy's limit.
     assert caught.value.status == (400 if most == largest else 413)
 
 

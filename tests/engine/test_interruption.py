@@ -111,7 +111,7 @@ def terminate(bench: Bench, upload: Upload) -> None:
 @pytest.mark.parametrize(
     ("newer", "error"),
     [
-        # What it had received was committed before it waited: nothing is lost.
+        # The received bytes were committed before the wait, so none is lost.
         (take_over, Superseded),
         (append, Superseded),
         (terminate, UnknownUpload),

@@ -17,7 +17,7 @@ from flask_chunked.exceptions import (
     UnknownUpload,
     UploadExpired,
 )
-from tests.engine.fakes import Bench, ScriptedReader, cut
+from tests.engine.fakes import Bench, ScriptedReader, disconnect
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_creating_request_that_fails_may_keep_received_bytes(
         pytest.raises(BodyInterrupted),
         bench.engine.remove.discarding(upload, unless_started=True),
     ):
-        script = [b"abc", cut()] if started else [cut()]
+        script = [b"abc", disconnect()] if started else [disconnect()]
         bench.engine.append.stream(upload, 0, 10, ScriptedReader(*script))
     assert (upload.id in bench.repository.rows) is started
 

@@ -56,7 +56,7 @@ def spliced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 def splicing(*script: Any) -> ScriptedReader:
     reader = ScriptedReader(*script)
-    reader.pours = True
+    reader.can_splice = True
     return reader
 
 

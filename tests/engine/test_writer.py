@@ -518,7 +518,7 @@ def test_storage_learns_that_its_receipt_is_lost(parts_bench: Bench) -> None:
 
     def overtake(name: str) -> None:
         advances.append(name)
-        # The first one takes the part's number.
+        # The first one saves the part's number.
         if advances.count("advance") == 2 and name == "advance":
             parts_bench.repository.take_over(upload.id)
 
