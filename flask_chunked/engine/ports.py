@@ -51,8 +51,8 @@ class Repository(Protocol):
     ) -> Upload | None:
         """Bump the fence if the upload is open and its offset is ``start``.
 
-        :param fence: the row must still have it. If so, the result ``None`` may also
-            mean that the answer to the claim was lost.
+        :param fence: the row must still have it; ``None``: any. With a fence, the result
+            ``None`` may also mean that the answer to the claim was lost.
         """
 
     def take_over(self, upload_id: UUID) -> Upload | None:
@@ -172,8 +172,7 @@ class Reader(Protocol):
         """Up to one block of the bytes that have arrived, without a long wait.
 
         It is empty when the body has ended, or when the client is silent (then call
-        :meth:`wait`). A block stays valid until the second
-        call after its own.
+        :meth:`wait`). A block stays valid until the second call after its own.
 
         :raises BodyInterrupted: the client is gone, and all its bytes were returned.
         """
