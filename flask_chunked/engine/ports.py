@@ -51,8 +51,8 @@ class Repository(Protocol):
     ) -> Upload | None:
         """Bump the fence if the upload is open and its offset is ``start``.
 
-        :param fence: the row must still have it; ``None``: any. With a fence, the result
-            ``None`` may also mean that the answer to the claim was lost.
+        :param fence: the row must still have it; ``None``: any. With a fence, a result
+            of ``None`` may also mean that the answer to the claim was lost.
         """
 
     def take_over(self, upload_id: UUID) -> Upload | None:
