@@ -1,1 +1,1 @@
-"""The life of an upload: rules and order, without Flask, SQLAlchemy or header names."""
+"""The rules of an upload's life; knows no Flask, SQLAlchemy or header names."""

@@ -1,4 +1,4 @@
-"""Appending to an upload: streamed bodies, atomic chunks, and claims."""
+"""Appends to uploads: streamed bodies, atomic chunks, and claims."""
 
 from __future__ import annotations
 
@@ -70,21 +70,21 @@ class Appender:
         exact: bool = True,
         finishing: bool = False,
     ) -> Upload:
-        """Append a body as it arrives; whatever ends it, what arrived is kept.
+        """Append a body as it arrives. If an error ends it, the received bytes stay.
 
         :param stop: the offset that the body must not pass; ``None``: no limit.
         :param exact: the body must reach ``stop``.
-        :param finishing: completion begins with the commit of the upload's last byte;
-            the upload that is returned says so, and :meth:`Completer.finish` goes on.
-            If the body is the whole file and small, that commit completes it.
+        :param finishing: the commit of the upload's last byte begins completion. The
+            status of the result says so, and :meth:`Completer.finish` continues it. If
+            the body is the whole file and short, that commit completes the upload.
         :raises ChunkSizeMismatch: the body ends elsewhere; what fits is kept.
-        :raises OffsetMismatch: the upload does not stand at ``start``.
-        :raises BodyInterrupted, BodyTimeout: after what arrived was committed.
-        :raises FinalUpload: its bytes come from partial uploads only.
+        :raises OffsetMismatch: the upload's offset is not ``start``.
+        :raises BodyInterrupted, BodyTimeout: the received bytes are committed.
+        :raises FinalUpload: a final upload gets bytes from partial uploads only.
         """
         require(upload, Action.APPEND)
         claim = partial(self.claim, upload, start, reader)
-        # A short body is here at once: its one section may do without a claim.
+        # A short body arrives at once, so its only section may need no claim.
         may_wait = reader.is_short and start == upload.offset
         if may_wait and not self._storage.keeps_parts:
             writer = self._stream_writer(upload, finishing, claim)
@@ -115,13 +115,13 @@ class Appender:
         *,
         finishing: bool = False,
     ) -> Upload:
-        """Append a chunk that a stage holds, all of it or nothing.
+        """Append all bytes of a stage as one chunk, or none of them.
 
-        :param file_digest: of the whole file up to the chunk's end, if it was computed
-            on the way (:meth:`file_digest`).
+        :param file_digest: of the file up to the chunk's end, if it was computed while
+            the chunk arrived (:meth:`file_digest`).
         :param finishing: as in :meth:`stream`.
-        :raises OffsetMismatch: the upload does not stand at ``start`` and this is no
-            repeat of its last chunk.
+        :raises OffsetMismatch: the upload's offset is not ``start``, and the chunk does
+            not repeat the last one.
         """
         require(upload, Action.APPEND)
         stop = start + stage.size
@@ -144,10 +144,10 @@ class Appender:
     def hold(
         self, upload: Upload, start: int, reader: Reader
     ) -> Iterator[AtomicWriter]:
-        """Write an atomic chunk; without :meth:`commit` it is rolled back.
+        """Write an atomic chunk. An error in the block rolls it back.
 
-        :param reader: the body that it comes from.
-        :raises OffsetMismatch: the upload does not stand at ``start``.
+        :param reader: of the request's body.
+        :raises OffsetMismatch: the upload's offset is not ``start``.
         """
         require(upload, Action.APPEND)
         if start != upload.offset:
@@ -170,7 +170,7 @@ class Appender:
         """Commit the chunk of :meth:`hold`.
 
         :raises Superseded: another request has the upload.
-        :raises UploadExpired: it expired while the chunk was received.
+        :raises UploadExpired: it expired while the chunk arrived.
         """
         if not writer.is_claimed:
             self._expiry.require_live(writer.upload)
@@ -178,21 +178,21 @@ class Appender:
         return self._received(writer.upload)
 
     def file_digest(self, upload: Upload) -> FileDigest | None:
-        """The digest of the file up to the upload's offset, to be updated further."""
+        """The digest of the file up to the upload's offset; it takes more bytes."""
         return resume(upload.hash_name, upload.hash_state, upload.offset)
 
     # -- repeats -------------------------------------------------------------------
 
     def may_repeat(self, upload: Upload, start: int, stop: int) -> bool:
-        """True for the range of the last committed chunk: then its bytes decide."""
+        """True if this is the range of the last committed chunk."""
         return stop == upload.offset and start == upload.last_start and start < stop
 
     def is_repeat(self, upload: Upload, start: int, stop: int, digest: str) -> bool:
-        """True if a chunk is the last committed one again, byte for byte.
+        """True if a chunk repeats the last committed one, byte for byte.
 
-        :param digest: SHA-256 (hex) of the bytes that came.
-        :raises UnknownUpload: the upload was removed meanwhile, or ...
-        :raises BytesMissing: ... its bytes alone were.
+        :param digest: SHA-256 (hex) of the received bytes.
+        :raises UnknownUpload: the upload was removed concurrently.
+        :raises BytesMissing: its row exists, but its bytes are gone.
         """
         if not self.may_repeat(upload, start, stop):
             return False
@@ -208,11 +208,11 @@ class Appender:
     # -- claims --------------------------------------------------------------------
 
     def take_over(self, upload: Upload) -> Upload:
-        """Bump the fence, so that the next append continues at the offset returned.
+        """Bump the fence, so that the next append continues at the returned offset.
 
-        An upload that is no longer open is only read.
+        The fence changes only while the upload is open.
 
-        :raises UnknownUpload: it was terminated meanwhile.
+        :raises UnknownUpload: it was terminated concurrently.
         """
         taken = self._repository.take_over(upload.id)
         if taken is None:
@@ -229,10 +229,10 @@ class Appender:
     ) -> Upload:
         """Claim the upload for an append at ``start``.
 
-        :param mine: the reader of this request's own body.
-        :param fence: only if the row still has it; ``None``: any.
-        :raises OffsetMismatch, AlreadyComplete: it does not stand at ``start``.
-        :raises Superseded: a later request has it.
+        :param mine: the reader of this request's body.
+        :param fence: the row must still have it; ``None``: any.
+        :raises OffsetMismatch, AlreadyComplete: its offset is not ``start``.
+        :raises Superseded: a later request has claimed it.
         """
         self._expiry.require_live(upload)
         if mine is not None and mine.is_let_go:
@@ -245,7 +245,7 @@ class Appender:
             if fence is not None and is_open and current.offset == start:
                 raise Superseded(start, start)
             raise refused_offset(current, start)
-        # A request that still waits for its client here has just been superseded.
+        # The claim has superseded requests that still wait for their clients.
         self._readers.interrupt(upload.id, but=mine)
         return claimed
 
@@ -274,11 +274,11 @@ class Appender:
         return self._received(writer.upload)
 
     def _received(self, upload: Upload) -> Upload:
-        # Only a deferred length can have been declared meanwhile.
+        # Another request can only have declared a deferred length.
         return upload if upload.length is not None else self._expiry.current(upload.id)
 
     def _ending_of(self, upload: Upload) -> Callable[[], Ending] | None:
-        """The maker of a completion record, if one commit may complete the upload."""
+        """Makes the completion record, if one commit may complete the upload."""
         if upload.offset or upload.reserved is not None:
             # An upload that counts against a quota must release it in its own
             # transaction.
@@ -291,8 +291,8 @@ class Appender:
     def writing(self, writer: Writer) -> Iterator[Writer]:
         """Use a writer, so that no failure leaves stray bytes or a stuck upload.
 
-        :raises UnknownUpload, UploadExpired, Superseded: what became of the upload
-            meanwhile, where that is why the writer failed.
+        :raises UnknownUpload, UploadExpired, Superseded: the writer failed because of
+            this concurrent change of the upload.
         """
         old_offset = writer.committed
         try:
@@ -300,11 +300,11 @@ class Appender:
                 with writer:
                     yield writer
             finally:
-                # Before anything that becomes of the upload is announced.
+                # Progress is announced before completion or removal.
                 if writer.committed > old_offset:
                     self._announce_progress(writer)
         except ChunkedUploadError as error:
-            # Completion may have begun with what arrived; it ends here.
+            # The commit of the received bytes may have begun completion; end it.
             release(self._repository, writer.upload)
             if writer.refused:
                 self._remover.refuse(writer.upload)
@@ -323,13 +323,13 @@ class Appender:
         self._gate.announce("chunk_received", now)
 
     def _translate_failure(self, writer: UploadWriter, error: Exception) -> None:
-        """Raise what became of the upload, if it was removed or taken over meanwhile.
+        """Raise the error that says that the upload was removed or taken over.
 
-        A writer whose upload is gone leaves no bytes.
+        If the upload is gone, delete the writer's bytes.
         """
         row = self._repository.get((claimed := writer.claimed).id)
         if row is not None and row.status not in (Status.TERMINATING, Status.EXPIRED):
-            # A later request may have ended this one's body, or closed its file.
+            # A later request may have ended this request's body or closed its file.
             mine = (writer.upload.fence, writer.committed)
             is_anothers = writer.interrupted or (row.fence, row.offset) != mine
             if is_anothers and not isinstance(error, Superseded):

@@ -1,8 +1,8 @@
-"""A chunk that is committed as a whole or discarded.
+"""Writes a chunk that is committed as a whole or discarded.
 
-It is written to the file beyond the committed offset, where it is ignored until
-:meth:`AtomicWriter.commit`, and where the next writer truncates it. So no byte is
-written twice.
+The chunk is written to the file beyond the committed offset. It does not count until
+:meth:`AtomicWriter.commit`; without a commit the next writer truncates it. So no byte
+is written twice.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from types import TracebackType
 from ..exceptions import ChunkedUploadError
 from .writer import SECTION_SECONDS, UploadWriter
 
-#: Bytes that stay in memory until more come, or until they are committed.
+#: Bytes that stay in memory until more arrive or the chunk is committed.
 KEPT = 64 * 2**10
 
 
 class ShortChunk:
-    """The first bytes of an upload that is created with them.
+    """The first bytes of a new upload, in memory.
 
-    :ivar content: what has come so far, in memory.
+    :ivar content: the bytes so far.
     """
 
     def __init__(self) -> None:
@@ -37,16 +37,16 @@ class AtomicWriter(UploadWriter):
     """Takes the blocks of one chunk. Call :meth:`pause` before waiting for the client.
 
     :meth:`pause` claims the upload and releases the file's lock. If the whole chunk
-    arrives within one section, no claim is made: the commit compares fence and offset.
-    A short chunk stays in memory until its commit, so that a refused request supersedes
-    no other.
+    arrives within one section, it needs no claim: the commit compares fence and offset.
+    A short chunk stays in memory until its commit, so a refused request supersedes no
+    other.
 
-    :ivar most_kept: bytes that stay in memory at most.
+    :ivar most_kept: the most bytes that stay in memory.
     """
 
     most_kept = KEPT
     _kept: bytearray | None = None
-    #: Bytes were written, or may have been.
+    #: Bytes are written, or may be.
     _has_begun = False
     _section: ExitStack | None = None
     _until = 0.0
@@ -64,7 +64,7 @@ class AtomicWriter(UploadWriter):
 
     @property
     def is_inside(self) -> bool:
-        """True inside a section: other writers wait."""
+        """True inside a section, where other writers wait."""
         return self._section is not None
 
     @property
@@ -100,7 +100,7 @@ class AtomicWriter(UploadWriter):
         self._put(block)
 
     def pause(self) -> None:
-        """Leave the section, so that other writers get in.
+        """Leave the section, so that other writers can enter theirs.
 
         :raises Superseded, OffsetMismatch: another request has the upload.
         """
@@ -111,7 +111,7 @@ class AtomicWriter(UploadWriter):
         if section is not None:
             with section:
                 if not for_good and self._appender.position != self.committed:
-                    # Others would write where these bytes are.
+                    # Without a claim, other writers would overwrite these bytes.
                     self.claim(if_unchanged=True)
 
     def commit(self) -> None:
@@ -126,16 +126,16 @@ class AtomicWriter(UploadWriter):
         self._commit_pending()
 
     def rollback(self) -> None:
-        """Truncate what is not committed, if this request still has the upload."""
+        """Truncate the uncommitted bytes, if this request still has the upload."""
         if self._appender.position == self.committed:
             return
-        # Otherwise the next writer truncates it.
+        # On failure, the next writer truncates them.
         with suppress(ChunkedUploadError):
             if not self.is_inside:
                 self._enter_section()
             mine = self.upload
-            # A commit whose answer was lost may have happened, or be about to: a claim
-            # waits for it, and a look does not.
+            # A commit whose answer was lost may still take effect. A claim waits for
+            # it; a read of the row does not.
             claimed = self._repository.claim(mine.id, mine.offset, mine.fence)
             if claimed is not None:
                 self._claim = None

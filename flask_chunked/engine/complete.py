@@ -1,4 +1,4 @@
-"""Completing an upload: checked, finished, verified, announced and delivered.
+"""Completes uploads: compares digests, finishes, verifies, announces and delivers.
 
 Every step can be repeated after a crash.
 """
@@ -36,11 +36,11 @@ from .verification import STALE, released_by_failure, renewed, wait
 
 logger = logging.getLogger("flask_chunked")
 
-#: Bytes read at once when a digest is computed from the storage.
+#: Bytes that one read takes when a digest is computed from the storage.
 READ_SIZE = 2**20
-#: Completions that race on one upload try again so often.
+#: Attempts of a completion that races with others.
 ATTEMPTS = 5
-#: A delivery that was begun and not marked done is taken over after so long.
+#: Another request may repeat a delivery that is not done after so long.
 DELIVERY_LEASE = timedelta(seconds=60)
 
 
@@ -60,20 +60,20 @@ class Completer:
     def request(self, upload: Upload, expected: Expected | None) -> Completion:
         """Complete the upload on a client's request; a repeat gets the same result.
 
-        :param expected: the client's digest; ``None`` where none is wanted.
+        :param expected: the client's digest; ``None``: compare nothing.
         :raises Incomplete: bytes are missing.
         :raises ChecksumMismatch: the digest differs; nothing changed.
-        :raises FinalUpload: an unfinished one is completed by its members alone.
-        :raises CompletionInProgress: another request is verifying it.
+        :raises FinalUpload: its members complete a final upload, no request does.
+        :raises CompletionInProgress: another request is verifying the upload.
         """
         require(upload, Action.COMPLETE)
         if expected is None and kind_of(upload) is Kind.FINAL:
-            # A complete one is only compared with a checksum.
+            # A request for a final upload can only compare a checksum.
             raise FinalUpload()
         return self.complete(upload, expected)
 
     def complete(self, upload: Upload, expected: Expected | None) -> Completion:
-        """:meth:`request`, of a final upload too."""
+        """:meth:`request`, for final uploads too."""
         completed = self._complete_at_once(upload, expected)
         if completed is not None:
             return completed
@@ -92,7 +92,7 @@ class Completer:
                 finished = self._finish(begun, digest)
             if finished is not None:
                 return finished
-        # Five racing completions with wrong digests meanwhile: the client may repeat.
+        # Racing completions with wrong digests win each time; the client may retry.
         raise DatabaseUnavailable()
 
     def wait(self, upload: Upload) -> Completion:
@@ -100,7 +100,7 @@ class Completer:
 
         If that request fails, this one completes the upload.
 
-        :raises CompletionInProgress: it is still at work.
+        :raises CompletionInProgress: that request is still verifying it.
         """
         return self._wait_for_other(upload) or self.complete(upload, None)
 
@@ -125,34 +125,34 @@ class Completer:
         return started > self._clock() - STALE
 
     def finish(self, begun: Upload) -> Completion:
-        """Go on with the completion that an append of this request began."""
+        """Continue the completion that an append of this request began."""
         with released_by_failure(self._repository, begun):
             finished = self._finish(begun, None)
         return finished or self.complete(begun, None)
 
     def may_finish_first(self, upload: Upload) -> bool:
-        """True if the file may be finished before its row says so.
+        """True if the file may be finished before its row is complete.
 
-        Only if no hook is asked between the two.
+        No hook may run between the two steps.
         """
         return (
             self._storage.finishes_first
             and not self._gate.verifies(upload)
-            # What counts as stored is counted in a transaction of its own.
+            # The bytes of finished uploads are counted in their own transaction.
             and not self._gate.counts_stored
-            # Finals that wait for a partial upload are made on the longer way.
+            # The completion of a partial upload may lead to that of waiting finals.
             and not upload.partial
         )
 
     def ending(self, upload: Upload, digest: str | None = None) -> Ending:
-        """What the upload's row gets when it is complete."""
-        # A partial upload is material for a final one: no event, nothing to deliver.
+        """The values that complete the upload's row."""
+        # A partial upload is no file, so it has no event to deliver.
         event_id = None if upload.partial else self._new_id()
         delivered = event_id is not None and not self._gate.delivers(upload)
         return Ending(event_id, delivered, digest)
 
     def announce(self, done: Upload) -> None:
-        """Send the signal of a complete upload, deliver it, drop its members."""
+        """Send the signal of a complete upload, deliver it, remove its members."""
         self._gate.announce("completed", done)
         if done.event_id is not None and done.delivered_at is None:
             self.deliver(done)
@@ -161,12 +161,12 @@ class Completer:
     def _complete_at_once(
         self, seen: Upload, expected: Expected | None
     ) -> Completion | None:
-        """Finish the file, then the row with one compare-and-set.
+        """Finish the file, then complete the row with one compare-and-set.
 
-        Between the two, other requests see all bytes and an upload that can be
-        completed.
+        Between the two steps, other requests see an upload that has all bytes and can
+        be completed.
 
-        :return: ``None``: not possible here; go the long way.
+        :return: ``None``: not possible, so complete it step by step.
         """
         if not 0 < seen.offset == seen.length or not self.may_finish_first(seen):
             return None
@@ -174,7 +174,7 @@ class Completer:
             return None
         digest: str | None = None
         if expected is not None:
-            digest = self._digest_in_passing(seen, expected.name)
+            digest = self._received_digest(seen, expected.name)
             if digest is None:
                 return None
             if not same_digest(digest, expected.hexdigest):
@@ -194,8 +194,8 @@ class Completer:
     def deliver(self, upload: Upload, lease: timedelta = DELIVERY_LEASE) -> bool:
         """Deliver the completion event.
 
-        :param lease: a delivery that began longer ago is taken over.
-        :return: ``False``: it is not pending, another request is at it, or it failed.
+        :param lease: repeat a delivery that began longer ago and is not done.
+        :return: ``False``: not pending, delivered by another request, or failed.
         """
         now = self._clock()
         claimed = self._repository.claim_delivery(upload.id, now, now - lease)
@@ -203,8 +203,8 @@ class Completer:
             return False
         try:
             self._gate.deliver(claimed)
-        # Whatever the application raises, its event stays pending, and the client,
-        # whose file is complete, gets no error.
+        # After any error of the application, the event stays pending. The client gets
+        # no error, because its file is complete.
         except Exception:
             logger.exception("deliver failed for upload %s; still pending", upload.id)
             return False
@@ -212,16 +212,16 @@ class Completer:
         return True
 
     def deliver_pending(self, older_than: timedelta) -> Iterator[tuple[Upload, bool]]:
-        """Deliver events that are pending for longer; yields each with its success."""
+        """Deliver events that are pending for longer; yield each with its success."""
         for upload in self._repository.undelivered(self._clock() - older_than):
             yield upload, self.deliver(upload, older_than)
 
     def _finish(self, begun: Upload, digest: str | None) -> Completion | None:
-        """Steps after the digest; ``None`` where another completion interfered."""
+        """The steps after the digest; ``None``: another completion interfered."""
         try:
             self._finalize(begun)
         except BytesMissing:
-            # If the upload was terminated meanwhile, that is the answer.
+            # If the upload was terminated concurrently, raise that instead.
             self._require_present(begun.id)
             raise
         self._verify(begun)
@@ -252,11 +252,11 @@ class Completer:
             raise
 
     def _checked_digest(self, begun: Upload, expected: Expected) -> str:
-        digest = self._digest_in_passing(begun, expected.name)
+        digest = self._received_digest(begun, expected.name)
         if digest is None:
             try:
                 if not self._storage.reads_unfinished:
-                    # It is finalized once more after the digest, which may differ.
+                    # Completion finalizes it again after the comparison.
                     self._finalize(begun)
                 digest = self._digest(begun, expected.name)
             except BytesMissing:
@@ -267,8 +267,8 @@ class Completer:
             raise ChecksumMismatch()
         return stored_form(expected.name, digest)
 
-    def _digest_in_passing(self, begun: Upload, name: str) -> str | None:
-        """The digest that was computed while the bytes came; ``None``: none was."""
+    def _received_digest(self, begun: Upload, name: str) -> str | None:
+        """The digest that was computed while the bytes arrived, if there is one."""
         if begun.hash_name != name or begun.hash_state is None:
             return None
         digest = resume(name, begun.hash_state, begun.offset)
@@ -280,7 +280,7 @@ class Completer:
         name, _, digest = (done.digest or "").partition(":")
         if name != expected.name:
             if done.blob is None:
-                # The application moved the file away; nothing is left to compare.
+                # The application moved the file away, so there is nothing to compare.
                 return
             digest = self._digest(done, expected.name)
         if not same_digest(digest, expected.hexdigest):
@@ -290,9 +290,9 @@ class Completer:
         return stored_digest(self._storage, upload.require_blob(), name)
 
     def _require_complete(self, upload_id: UUID) -> Upload | None:
-        """The upload that cannot be completed, because another request did it.
+        """The upload, if another request has completed it.
 
-        :return: ``None``: that request has failed meanwhile.
+        :return: ``None``: that request has failed, so this one may try again.
         """
         row = self._require_present(upload_id)
         if self._is_being_verified(row):
@@ -315,8 +315,8 @@ class Completer:
 def stored_digest(storage: Storage, blob: Blob, name: str, start: int = 0) -> str:
     """Hex digest of the stored bytes from ``start`` up to the blob's size.
 
-    :raises BytesMissing: they are not there.
-    :raises StorageError: they cannot be read.
+    :raises BytesMissing: the bytes are gone.
+    :raises StorageError: the bytes cannot be read.
     """
     hasher = hashlib.new(name)
     buffer = memoryview(bytearray(READ_SIZE))
@@ -329,21 +329,21 @@ def stored_digest(storage: Storage, blob: Blob, name: str, start: int = 0) -> st
                 hasher.update(buffer[:count])
                 left -= count
     except OSError as error:
-        # The readers of storages fail as any file does.
+        # A storage's reader raises OSError, as a file does.
         if isinstance(error.__cause__, BytesMissing):
-            # They were removed while they were read; the row says why.
+            # The bytes were removed during the read; the row says why.
             raise BytesMissing() from error
         raise StorageError() from error
     return hasher.hexdigest()
 
 
 def stored_form(name: str, hexdigest: str) -> str:
-    """How a row keeps the digest of the whole file: ``name:hex``, lower case."""
+    """The digest of the whole file as a row stores it: ``name:hex``, lower case."""
     return f"{name}:{hexdigest}"
 
 
 def same_digest(actual: str, provided: str) -> bool:
-    """Compare hex digests in constant time, whatever the case."""
+    """Compare hex digests in constant time, in upper or lower case."""
     return hmac.compare_digest(
         actual.lower().encode("ascii"),
         provided.strip().lower().encode("utf-8", "replace"),

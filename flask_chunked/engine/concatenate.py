@@ -1,7 +1,7 @@
-"""Final uploads: made from partial ones, in order, by the storage itself.
+"""Makes final uploads from partial ones. The storage copies the bytes.
 
-A final upload's row exists from its creation, and its offset says how far it is made. A
-crash costs at most one section; the next request that asks goes on from there.
+The row of a final upload exists from its creation, and its offset counts the copied
+bytes. A crash costs at most one section; the next request continues at the offset.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Concatenator:
     def create(self, new: NewUpload, members: Members) -> Upload:
         """Insert the row of a final upload, with its members.
 
-        From here on it counts its whole length, and its members count no more.
+        From now on quotas count its whole length, and no longer its members.
 
         :raises: as :meth:`Creator.upload`.
-        :raises TooLarge: what is known of the members is too much already.
-        :raises PartialMissing: a member was removed meanwhile.
-        :raises TooManyFinals: too many final uploads wait for a member already.
+        :raises TooLarge: the known lengths of the members are too much already.
+        :raises PartialMissing: a member was removed concurrently.
+        :raises TooManyFinals: too many final uploads already wait for a member.
         """
         ids = tuple(upload.id for upload in members.uploads)
         self._gate.require_length(members.known)
@@ -63,20 +63,20 @@ class Concatenator:
         return load_members(self._repository, final)
 
     def finals_waiting_for(self, upload: Upload) -> Sequence[Upload]:
-        """Final uploads that cannot be made before this partial one is complete."""
+        """The final uploads that wait for this partial one to complete."""
         return self._repository.waiting_finals(upload.id)
 
     def note_length(self, final: Upload, members: Members) -> Upload:
-        """Store a final upload's length as soon as its members have theirs."""
+        """Store a final upload's length, if its members' lengths are known."""
         length = members.length
         if final.status is not Status.UPLOADING or length is None:
             return final
         return self._declarer.length(final, length)
 
     def assemble(self, final: Upload, members: Members) -> Upload:
-        """Make a final upload from its members, or go on after a crash.
+        """Make a final upload from its members, or continue after a crash.
 
-        :param members: complete, all of them.
+        :param members: must all be complete.
         """
         if final.status is Status.UPLOADING:
             final = self.note_length(final, members)
@@ -91,5 +91,5 @@ class Concatenator:
         return self.complete(final)
 
     def complete(self, final: Upload) -> Upload:
-        """Complete a final upload whose bytes are all there."""
+        """Complete a final upload whose bytes are all stored."""
         return self._completer.complete(final, None).upload

@@ -1,4 +1,4 @@
-"""Creating uploads: limits, hooks, the row, and the first bytes if they are few."""
+"""Creates uploads: limits, hooks, the row, and a short first body."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 class Creator:
     """Creates uploads.
 
-    :param blueprint: the name that their rows carry.
+    :param blueprint: the name in their rows.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Creator:
         self._remover = remover
 
     def upload(self, new: NewUpload) -> Upload:
-        """Insert the upload's row; no file appears before the first byte.
+        """Insert the upload's row. The first byte creates its file.
 
         :raises InvalidFields: the model refuses a value.
         :raises TooManyUploads, QuotaExceeded: the owner's quota has no room.
@@ -55,15 +55,16 @@ class Creator:
     def with_body(
         self, new: NewUpload, reader: Reader, size: int | None, *, finishing: bool
     ) -> Upload:
-        """:meth:`upload`, with the first bytes if they are few and all here.
+        """:meth:`upload`, together with the body if it is short and has arrived.
 
-        At offset 0 the body is still to be read (:meth:`Appender.stream_first`).
+        If the offset of the result is 0, the body is unread
+        (:meth:`Appender.stream_first`).
 
         :param size: bytes of the body; ``None``: not known.
-        :param finishing: complete the upload if these are all its bytes; its status
-            says so.
-        :raises: as :meth:`upload`, and :class:`StorageError`; nothing is left then.
-        :raises CommitUnanswered: the upload is there, or its bytes alone are.
+        :param finishing: complete the upload if the body is the whole file. The status
+            of the result says so.
+        :raises: as :meth:`upload`, and :class:`StorageError`; no row or bytes remain.
+        :raises CommitUnanswered: the bytes remain, and the row may exist or not.
         """
         draft, quota = self._prepare(new)
         ends = finishing and size == draft.length
@@ -74,7 +75,7 @@ class Creator:
         block = reader.read()
         if reader.ended:
             return self._create_filled(draft, new, quota, block, ends=ends)
-        # The client is slow. These bytes wait until the row is there.
+        # The client is slow. These bytes wait until the row exists.
         reader.unread(block)
         return self._create(draft, new, quota)
 
@@ -85,7 +86,7 @@ class Creator:
 
     @property
     def fills_first(self) -> bool:
-        """True if a few bytes may be stored before their upload has a row."""
+        """True if a short body may be stored before its upload has a row."""
         return self._storage.finishes_first and not self._gate.asks_inspect
 
     def _may_fill(self, draft: Upload) -> bool:
@@ -122,23 +123,23 @@ class Creator:
         *,
         ends: bool,
     ) -> Upload:
-        """Store the bytes, then insert a row that has them.
+        """Store the bytes, then insert a row that counts them.
 
         No other request knows the id yet, so none can interfere. A crash between the
-        two leaves bytes without a row.
+        two steps leaves bytes without a row.
 
-        :param ends: the bytes are the finished file, and the row says so.
+        :param ends: the bytes are the whole file, and the new row is complete.
         """
         filled = self._filled(draft, content)
         if ends:
             ending = self._completer.ending(draft)
             filled = ending.apply(filled, draft.created_at)
         blob = filled.require_blob()
-        held = self._storage.put(blob, content, finished=ends)
+        lock = self._storage.put(blob, content, finished=ends)
         try:
             # Keep the file locked until the row exists; otherwise ``check --repair``
             # could delete it as an orphan.
-            with held:
+            with lock:
                 upload = self._insert(filled, new, quota)
         except CommitUnanswered:
             # The row may exist, and then its bytes must stay.
@@ -167,15 +168,15 @@ class Creator:
         )
 
     def require_room(self, owner: object, length: int | None) -> None:
-        """Refuse before the body what :meth:`upload` would refuse after it.
+        """Refuse an upload before its body is read, as :meth:`upload` would.
 
         :raises TooManyUploads, QuotaExceeded: the owner's quota has no room.
         """
         self._gate.require_length(length)
         quota = self._gate.quota(length)
         if quota is not None:
-            held = quota
-            self._with_room(owner, lambda: self._repository.require_room(owner, held))
+            known = quota
+            self._with_room(owner, lambda: self._repository.require_room(owner, known))
 
     def _draft(self, new: NewUpload, quota: Quota | None) -> Upload:
         now = self._clock()

@@ -1,4 +1,4 @@
-"""Declaring a length that was deferred: what is asked before it is stored."""
+"""Declares deferred lengths: checks, hooks, the row."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class Declarer:
         self._readers = readers
 
     def length(self, upload: Upload, length: int) -> Upload:
-        """Store a length that was deferred; once known it never changes.
+        """Store a deferred length. A stored length never changes.
 
-        The application is asked again now that the length is known, and about the first
-        bytes of a small file whose bytes are all there. Its refusal removes the upload.
+        The application validates the upload again with its length. It also inspects a
+        small file whose bytes are all stored. Its refusal removes the upload.
 
         :param length: bytes.
-        :raises LengthChanged: another length is known.
-        :raises LengthBelowOffset: more bytes than that are there.
-        :raises TooLarge, QuotaExceeded: it is more than is allowed; nothing changed.
-        :raises OffsetMismatch: more bytes came since the upload was looked up.
+        :raises LengthChanged: the upload has another length.
+        :raises LengthBelowOffset: more bytes than that are stored.
+        :raises TooLarge, QuotaExceeded: it exceeds a limit; nothing changed.
+        :raises OffsetMismatch: bytes were appended since ``upload`` was read.
         """
         self._require_possible(upload, length)
         if upload.length is not None:
@@ -70,9 +70,9 @@ class Declarer:
     def _require_possible(self, upload: Upload, length: int) -> None:
         """Refuse a length that the upload cannot have.
 
-        :raises LengthChanged: it has another one.
-        :raises LengthBelowOffset: more bytes than that are there.
-        :raises TooLarge: it is too large, or a final upload becomes too large with it.
+        :raises LengthChanged: the upload has another length.
+        :raises LengthBelowOffset: more bytes than that are stored.
+        :raises TooLarge: it is too large, or it makes a final upload too large.
         """
         if upload.length is not None:
             if upload.length != length:
@@ -90,7 +90,7 @@ class Declarer:
             try:
                 members = load_members(self._repository, final).uploads
             except PartialMissing:
-                # That one can never be made, which is no reason to refuse this one.
+                # That final upload can never be made, so it does not limit this one.
                 continue
             lengths = (
                 length if member.id == partial.id else member.length or 0
@@ -99,9 +99,9 @@ class Declarer:
             self._gate.require_length(sum(lengths), final.storage_state)
 
     def _head_of(self, upload: Upload, length: int) -> bytes | None:
-        """The first bytes, if ``inspect`` must see them now.
+        """The first bytes, if ``inspect`` must be called now.
 
-        :return: ``None``: a commit has asked it, or will.
+        :return: ``None``: a commit calls it, or has done so.
         """
         is_small = length < HEAD_SIZE and upload.offset == length
         if not is_small or not self._gate.inspects(upload) or upload.blob is None:
@@ -113,27 +113,27 @@ class Declarer:
             row = self._repository.get(upload.id)
             if row is not None and _is_declarable(row, upload.offset):
                 raise
-            # Another request completed or removed it meanwhile, and nothing is stored.
+            # Another request has completed or removed it, so no length is stored.
             return None
 
     def _ask(self, upload: Upload, length: int, head: bytes | None) -> None:
-        """Ask the application; it refuses by raising."""
+        """Call the application's hooks, which refuse by raising."""
         declared = replace(upload, length=length)
         self._gate.validate(declared)
         if head is not None:
             self._gate.inspect(declared, head)
 
     def _store(self, upload: Upload, length: int) -> Upload | None:
-        """Store the length, and what the upload counts from now on.
+        """Store the length and the bytes that the quota counts from now on.
 
-        :return: ``None``: the upload has changed since it was looked up.
-        :raises QuotaExceeded: the upload would count more than there is room for.
+        :return: ``None``: the upload has changed since it was read.
+        :raises QuotaExceeded: the quota has no room for the length.
         """
         quota = None if upload.reserved is None else self._gate.quota(length)
         return self._repository.declare_length(upload, length, quota)
 
 
 def _is_declarable(row: Upload, offset: int) -> bool:
-    """True if the row is still as it was seen, so that the length can be stored."""
+    """True if the row has not changed, so the length can be stored."""
     is_open = row.status is Status.UPLOADING and row.length is None
     return is_open and row.offset == offset

@@ -1,8 +1,7 @@
 """Updates digests in a background thread while the next block is being received.
 
-Hashing is slower than receiving and writing together, and all three release the
-interpreter's lock: long blocks are hashed in a thread of their own, so that a body
-takes as long as its digest alone.
+Hashing is slower than receiving and writing together, and all three release the GIL. A
+separate thread hashes long blocks, so a body takes no longer than its digest.
 """
 
 from __future__ import annotations
@@ -13,24 +12,24 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-#: Bytes from which on a block is worth handing to another thread.
+#: The smallest block in bytes that the thread hashes.
 WORTH = 128 * 2**10
-#: Blocks that may wait while the next one is received: one, so that a receiver needs
-#: two buffers in turn.
+#: Blocks that may wait for the thread while the next one is received. With one, the
+#: receiver needs two buffers, which it fills in turn.
 AHEAD = 1
 
 
 class Digest(Protocol):
-    """Takes blocks."""
+    """A digest that takes blocks."""
 
     def update(self, data: memoryview, /) -> object:
         """Take the next bytes."""
 
 
 class DigestThread:
-    """Hands blocks to digests in order. One thread uses it, and closes it.
+    """Passes blocks to digests in order. One thread uses it and closes it.
 
-    :param digests: all of them take each block.
+    :param digests: each of them takes every block.
     """
 
     def __init__(self, digests: Sequence[Digest]) -> None:
@@ -40,7 +39,7 @@ class DigestThread:
         self._waiting = 0
 
     def update(self, block: memoryview) -> None:
-        """Take the next bytes, now or later.
+        """Hash the next bytes, now or later.
 
         A long block must not change before :meth:`wait_for_buffer` or :meth:`join`.
         """
@@ -56,11 +55,11 @@ class DigestThread:
 
     @property
     def is_at_work(self) -> bool:
-        """True if a block that was given may still be read."""
+        """True if a passed block may still be read."""
         return self._waiting > 0
 
     def wait_for_buffer(self) -> None:
-        """Wait until the buffer before the last one may be filled again."""
+        """Wait until the buffer before the last one is free again."""
         self._wait_for(AHEAD)
 
     def join(self) -> None:
@@ -68,7 +67,7 @@ class DigestThread:
         self._wait_for(0)
 
     def close(self) -> None:
-        """End the thread; may be called twice."""
+        """End the thread. A second call does nothing."""
         if self._blocks is not None:
             self._blocks.put(None)
             self._blocks = None
@@ -92,7 +91,7 @@ class DigestThread:
             try:
                 thread.start()
             except RuntimeError:
-                # The process may start no more threads; hash in this one.
+                # The process may not start more threads, so this one hashes.
                 return False
             self._blocks = blocks
         return self._blocks is not None
@@ -113,5 +112,5 @@ class DigestThread:
 
 
 def _threads_are_real() -> bool:
-    """False where gevent has replaced threads: another one would not run at once."""
+    """False where gevent has replaced threads: theirs do not run concurrently."""
     return _thread.start_new_thread.__module__ == _thread.__name__

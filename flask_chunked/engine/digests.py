@@ -1,10 +1,9 @@
-"""Digests that stop in one worker and go on in another.
+"""Digests that one worker interrupts and another resumes.
 
-``hashlib`` cannot tell its state. The library behind it can: OpenSSL keeps md5, sha1,
-sha256 and sha512 in plain structures of fixed layout. Where it does not show its
-functions the package ``rehashes`` does the same, and where neither is there nothing is
-lost but time: the file is read again at completion. Whatever is used proves itself
-against ``hashlib`` first.
+``hashlib`` does not export the state of a digest. OpenSSL, which ``hashlib`` uses,
+keeps md5, sha1, sha256 and sha512 in plain structures of fixed layout. If its functions
+are hidden, the package ``rehashes`` replaces them. Without either, completion reads the
+file again. Each implementation is compared with ``hashlib`` before its first use.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from typing import Any, Protocol
 
 Buffer = bytes | bytearray | memoryview
 
-#: Name -> function prefix, bytes of the context, bytes of the digest.
+#: Name -> function prefix, size of the context and of the digest in bytes.
 _OPENSSL: dict[str, tuple[str, int, int]] = {
     "md5": ("MD5", 92, 16),
     "sha1": ("SHA1", 96, 20),
     "sha256": ("SHA256", 112, 32),
     "sha512": ("SHA512", 216, 64),
 }
-#: In front of every state: who wrote it, for which machine, after how many bytes.
+#: Precedes every state: a tag for its implementation and byte order, bytes hashed.
 _HEADER = struct.Struct("<2sQ")
 _OPENSSL_TAG = b"O<" if sys.byteorder == "little" else b"O>"
 _REHASHES_TAG = b"R1"
 
 
 class Running(Protocol):
-    """A digest in the making."""
+    """A digest that takes more bytes."""
 
     def update(self, data: Buffer) -> None:
         """Take the next bytes."""
@@ -43,18 +42,18 @@ class Running(Protocol):
         """The digest of all bytes so far; more may follow."""
 
     def dump(self) -> bytes:
-        """All that is needed to go on elsewhere."""
+        """The state, from which another process resumes."""
 
 
 class _OpenSSLDigest:
-    """A digest in a structure of OpenSSL, which lets the interpreter go meanwhile."""
+    """A digest in a structure of OpenSSL; ``ctypes`` releases the GIL for its calls."""
 
     def __init__(self, name: str, context: bytes | None = None) -> None:
         prefix, self._size, self._digest_size = _OPENSSL[name]
         library = _openssl()
         self._update = getattr(library, f"{prefix}_Update")
         self._final = getattr(library, f"{prefix}_Final")
-        # Roomier than the structure, should a fork of the library have grown it.
+        # Larger than the structure, because a fork of the library may have enlarged it.
         self._context = ctypes.create_string_buffer(512)
         if context is None:
             getattr(library, f"{prefix}_Init")(self._context)
@@ -93,7 +92,7 @@ class _RehashesDigest:
         self._hasher.update(bytes(data))
 
     def hexdigest(self) -> str:
-        # finalize() ends a digest; this one may go on.
+        # finalize() ends a digest, so a copy is finalized.
         digest = self._kind.deserialize(self.dump()).finalize()
         return digest if isinstance(digest, str) else bytes(digest).hex()
 
@@ -102,10 +101,10 @@ class _RehashesDigest:
 
 
 class FileDigest:
-    """The digest of a file's first bytes, and of how many.
+    """The digest of a file's first bytes, and their number.
 
-    :ivar count: bytes that it has taken.
-    :ivar origin: the state that it went on from; ``None``: it began with nothing.
+    :ivar count: bytes that are hashed.
+    :ivar origin: the state that it was resumed from; ``None``: it began at offset 0.
     """
 
     def __init__(
@@ -131,19 +130,19 @@ class FileDigest:
 
 
 def begin(name: str) -> FileDigest | None:
-    """A digest of nothing yet; ``None``: none of this name can be carried on."""
+    """A new digest; ``None``: no digest of this name can be resumed."""
     for tag, kind in _makers(name):
         return FileDigest(kind(name, None), tag)
     return None
 
 
 def resume(name: str | None, state: bytes | None, count: int) -> FileDigest | None:
-    """Go on where :meth:`FileDigest.dump` was called.
+    """Resume a digest where :meth:`FileDigest.dump` was called.
 
     :param name: of the algorithm; ``None``: no digest is wanted.
-    :param state: ``None``: nobody has one; fine where no bytes were taken yet.
-    :param count: bytes that it must have taken.
-    :return: ``None``: the state is of other bytes, or nobody here can read it.
+    :param state: of the digest; ``None``: there is none, so ``count`` must be 0.
+    :param count: bytes that the digest must have taken.
+    :return: ``None``: the state is of other bytes, or not readable on this machine.
     """
     if name is None:
         return None
@@ -164,7 +163,7 @@ Maker = Callable[[str, bytes | None], Running]
 
 @lru_cache(maxsize=16)
 def _makers(name: str) -> tuple[tuple[bytes, Maker], ...]:
-    """Those that prove themselves with this algorithm, the best first."""
+    """The implementations that are right for this algorithm, the fastest first."""
     candidates: tuple[tuple[bytes, Maker], ...] = (
         (_OPENSSL_TAG, _OpenSSLDigest),
         (_REHASHES_TAG, _RehashesDigest),
@@ -173,21 +172,21 @@ def _makers(name: str) -> tuple[tuple[bytes, Maker], ...]:
 
 
 def _is_right(kind: Maker, name: str) -> bool:
-    """Does it equal ``hashlib`` when it is carried from object to object?"""
+    """True if a digest that is dumped and resumed equals that of ``hashlib``."""
     if name not in _OPENSSL:
         return False
     data = bytearray(range(251)) * 5
     try:
-        for cut in (0, 1, 55, 64, 111, 128, 1000, len(data)):
+        for size in (0, 1, 55, 64, 111, 128, 1000, len(data)):
             first = kind(name, None)
-            first.update(memoryview(data)[:cut])
+            first.update(memoryview(data)[:size])
             second = kind(name, first.dump())
-            first.update(b"of no effect on the other")
-            second.update(memoryview(data)[cut:])
+            first.update(b"no effect on the second")
+            second.update(memoryview(data)[size:])
             expected = hashlib.new(name, data).hexdigest()
             if (second.hexdigest(), second.hexdigest()) != (expected, expected):
                 return False
-    # A library that is not there, or is another one than it seems.
+    # The library is missing, or its functions are not what their names say.
     except (OSError, AttributeError, ImportError, TypeError, ValueError):
         return False
     return True
@@ -197,9 +196,9 @@ def _is_right(kind: Maker, name: str) -> bool:
 def _openssl() -> ctypes.CDLL:
     """The OpenSSL that Python itself uses.
 
-    :raises AttributeError: it hides its functions.
+    :raises AttributeError: its functions are hidden.
     """
-    # Symbols are looked up in what the extension module is linked against, too.
+    # The lookup of symbols includes the libraries that the extension is linked to.
     extension = importlib.import_module("_hashlib")
     library = ctypes.CDLL(str(extension.__file__))
     for prefix, _, _ in _OPENSSL.values():

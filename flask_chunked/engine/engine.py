@@ -1,6 +1,6 @@
 """The engine: one object for each registration, made of the parts in this package.
 
-It talks to ports only. What a client sees of it is the dialects' concern.
+It uses ports only. The dialects turn requests into calls and results into responses.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .remove import Remover
 
 
 class Engine:
-    """Everything that can happen to an upload.
+    """All operations on uploads, grouped by parts.
 
-    :param blueprint: the name that new rows carry.
+    :param blueprint: the name in new rows.
     :param lifetimes: of unfinished uploads.
     :ivar clock: returns the present moment; tests replace it.
     """

@@ -23,8 +23,8 @@ def utcnow() -> datetime:
 class Lifetimes:
     """How long unfinished uploads live; ``None``: no limit.
 
-    :param idle: after the last committed byte.
-    :param total: after the creation.
+    :param idle: since the last committed byte.
+    :param total: since the creation.
     """
 
     idle: timedelta | None = None
@@ -35,7 +35,7 @@ FOREVER = Lifetimes()
 
 
 class Expiry:
-    """Whether and when unfinished uploads expire."""
+    """Decides whether and when unfinished uploads expire."""
 
     def __init__(self, ports: Ports, lifetimes: Lifetimes) -> None:
         self._idle = lifetimes.idle
@@ -46,7 +46,7 @@ class Expiry:
     def expires_at(self, upload: Upload) -> datetime | None:
         """The moment at which the upload expires; ``None``: never.
 
-        A partial upload may live longer: as long as a final upload that waits for it.
+        A partial upload lives at least as long as a final upload that waits for it.
         """
         if not _may_expire(upload):
             return None
@@ -58,7 +58,7 @@ class Expiry:
     def require_live(self, upload: Upload) -> None:
         """Refuse an upload that has expired.
 
-        :raises UploadExpired: it is unfinished and too old, or its row says so.
+        :raises UploadExpired: it is unfinished and too old, or marked as expired.
         """
         if upload.status is Status.EXPIRED:
             raise UploadExpired()
@@ -77,7 +77,7 @@ class Expiry:
         raise UploadExpired()
 
     def current(self, upload_id: UUID) -> Upload:
-        """The row of an upload that is there and has not expired.
+        """The row of an upload that exists and has not expired.
 
         :raises UnknownUpload: there is none, or it is being removed.
         :raises UploadExpired: it has expired.
@@ -97,7 +97,7 @@ class Expiry:
         return min(ends, default=None)
 
     def cutoff(self) -> Cutoff | None:
-        """Which uploads have expired by now; ``None``: no upload expires."""
+        """The moments that decide what has expired; ``None``: nothing expires."""
         if self._idle is None and self._lifetime is None:
             return None
         now = self._clock()

@@ -1,7 +1,7 @@
-"""The one gate for policy: which kind of upload allows what, and which hooks it has.
+"""The rules of the kinds of uploads: allowed actions, hooks and signals.
 
-The table stands next to that of the states. Every dialect, the engine, the command line
-and the Python API ask here what a kind allows; counting and expiry read it in SQL.
+The table complements that of the states. The dialects, the engine, the command line and
+the Python API ask it what a kind allows. Quotas and expiry use it in SQL.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from ..storage.base import State, Storage
 from .ports import Policy
 from .records import Quota, Upload
 
-#: The largest length of an upload in bytes: what JSON numbers hold exactly in every
-#: language, and far below what sums of lengths can hold.
+#: The largest length of an upload in bytes. JSON numbers hold it exactly in every
+#: language, and sums of lengths do not overflow.
 MAX_LENGTH = 2**53 - 1
-#: Final uploads that may wait for one partial upload.
+#: The number of final uploads that may wait for one partial upload.
 MAX_WAITING = 8
 
 
 class Kind(Enum):
-    """What an upload is for (tus 1.0.0, Concatenation)."""
+    """The kind of an upload (tus 1.0.0, Concatenation)."""
 
     ORDINARY = "ordinary"
     PARTIAL = "partial"
@@ -39,7 +39,7 @@ class Kind(Enum):
 
 
 class Action(str, Enum):
-    """What a request does to an upload; the value is what ``authorize`` gets."""
+    """What a request does to an upload; ``authorize`` gets the value."""
 
     CREATE = "create"
     APPEND = "append"
@@ -52,7 +52,7 @@ class Action(str, Enum):
 
 
 class Hook(Enum):
-    """Questions to the application that concern a file."""
+    """The application's hooks that concern a file."""
 
     VALIDATE = "validate"
     INSPECT = "inspect"
@@ -62,14 +62,14 @@ class Hook(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for one kind of upload.
+    """The rules of one kind of upload.
 
     :param writers: dialects that may append and complete; ``None``: every dialect.
-    :param hooks: that are asked.
-    :param is_file: it is listed, downloaded, opened and delivered.
-    :param is_material: it expires by inactivity and counts as unfinished also when it
-        is complete.
-    :param signals: that are sent; ``None``: all.
+    :param hooks: the hooks that are called.
+    :param is_file: the upload is listed, downloaded, opened and delivered.
+    :param is_material: the upload expires by inactivity and counts as unfinished even
+        when it is complete.
+    :param signals: the signals that are sent; ``None``: all.
     """
 
     writers: frozenset[str] | None
@@ -81,7 +81,7 @@ class Rules:
 
 _ALL_HOOKS = frozenset(Hook)
 
-#: Kind of upload -> what holds for it.
+#: Kind of upload -> its rules.
 RULES: Mapping[Kind, Rules] = MappingProxyType(
     {
         Kind.ORDINARY: Rules(
@@ -110,11 +110,11 @@ RULES: Mapping[Kind, Rules] = MappingProxyType(
 
 
 class HasKind(Protocol):
-    """A snapshot, a model's instance, or anything else with these columns."""
+    """A snapshot, a row of a model, or any object with these attributes."""
 
     @property
     def partial(self) -> bool:
-        """Was it created as a partial upload?"""
+        """True if it was created as a partial upload."""
 
     @property
     def concat(self) -> str | None:
@@ -122,31 +122,31 @@ class HasKind(Protocol):
 
 
 def kind_of(upload: HasKind) -> Kind:
-    """The kind never changes."""
+    """The upload's kind, which never changes."""
     if upload.partial:
         return Kind.PARTIAL
     return Kind.ORDINARY if upload.concat is None else Kind.FINAL
 
 
-# Looked up once: every request asks several times.
+# Looked up once, because every request needs them several times.
 _ORDINARY, _PARTIAL = RULES[Kind.ORDINARY], RULES[Kind.PARTIAL]
 _FINAL = RULES[Kind.FINAL]
 
 
 def rules_of(upload: HasKind) -> Rules:
-    """What holds for the upload's kind."""
+    """The rules of the upload's kind."""
     if upload.partial:
         return _PARTIAL
     return _ORDINARY if upload.concat is None else _FINAL
 
 
 def require(upload: Upload, action: Action, dialect: str | None = None) -> None:
-    """Refuse what the upload's kind does not allow, whatever state it is in.
+    """Refuse an action that the upload's kind does not allow in any state.
 
-    :param dialect: that the request speaks; ``None``: any could be it.
-    :raises PartialUpload: another dialect than tus appends to a partial upload.
-    :raises FinalUpload: bytes for a final upload, or its completion by a request.
-    :raises UnknownUpload: the upload is not a file, and its content is asked for.
+    :param dialect: of the request; ``None``: do not check it.
+    :raises PartialUpload: a dialect other than tus appends to a partial upload.
+    :raises FinalUpload: a request appends to a final upload or completes it.
+    :raises UnknownUpload: a request downloads an upload that is not a file.
     """
     rules = rules_of(upload)
     if action is Action.DOWNLOAD and not rules.is_file:
@@ -154,8 +154,8 @@ def require(upload: Upload, action: Action, dialect: str | None = None) -> None:
     if action not in (Action.APPEND, Action.COMPLETE) or rules.writers is None:
         return
     if not rules.writers:
-        # A complete final upload is compared with a checksum, by the dialect that has
-        # one for the whole file, and with nothing else.
+        # A complete final upload may only be compared with a checksum, in a dialect
+        # that has one for the whole file.
         if dialect == "tus" or action is Action.APPEND or not upload.is_complete:
             raise FinalUpload()
     elif dialect is not None and dialect not in rules.writers:
@@ -163,7 +163,7 @@ def require(upload: Upload, action: Action, dialect: str | None = None) -> None:
 
 
 def allows(upload: Upload, action: Action, dialect: str) -> bool:
-    """Would :func:`require` let it pass?"""
+    """True if :func:`require` allows the action."""
     try:
         require(upload, action, dialect)
     except ChunkedUploadError:
@@ -172,19 +172,19 @@ def allows(upload: Upload, action: Action, dialect: str) -> bool:
 
 
 def require_file(upload: HasKind) -> None:
-    """Refuse to hand a partial upload to an application as a file.
+    """Refuse to give a partial upload to an application as a file.
 
-    :raises PartialUpload: it is one.
+    :raises PartialUpload: the upload is partial.
     """
     if not rules_of(upload).is_file:
         raise PartialUpload("A partial upload is not a file; use its final upload")
 
 
 class Gate:
-    """The application's hooks, each asked only of the kinds that have it.
+    """The application's hooks; each is called only for the kinds that have it.
 
-    :param policy: the hooks.
-    :param storage: knows how long an upload may become.
+    :param policy: the hooks and limits.
+    :param storage: limits the length of an upload.
     """
 
     def __init__(self, policy: Policy, storage: Storage) -> None:
@@ -194,24 +194,24 @@ class Gate:
     # -- lengths and limits ----------------------------------------------------------
 
     def quota(self, length: int | None) -> Quota | None:
-        """What holds for the caller's next upload; ``None``: nothing does.
+        """The limits for the caller's next upload; ``None``: there are none.
 
         :raises LengthUndeclared: the length is deferred, bytes are limited, and the
-            caller has no largest file.
+            caller has no largest file size.
         """
         return self._policy.quota(length)
 
     @property
     def counts_stored(self) -> bool:
-        """Do finished uploads count in their owners' limits?"""
+        """True if quotas count finished uploads."""
         return self._policy.counts_stored
 
     def require_length(self, length: int | None, state: State | None = None) -> None:
         """Refuse a length that is too large for the caller or for the storage.
 
         :param length: bytes; ``None``: not known yet.
-        :param state: the storage's, of an upload that is there already.
-        :raises TooLarge: it is.
+        :param state: the storage's state of an upload that exists already.
+        :raises TooLarge: the length is above a limit.
         """
         if length is None:
             return
@@ -225,56 +225,56 @@ class Gate:
     # -- hooks -------------------------------------------------------------------------
 
     def validate(self, upload: Upload) -> None:
-        """Before the first byte, and once more when a deferred length is declared."""
+        """Called before the first byte, and when a deferred length is declared."""
         if Hook.VALIDATE in rules_of(upload).hooks:
             self._policy.validate(upload)
 
     @property
     def asks_inspect(self) -> bool:
-        """Does an application have an ``inspect`` at all?"""
+        """True if the application has an ``inspect``."""
         return self._policy.inspects
 
     @property
     def keeps_partials(self) -> bool:
-        """Do partial uploads stay once their final upload is complete?"""
+        """True if partial uploads stay once their final upload is complete."""
         return self._policy.keeps_partials
 
     def inspects(self, upload: HasKind) -> bool:
-        """Is :meth:`inspect` to be asked of the upload's first bytes?"""
+        """True if :meth:`inspect` is called with the upload's first bytes."""
         return self._policy.inspects and Hook.INSPECT in rules_of(upload).hooks
 
     def inspect(self, upload: Upload, head: bytes) -> None:
-        """Once, when the first bytes are there and before they are committed."""
+        """Called once, before the first bytes are committed."""
         if self.inspects(upload):
             self._policy.inspect(upload, head)
 
     def verifies(self, upload: HasKind) -> bool:
-        """Is :meth:`verify` to be asked before the upload is complete?"""
+        """True if :meth:`verify` is called before the upload is complete."""
         return self._policy.verifies and Hook.VERIFY in rules_of(upload).hooks
 
     def verify(self, upload: Upload) -> None:
-        """All bytes are there and not yet announced."""
+        """Called when all bytes are stored, before completion is announced."""
         if self.verifies(upload):
             self._policy.verify(upload)
 
     def delivers(self, upload: HasKind) -> bool:
-        """Does the completion of the upload have an event that is delivered?"""
+        """True if the completion of the upload has an event to deliver."""
         return self._policy.delivers and Hook.DELIVER in rules_of(upload).hooks
 
     def deliver(self, upload: Upload) -> None:
-        """After completion, at least once."""
+        """Called after completion, at least once."""
         if self.delivers(upload):
             self._policy.deliver(upload)
 
     # -- signals -----------------------------------------------------------------------
 
     def is_heard(self, event: str, upload: HasKind) -> bool:
-        """Does an application listen to this signal, and has the kind got it?"""
+        """True if the kind has the signal and the signal has a receiver."""
         signals = rules_of(upload).signals
         return (signals is None or event in signals) and self._policy.is_heard(event)
 
     def announce(self, event: str, upload: Upload) -> None:
-        """After a commit; cannot refuse."""
+        """Send a signal after a commit; receivers cannot refuse."""
         signals = rules_of(upload).signals
         if signals is None or event in signals:
             self._policy.announce(event, upload)

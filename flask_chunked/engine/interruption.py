@@ -1,4 +1,4 @@
-"""The bodies that this process reads, so that a superseded request can end early."""
+"""The readers of this process, so that a superseded request ends early."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .ports import Reader
 class ActiveReaders:
     """The readers of bodies, by upload.
 
-    An optimisation: correctness depends on the fence alone, which works across
+    It is an optimisation: correctness depends on the fence alone, which works across
     processes. Without it, a superseded request keeps its thread until the read timeout.
     """
 
@@ -23,7 +23,7 @@ class ActiveReaders:
 
     @contextmanager
     def register(self, upload_id: UUID, reader: Reader) -> Iterator[None]:
-        """This reader is one of the upload's for the length of the block."""
+        """Keep the reader registered for the upload during the block."""
         with self._lock:
             self._readers.setdefault(upload_id, []).append(reader)
         try:
@@ -33,8 +33,8 @@ class ActiveReaders:
                 self._keep(upload_id, lambda known: known is not reader)
 
     def interrupt(self, upload_id: UUID, but: Reader | None = None) -> None:
-        """End the upload's bodies, except one."""
-        # Under the lock: after its request, the connection may belong to another one.
+        """End the upload's bodies, except that of ``but``."""
+        # Under the lock: once its request ends, the connection may serve another one.
         with self._lock:
             for reader in self._readers.get(upload_id, ()):
                 if reader is not but:

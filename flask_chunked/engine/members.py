@@ -20,18 +20,18 @@ class Members:
 
     @property
     def are_complete(self) -> bool:
-        """Are all bytes of all of them there?"""
+        """True if all members are complete."""
         return all(upload.is_complete for upload in self.uploads)
 
     @property
     def length(self) -> int | None:
-        """Bytes of the final upload; ``None`` while a member's are unknown."""
+        """Bytes of the final upload; ``None``: the length of a member is unknown."""
         lengths = [upload.length for upload in self.uploads]
         return None if None in lengths else sum(n for n in lengths if n is not None)
 
     @property
     def known(self) -> int:
-        """Bytes that the final upload has at least."""
+        """The least length of the final upload, in bytes."""
         return sum(
             upload.offset if upload.length is None else upload.length
             for upload in self.uploads
@@ -39,14 +39,14 @@ class Members:
 
     @property
     def reserved(self) -> int:
-        """Bytes that the members count in limits, each once, while none names them."""
+        """Bytes that quotas count for the members before a final names them."""
         return sum(
             upload.length or upload.reserved or 0
             for upload in {upload.id: upload for upload in self.uploads}.values()
         )
 
     def from_offset(self, offset: int) -> list[tuple[Blob, int]]:
-        """What follows the offset: blobs, and the byte to begin at in each.
+        """The content after the offset: blobs, and the first byte to copy from each.
 
         :raises BytesMissing: a member's file was moved away.
         """
@@ -60,10 +60,10 @@ class Members:
 
 
 def members_from(uploads: Sequence[Upload | None]) -> Members:
-    """The uploads as members of a final one.
+    """Check that uploads can be the members of a final one.
 
     :raises PartialMissing: one was terminated or expired.
-    :raises NotAPartial: one is no partial upload.
+    :raises NotAPartial: one is not a partial upload.
     """
     found: list[Upload] = []
     for upload in uploads:
@@ -76,7 +76,7 @@ def members_from(uploads: Sequence[Upload | None]) -> Members:
 
 
 def load_members(repository: Repository, final: Upload) -> Members:
-    """The members that a final upload was created with, as they are now.
+    """The current rows of the members of a final upload.
 
     :raises PartialMissing: one was terminated or expired.
     """

@@ -1,4 +1,4 @@
-"""What the engine needs from the outside, as small protocols."""
+"""The protocols that the engine uses; other packages implement them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Repository(Protocol):
     """Rows of uploads; each method is one short transaction.
 
     Every method raises :class:`~flask_chunked.exceptions.DatabaseUnavailable` when the
-    database does not answer; nothing is half-done then.
+    database does not answer. It then changes all or nothing.
     """
 
     def create(
@@ -26,92 +26,93 @@ class Repository(Protocol):
         quota: Quota | None,
         members: Sequence[UUID] = (),
     ) -> Upload:
-        """Insert the draft's row, and count it where there is a quota.
+        """Insert the draft's row, and count it if there is a quota.
 
-        :param members: the partial uploads of a final one. They count no more as
-            unfinished, and being named is activity of theirs.
+        :param members: the partial uploads of a final one. They no longer count as
+            unfinished, and the insert renews their activity.
         :raises InvalidFields: a column of the model refuses its value.
         :raises PartialMissing: a member is gone.
-        :raises TooManyFinals: too many finals wait for a member already.
-        :raises CommitUnanswered: nobody knows whether the row is there.
+        :raises TooManyFinals: too many finals already wait for a member.
+        :raises CommitUnanswered: the row may exist or not.
         :raises TooManyUploads, QuotaExceeded: the quota has no room.
         """
 
     def require_room(self, owner: object, quota: Quota) -> None:
-        """Would there be room now?
+        """Check that the quota has room now.
 
-        :raises TooManyUploads, QuotaExceeded: there is none.
+        :raises TooManyUploads, QuotaExceeded: it has none.
         """
 
     def get(self, upload_id: UUID) -> Upload | None:
-        """The row, in whatever state."""
+        """The row, in any state; ``None``: there is none."""
 
     def claim(
         self, upload_id: UUID, start: int, fence: int | None = None
     ) -> Upload | None:
         """Bump the fence if the upload is open and its offset is ``start``.
 
-        :param fence: only if it is still this one; ``None`` may then also mean that the
-            reply to the claim was lost.
+        :param fence: the row must still have it; ``None``: any. With a fence, a result
+            of ``None`` may also mean that the answer to the claim was lost.
         """
 
     def take_over(self, upload_id: UUID) -> Upload | None:
-        """Bump the fence if the upload is open, whatever its offset."""
+        """Bump the fence if the upload is open, at any offset."""
 
     def holds(self, upload_id: UUID, fence: int, offset: int) -> bool:
-        """Is the upload still open, with this fence and this offset?"""
+        """True if the upload is still open, with this fence and this offset."""
 
     def advance(self, step: Step) -> bool:
-        """Move the offset by compare-and-set; begin or end completion, if it says so.
+        """Move the offset by compare-and-set; begin or end completion as ``step`` says.
 
-        ``False``: somebody else is there, or declared a length that this goes beyond.
+        :return: ``False``: another request has the upload, or declared a length that
+            the step exceeds.
         """
 
     def parts(self, upload_id: UUID) -> Sequence[Part]:
-        """What steps left there of parts; asked where the storage keeps any."""
+        """The parts of all steps; called only if the storage keeps parts."""
 
     def declare_length(
         self, seen: Upload, length: int, quota: Quota | None
     ) -> Upload | None:
-        """Store the length of an open upload that has none; the fence is bumped.
+        """Store the length of an open upload that has none, and bump the fence.
 
-        Only while the offset is as seen, so that what was asked of the application
-        about these bytes holds.
+        The offset must still be that of ``seen``, because the application has approved
+        these bytes only.
 
-        :param quota: limits for what the upload counts from now on.
-        :raises QuotaExceeded: it would count more than there is room for.
+        :param quota: limits for the bytes that the upload counts from now on.
+        :raises QuotaExceeded: the quota has no room for them.
         """
 
     def members(self, final_id: UUID) -> Sequence[Upload | None]:
-        """The rows of a final upload's members, in order; ``None``: it is gone."""
+        """The rows of a final upload's members, in order; ``None``: the row is gone."""
 
     def waiting_finals(self, upload_id: UUID) -> Sequence[Upload]:
-        """Open final uploads that this partial upload is a member of."""
+        """The open final uploads that have this partial upload as a member."""
 
     def is_used_up(self, upload_id: UUID) -> bool:
-        """Is a complete final made of this partial upload, and no other waits?"""
+        """True if a complete final has this member and no open final has it."""
 
     def group_activity(self, upload: Upload) -> datetime | None:
-        """Last activity in the waiting concatenation that the upload belongs to."""
+        """The last activity in the open concatenation that the upload is part of."""
 
     def begin_completion(
         self, upload_id: UUID, at: datetime, verify_stale: datetime | None
     ) -> Upload | None:
-        """Uploading or completing, all bytes there -> completing, fence bumped.
+        """Uploading or completing, all bytes stored -> completing, fence bumped.
 
-        It counts as activity, so that no upload expires while it is being finished.
+        It counts as activity, so no upload expires while it is being completed.
 
-        :param verify_stale: ``verify`` is asked in it, by one request at a time: not
-            while another one has been at it since then; ``None``: it is not asked.
+        :param verify_stale: refuse if another request has renewed its verification
+            since then; ``None``: the completion does not call ``verify``.
         """
 
     def note_verification(
         self, upload_id: UUID, fence: int, started_at: datetime | None
     ) -> None:
-        """``verify`` is still at work; ``None``: it is not, and failed."""
+        """Note that ``verify`` is still running; ``None``: it has failed."""
 
     def refuse_completion(self, upload_id: UUID, fence: int) -> None:
-        """Completing -> uploading, if the fence is still this one."""
+        """Completing -> uploading, if the row still has this fence."""
 
     def complete(
         self,
@@ -119,27 +120,27 @@ class Repository(Protocol):
         ending: Ending,
         at: datetime,
     ) -> Upload | None:
-        """Completing -> complete, with digest and completion event, at once."""
+        """Completing -> complete, together with digest and completion event."""
 
     def finish(self, seen: Upload, ending: Ending, at: datetime) -> Upload | None:
-        """Uploading -> complete, if fence and offset are as seen and all is there."""
+        """Uploading -> complete, if fence and offset match and no byte is missing."""
 
     def begin_termination(
         self, upload_id: UUID, *, spare_complete: bool = False
     ) -> Upload | None:
         """Any state -> terminating, fence bumped.
 
-        :param spare_complete: not one that is complete by then.
+        :param spare_complete: refuse an upload that is complete.
         """
 
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
-        """Unfinished, or a partial upload, and too old -> expired."""
+        """Unfinished or partial, and too old -> expired."""
 
     def remove(self, upload: Upload) -> None:
-        """Delete the row; nothing there is success."""
+        """Delete the row, if it exists."""
 
     def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
-        """Unfinished rows that are too old (and expired ones)."""
+        """Unfinished rows that are too old; with ``expired_too`` also expired rows."""
 
     def expirable_of(self, owner: object, cutoff: Cutoff) -> Iterator[Upload]:
         """Unfinished rows of one owner that are too old."""
@@ -147,121 +148,121 @@ class Repository(Protocol):
     def claim_delivery(
         self, upload_id: UUID, at: datetime, stale: datetime
     ) -> Upload | None:
-        """Take the pending completion event, unless one took it after ``stale``."""
+        """Take the pending completion event, unless it was taken after ``stale``."""
 
     def mark_delivered(self, upload_id: UUID, at: datetime) -> None:
-        """The completion event was delivered."""
+        """Note that the completion event was delivered."""
 
     def undelivered(self, before: datetime) -> Iterator[Upload]:
-        """Rows whose completion event is pending since ``before``."""
+        """Rows whose completion event has been pending since ``before``."""
 
 
 class Reader(Protocol):
-    """A request's body, as far as it has come in."""
+    """Reads a request's body as it arrives."""
 
     @property
     def ended(self) -> bool:
-        """The announced end was reached."""
+        """True if the announced end is reached."""
 
     @property
     def is_short(self) -> bool:
-        """Is so little announced that it comes in one block?"""
+        """True if the announced size fits into one block."""
 
     def read(self) -> memoryview:
-        """Up to one block of what is there, without waiting long.
+        """Up to one block of the bytes that have arrived, without a long wait.
 
-        Empty when the body ended, or when the client is silent (:meth:`wait` then).
-        A block is valid until another one was handed out and the next is asked for.
+        It is empty when the body has ended, or when the client is silent (then call
+        :meth:`wait`). A block stays valid until the second call after its own.
 
-        :raises BodyInterrupted: the client is gone; all before was handed out.
+        :raises BodyInterrupted: the client is gone, and all its bytes were returned.
         """
 
     def unread(self, block: memoryview) -> None:
-        """Take back the block that was read last, while more is to come."""
+        """Take back the last block, if the body has not ended."""
 
     def read_ready(self) -> memoryview:
-        """Like :meth:`read`, inside a section: waits a few milliseconds at most.
+        """:meth:`read` for use in a section: it waits a few milliseconds at most.
 
-        Empty also where nobody can tell whether there is something to read.
+        It is also empty if the server cannot say whether bytes have arrived.
         """
 
     def pour(self, pipe: int, count: int) -> int | None:
-        """Move up to ``count`` bytes into a pipe without looking at them.
+        """Move up to ``count`` bytes into a pipe without reading them.
 
-        :return: how many, as :meth:`read_ready`; ``None``: not possible here.
+        :return: the number of bytes, as in :meth:`read_ready`; ``None``: not possible.
         """
 
     def wait(self) -> None:
         """Wait for the client.
 
-        :raises BodyTimeout: nothing came for the read timeout.
+        :raises BodyTimeout: no byte arrived within the read timeout.
         :raises BodyInterrupted: the client is gone.
         """
 
     def linger(self, seconds: float) -> bool:
-        """Wait for the client, but no longer than this.
+        """Wait for the client, but no longer than ``seconds``.
 
-        :return: did it go on?
+        :return: ``True``: the client went on.
         """
 
     @property
     def is_let_go(self) -> bool:
-        """Was :meth:`interrupt` called, and cut the body short?"""
+        """True if :meth:`interrupt` ended the body early."""
 
     def interrupt(self) -> None:
-        """Called from another thread: stop waiting, the body ends here."""
+        """End the body at once. Another thread calls it."""
 
 
 class Policy(Protocol):
-    """What the application wants to know and may refuse (by raising)."""
+    """The application's hooks and limits. A hook refuses by raising."""
 
     @property
     def inspects(self) -> bool:
-        """Does :meth:`inspect` do anything? It costs a read where it does."""
+        """True if the application has an ``inspect``; it costs a read."""
 
     @property
     def verifies(self) -> bool:
-        """Does :meth:`verify` do anything? No upload is finished without it then."""
+        """True if the application has a ``verify``; no upload completes without it."""
 
     @property
     def delivers(self) -> bool:
-        """Does :meth:`deliver` do anything? Its claim costs two transactions."""
+        """True if the application has a ``deliver``; it costs two transactions."""
 
     @property
     def counts_stored(self) -> bool:
-        """Do finished uploads count in a limit?"""
+        """True if a quota counts finished uploads."""
 
     @property
     def keeps_partials(self) -> bool:
-        """Do partial uploads stay once their final upload is complete?"""
+        """True if partial uploads stay once their final upload is complete."""
 
     def max_bytes(self) -> int | None:
         """The largest file for the caller in bytes; ``None``: no limit."""
 
     def quota(self, length: int | None) -> Quota | None:
-        """What holds for the caller's next upload; ``None``: nothing does.
+        """The limits for the caller's next upload; ``None``: there are none.
 
         :raises LengthUndeclared: the length is deferred, bytes are limited, and the
-            caller has no largest file.
+            caller has no largest file size.
         """
 
     def validate(self, upload: Upload) -> None:
-        """Before the first byte, and once more when a deferred length is declared."""
+        """Called before the first byte, and when a deferred length is declared."""
 
     def inspect(self, upload: Upload, head: bytes) -> None:
-        """Once, when the first bytes are there and before they are committed."""
+        """Called once, before the first bytes are committed."""
 
     def verify(self, upload: Upload) -> None:
-        """All bytes are there and not yet announced."""
+        """Called when all bytes are stored, before completion is announced."""
 
     def deliver(self, upload: Upload) -> None:
-        """After completion, at least once."""
+        """Called after completion, at least once."""
 
     def is_heard(self, event: str) -> bool:
-        """Does anybody want to be told? Saves what telling him costs."""
+        """True if the signal has a receiver; without one it is not sent."""
 
     def announce(self, event: str, upload: Upload) -> None:
-        """After a commit; cannot refuse."""
+        """Send a signal after a commit; receivers cannot refuse."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What crosses the engine's borders: frozen values, nothing that acts."""
+"""The values that enter and leave the engine: frozen and without behaviour."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from .states import Status
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A frozen snapshot of an upload's row. Sizes in bytes, times aware UTC.
+    """A frozen snapshot of an upload's row. Sizes are in bytes, times are aware UTC.
 
-    ``reserved`` is what its owner's quota counts for it, ``None``: nothing.
+    The owner's quota counts ``reserved`` bytes for the upload; ``None``: none.
 
-    Columns of the application's own model are in ``extra`` and readable as attributes.
+    ``extra`` holds the columns of the application's own model. They are also readable
+    as attributes.
     """
 
     id: UUID
@@ -63,18 +64,18 @@ class Upload:
 
     @property
     def is_complete(self) -> bool:
-        """All bytes are there, checked and announced."""
+        """True if all bytes are stored, checked and announced."""
         return self.status is Status.COMPLETE
 
     @property
     def blob(self) -> Blob | None:
-        """What the storage needs to know; ``None`` once the file was moved away."""
+        """The upload as the storage knows it; ``None``: the file was moved away."""
         if self.storage_key is None:
             return None
         return Blob(self.storage_key, self.offset, self.storage_state)
 
     def require_blob(self) -> Blob:
-        """What the storage needs to know.
+        """The upload as the storage knows it.
 
         :raises BytesMissing: the file was moved away.
         """
@@ -86,11 +87,11 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Cutoff:
-    """Which unfinished uploads time gives up; aware UTC, ``None``: no such limit.
+    """The moments that decide which uploads expire; aware UTC, ``None``: no limit.
 
-    :param idle_since: those without activity since then.
-    :param created_before: those that are as old as this, however active.
-    :param verify_stale: those that were verified since then are spared.
+    :param idle_since: uploads without activity since then expire.
+    :param created_before: uploads that were created before it expire, active or not.
+    :param verify_stale: uploads whose verification was renewed since then do not.
     """
 
     idle_since: datetime | None
@@ -102,12 +103,12 @@ class Cutoff:
 class NewUpload:
     """What a dialect knows about an upload that is to be created.
 
-    :param length: declared total in bytes, ``None`` while the client does not know it.
-    :param hash_name: digest of the whole file to take while it comes, or ``None``.
+    :param length: the declared length in bytes; ``None``: deferred.
+    :param hash_name: the digest to compute while the file arrives; ``None``: none.
     :param fields: values for the application's own columns.
     :param members: ids of the partial uploads that a final one is made of, in order.
-    :param least: bytes that it counts at least while its length is not known: its
-        members count no more, and may become as long as they had reserved.
+    :param least: bytes that the quota counts at least while the length is unknown. It
+        replaces what the members had reserved, because they no longer count.
     """
 
     user: object
@@ -126,12 +127,12 @@ class NewUpload:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Limits on what one owner has; ``None``: no such limit.
+    """The limits of one owner; ``None``: no such limit.
 
-    :param max_uploads: how many unfinished uploads.
-    :param max_bytes: how many bytes these may have in all, as declared.
-    :param reserve: bytes that the upload in question counts.
-    :param max_stored: how many bytes these and the finished ones may have in all.
+    :param max_uploads: the number of unfinished uploads.
+    :param max_bytes: the sum of their declared lengths in bytes.
+    :param reserve: bytes that count for the upload in question.
+    :param max_stored: the bytes of unfinished and finished uploads together.
     """
 
     max_uploads: int | None
@@ -142,11 +143,11 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What the row of a complete upload gets with its last commit.
+    """The values that complete an upload's row.
 
     :param event_id: of the completion event; ``None``: there is none.
-    :param delivered: nobody waits for the event.
-    :param digest: of the whole file, in its stored form, where it was compared.
+    :param delivered: the event needs no delivery.
+    :param digest: of the whole file, in its stored form; ``None``: not compared.
     """
 
     event_id: UUID | None
@@ -154,7 +155,7 @@ class Ending:
     digest: str | None = None
 
     def changes(self, at: datetime) -> dict[str, Any]:
-        """What becomes of an upload's values."""
+        """The new values of the row's columns."""
         return {
             "status": Status.COMPLETE,
             "digest": self.digest,
@@ -165,24 +166,24 @@ class Ending:
         }
 
     def apply(self, upload: Upload, at: datetime) -> Upload:
-        """The upload as it is then."""
+        """The upload with the new values."""
         return replace(upload, **self.changes(at))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One move of the offset, committed only while fence and offset are as told.
+    """One move of the offset. It needs the expected fence and offset in the row.
 
-    :param start: where the request's chunk began; ``None``: nobody knows of any.
-    :param digest: SHA-256 (hex) of the chunk from ``start`` up to ``offset``; ``None``
-        where the storage can read it again.
+    :param start: where the request's chunk began; ``None``: there is no chunk yet.
+    :param digest: SHA-256 (hex) of the chunk from ``start`` up to ``offset``; ``None``:
+        the storage can read the chunk again.
     :param hash_state: of the whole file's digest at ``offset``; ``None``: not known.
-    :param parts: that the storage keeps apart, new with this step.
-    :param completes: all bytes are there, and with the same commit completion begins:
-        the fence is bumped once more.
-    :param ending: the finished file is there, and with the same commit the upload is
-        complete: likewise.
-    :param verify_started_at: completion begins, and ``verify`` is asked in it.
+    :param parts: the storage's new parts.
+    :param completes: all bytes are stored, and this commit begins the completion. It
+        bumps the fence once more.
+    :param ending: the file is finished, and this commit completes the upload. It bumps
+        the fence once more.
+    :param verify_started_at: the completion that begins calls ``verify``.
     """
 
     upload_id: UUID
@@ -202,7 +203,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The digest of the whole file as the client knows it; ``hexdigest`` any case."""
+    """The client's digest of the whole file; ``hexdigest`` in upper or lower case."""
 
     name: str
     hexdigest: str
@@ -210,7 +211,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished upload, and whether this very request finished it."""
+    """A complete upload; ``first``: this request has completed it."""
 
     upload: Upload
     first: bool

@@ -1,4 +1,4 @@
-"""How uploads go: terminated, refused, expired, or discarded by their own request."""
+"""Removes uploads that are terminated, refused, expired or discarded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("flask_chunked")
 
 
 class Remover:
-    """Removes uploads: bytes first, then the row, so that a crash can be repaired."""
+    """Removes uploads: bytes first, then the row, so a crash can be repaired."""
 
     def __init__(self, ports: Ports, expiry: Expiry, readers: ActiveReaders) -> None:
         self._repository = ports.repository
@@ -32,8 +32,8 @@ class Remover:
     def terminate(self, upload: Upload, *, spare_complete: bool = False) -> None:
         """Remove bytes and row.
 
-        :param spare_complete: leave it alone if it is complete by then.
-        :raises UnknownUpload: another request removed it, or it was left alone.
+        :param spare_complete: keep the upload if it is complete.
+        :raises UnknownUpload: another request removed it, or it is kept.
         """
         gone = self._repository.begin_termination(
             upload.id, spare_complete=spare_complete
@@ -49,13 +49,13 @@ class Remover:
     def refuse(self, seen: Upload) -> None:
         """Remove an upload that the application refused, unless another request has it.
 
-        :param seen: as the refused request knows it, with its fence.
+        :param seen: the upload with the refused request's fence and offset.
         """
         if self._repository.holds(seen.id, seen.fence, seen.offset):
             self.terminate(seen)
 
     def discard(self, upload: Upload, *, unless_started: bool = False) -> None:
-        """Remove an upload that is not complete, if it is still there.
+        """Remove an upload that is not complete, if it still exists.
 
         :param unless_started: keep it if bytes of it are committed.
         """
@@ -87,8 +87,8 @@ class Remover:
     ) -> Upload | None:
         """Expire one upload, if it is still unfinished and still too old.
 
-        :param keep_record: the row stays, with the state ``expired``.
-        :return: ``None``: it is not too old any more.
+        :param keep_record: keep the row, with the state ``expired``.
+        :return: ``None``: the upload is no longer too old.
         """
         fresh = upload.status is not Status.EXPIRED
         gone = self._repository.begin_expiry(upload.id, cutoff) if fresh else upload
@@ -102,7 +102,7 @@ class Remover:
         return gone
 
     def expirable(self, *, expired_too: bool) -> Iterator[tuple[Upload, Cutoff]]:
-        """Uploads that are too old, each with the moments that decide."""
+        """Uploads that are too old, each with the moments that decide it."""
         cutoff = self._expiry.cutoff()
         if cutoff is None:
             return
@@ -110,7 +110,7 @@ class Remover:
             yield upload, cutoff
 
     def make_room(self, owner: object) -> bool:
-        """Expire what an owner has that is too old; ``False``: there was nothing."""
+        """Expire an owner's uploads that are too old; ``False``: there are none."""
         cutoff = self._expiry.cutoff()
         if cutoff is None:
             return False
@@ -121,9 +121,9 @@ class Remover:
     # -- members of final uploads --------------------------------------------------
 
     def members_of(self, upload: Upload) -> list[Upload]:
-        """The members that may go when this final upload no longer waits for them.
+        """The members that may be removed once this final upload needs them no more.
 
-        They are read before its row is removed, since its names go with the row.
+        They are read before its row is removed, because the row names them.
         """
         if self._gate.keeps_partials or kind_of(upload) is not Kind.FINAL:
             return []
@@ -135,7 +135,7 @@ class Remover:
         return list({row.id: row for row in rows if row is not None}.values())
 
     def drop(self, members: list[Upload]) -> None:
-        """Remove members that a complete final has used and no other one waits for.
+        """Remove members that a complete final has used and no open final needs.
 
         A member that cannot be removed now is removed when it expires.
         """
@@ -145,7 +145,7 @@ class Remover:
                     self._expiry.require_live(member)
                     self.terminate(member)
             except (UnknownUpload, UploadExpired):
-                # Another request removed it, or it expires as any other upload.
+                # Another request removed it, or it expires as other uploads do.
                 continue
             except ChunkedUploadError as error:
                 logger.warning("%s is not removed: %s", member.id, error.code)
@@ -153,14 +153,14 @@ class Remover:
     # -- bytes ---------------------------------------------------------------------
 
     def delete_bytes(self, upload: Upload) -> None:
-        """Delete the upload's bytes alone; its row is gone, or says that it goes."""
+        """Delete the upload's bytes only. Its row is gone or is being removed."""
         if upload.blob is not None:
             self._storage.delete(upload.blob)
 
     def truncate_uncommitted(self, upload: Upload) -> bool:
-        """Remove the bytes beyond the offset; ``False``: another writer is at them.
+        """Remove the bytes beyond the offset; ``False``: another writer has them.
 
-        A crash leaves such bytes, and a writer that was superseded.
+        Crashes and superseded writers leave such bytes.
         """
         if upload.blob is None:
             return False
@@ -173,7 +173,7 @@ class Remover:
         with self._storage.appender(claimed.blob) as appender, appender.exclusive():
             if not self._repository.holds(claimed.id, claimed.fence, claimed.offset):
                 return False
-            # Writing nothing truncates what stands beyond the position.
+            # An empty write truncates the bytes beyond the position.
             appender.write(b"")
         return True
 

@@ -1,4 +1,4 @@
-"""A pipe of the kernel, through which bytes move without being copied to a process."""
+"""A kernel pipe, which moves bytes without copying them into the process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ try:
 except ImportError:  # pragma: no cover - Windows, which has no such pipes either
     fcntl = None  # type: ignore[assignment]
 
-#: Bytes that it holds; smaller ones cost more system calls than they save.
+#: The capacity in bytes; smaller pipes cost more system calls than they save.
 PIPE_SIZE = 2**20
 
 
@@ -31,13 +31,13 @@ class Pipe:
 
     @classmethod
     def open(cls) -> Pipe | None:
-        """A new pipe; ``None`` where it cannot be had in this size."""
-        # AttributeError: no Linux. OSError: too many descriptors, or too large pipes.
+        """A new pipe; ``None``: the system has none of this size."""
+        # AttributeError: not Linux. OSError: too many descriptors or too large a pipe.
         with contextlib.suppress(AttributeError, OSError):
             return cls()
         return None
 
     def close(self) -> None:
-        """Close both ends, with whatever is inside."""
+        """Close both ends; bytes inside are lost."""
         os.close(self.inlet)
         os.close(self.outlet)

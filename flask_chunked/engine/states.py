@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 
 class Status(str, Enum):
-    """Where an upload stands; the value is what the database stores."""
+    """The state of an upload; the database stores the value."""
 
     UPLOADING = "uploading"
     COMPLETING = "completing"
@@ -30,42 +30,42 @@ class Event(Enum):
     EXPIRE = "expire"
 
 
-#: (where it stands, what happens) -> where it goes. What is not here is refused.
+#: (current state, event) -> next state. Every other pair is refused.
 TRANSITIONS: Mapping[tuple[Status, Event], Status] = MappingProxyType(
     {
         (Status.UPLOADING, Event.APPEND): Status.UPLOADING,
         (Status.UPLOADING, Event.TAKE_OVER): Status.UPLOADING,
         (Status.UPLOADING, Event.BEGIN_COMPLETION): Status.COMPLETING,
-        # A completion whose process died, or a second one beside the first.
+        # The process of the first completion died, or two completions run concurrently.
         (Status.COMPLETING, Event.BEGIN_COMPLETION): Status.COMPLETING,
         (Status.COMPLETING, Event.REFUSE_COMPLETION): Status.UPLOADING,
         (Status.COMPLETING, Event.COMPLETE): Status.COMPLETE,
-        # The finished file is there already, and nobody is asked anything more.
+        # The file is finished already, and no hook is pending.
         (Status.UPLOADING, Event.FINISH): Status.COMPLETE,
         (Status.UPLOADING, Event.TERMINATE): Status.TERMINATING,
         (Status.COMPLETING, Event.TERMINATE): Status.TERMINATING,
         (Status.COMPLETE, Event.TERMINATE): Status.TERMINATING,
         (Status.EXPIRED, Event.TERMINATE): Status.TERMINATING,
-        # A termination whose process died is carried out by the next one.
+        # If the process of a termination died, the next one repeats it.
         (Status.TERMINATING, Event.TERMINATE): Status.TERMINATING,
         (Status.UPLOADING, Event.EXPIRE): Status.EXPIRED,
         (Status.COMPLETING, Event.EXPIRE): Status.EXPIRED,
-        # A partial upload is material, also when all its bytes are there (gate.py).
+        # A partial upload is material even when it is complete (gate.py).
         (Status.COMPLETE, Event.EXPIRE): Status.EXPIRED,
     }
 )
 
 
-#: As the database stores them: not all bytes are there, checked and announced.
+#: The unfinished states, as the database stores them.
 UNFINISHED = (Status.UPLOADING.value, Status.COMPLETING.value)
 
 
 def sources(event: Event) -> tuple[Status, ...]:
-    """The states in which the event may happen."""
+    """The states in which the event is allowed."""
     return tuple(status for status, happens in TRANSITIONS if happens is event)
 
 
 def target(event: Event) -> Status:
-    """Where the event leads; each has exactly one goal."""
+    """The state that the event leads to; each event has exactly one."""
     (goal,) = {to for (_, happens), to in TRANSITIONS.items() if happens is event}
     return goal

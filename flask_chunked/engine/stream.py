@@ -1,4 +1,4 @@
-"""From a request body to the writer: read, write a section, commit when it is due."""
+"""Writes a request body: reads blocks, writes sections, commits when due."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .records import Ending, Upload
 from .splice import PIPE_SIZE, Pipe
 from .writer import SECTION_SECONDS, Claim, UploadWriter
 
-#: A streamed body commits after so many bytes ...
+#: A streamed body commits after so many bytes, ...
 COMMIT_BYTES = 32 * 2**20
-#: ... or seconds, whichever is first.
+#: ... or after so many seconds, whichever is first.
 COMMIT_SECONDS = 1.0
 
 
 class StreamWriter(UploadWriter):
-    """Writes a body as it arrives. An error keeps what arrived.
+    """Writes a body as it arrives. On an error, the received bytes stay.
 
-    :param finishing: completion begins with the commit of the last byte.
-    :param ending: makes the completion record of an upload whose whole body is one
-        section, so that its only commit completes it; ``None``: not possible here.
+    :param finishing: the commit of the last byte begins completion.
+    :param ending: makes the completion record, if the whole file is written in one
+        section, so that its only commit completes the upload; ``None``: not possible.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class StreamWriter(UploadWriter):
         super().__exit__(kind, error, trace)
 
     def stream(self, reader: Reader, stop: int | None) -> None:
-        """Write a body. Whatever ends it, the bytes that arrived are committed.
+        """Write a body. If an error ends it, the received bytes are committed.
 
         :param stop: the offset that the chunk must not pass; ``None``: no limit.
-        :raises ChunkSizeMismatch: the body is longer; it is kept up to ``stop``.
-        :raises Superseded: a newer request took over; that one decides what is kept.
+        :raises ChunkSizeMismatch: the body is longer; the bytes up to ``stop`` stay.
+        :raises Superseded: a later request has the upload and decides what stays.
         """
         try:
             self._receive(reader, stop)
         except Superseded:
             raise
-        # Also when a worker is told to exit while it reads: the bytes that arrived
-        # are committed before the error goes on.
+        # The received bytes are committed before the error propagates, even if it asks
+        # the worker to exit.
         except BaseException as error:
             self.interrupted = reader.is_let_go
             if not self.refused:
@@ -74,7 +74,7 @@ class StreamWriter(UploadWriter):
         try:
             self._commit_pending()
         except StorageError:
-            # A second failure of the storage says nothing that the first did not.
+            # A second failure of the storage adds nothing to the first.
             if not isinstance(error, StorageError):
                 raise
 
@@ -102,7 +102,7 @@ class StreamWriter(UploadWriter):
     def _waited(self, reader: Reader) -> bool:
         """True if the client went on before a commit was due.
 
-        Only for storages whose commits are expensive.
+        It waits only for storages whose commits are expensive.
         """
         pending = self._appender.position > self.committed
         if not pending or not self._appender.lingers:
@@ -113,7 +113,7 @@ class StreamWriter(UploadWriter):
     def _take_section(
         self, block: memoryview, reader: Reader, stop: int | None
     ) -> None:
-        """Write a block and what is there already; never wait for the client here."""
+        """Write a block and the bytes that have arrived, without waiting for more."""
         until = time.monotonic() + SECTION_SECONDS
         count: int | None = self._write_up_to(block, stop)
         while count and not (reader.ended or self._is_due()):
@@ -136,9 +136,9 @@ class StreamWriter(UploadWriter):
         return len(block)
 
     def _splice(self, reader: Reader, stop: int | None) -> int | None:
-        """Move bytes through a pipe, past this process.
+        """Move bytes through a pipe, without copying them into this process.
 
-        :return: the number of bytes; ``None``: not possible, read and write them.
+        :return: the number of bytes; ``None``: not possible, so read and write them.
         """
         if not self._may_splice:
             return None
@@ -146,7 +146,7 @@ class StreamWriter(UploadWriter):
         if stop is not None:
             room = min(room, stop - self._appender.position)
         if not room:
-            # What still comes is too much, which the other way reports.
+            # Further bytes are too many, which a plain read reports.
             return None
         pipe = self._pipe = self._pipe or Pipe.open()
         moved = None if pipe is None else reader.pour(pipe.inlet, room)
@@ -160,7 +160,7 @@ class StreamWriter(UploadWriter):
     def _is_rest_at_end_of_file(
         self, block: memoryview, reader: Reader, stop: int | None
     ) -> bool:
-        """True if this block is the rest of the body and the file ends at our offset.
+        """True if this block ends the body and the file ends at the committed offset.
 
         Writing it cannot overwrite another writer's bytes, and the commit in the same
         section compares fence and offset itself.
@@ -174,7 +174,7 @@ class StreamWriter(UploadWriter):
         return pending >= COMMIT_BYTES or waited >= COMMIT_SECONDS
 
     def _finish(self) -> Ending | None:
-        """Finish the file, if it is whole; the record for the row then."""
+        """Finish the file, if it is whole, and return the completion record."""
         if self._ending is None or self._appender.position != self.claimed.length:
             return None
         return self._ending() if self._appender.finish() else None

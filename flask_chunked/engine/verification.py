@@ -1,7 +1,7 @@
-"""A ``verify`` that takes long: one request is at it, the others wait or come later.
+"""Long calls of ``verify``: one request makes the call, the others wait or retry.
 
-The row says since when. This clock is about progress only: the fence decides, and after
-a crash ``verify`` may run twice.
+The row stores when the call was last renewed. This time serves progress only;
+correctness depends on the fence. After a crash ``verify`` may run twice.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .records import Upload
 
 logger = logging.getLogger("flask_chunked")
 
-#: Whose row was not renewed for so long is gone, and the next request verifies.
+#: After so long without a renewal, the next request calls ``verify``.
 STALE = timedelta(seconds=60)
 #: Seconds from one renewal to the next.
 RENEWAL = 10.0
-#: Seconds that a request waits for the outcome of another one, and between two looks.
+#: Seconds that a request waits for the result of another one, and between two polls.
 PATIENCE, PAUSE = 5.0, 0.1
 
 
@@ -31,35 +31,35 @@ PATIENCE, PAUSE = 5.0, 0.1
 def renewed(
     repository: Repository, begun: Upload, clock: Callable[[], datetime]
 ) -> Iterator[None]:
-    """Keep telling that the upload is being verified, for the length of the block."""
+    """Renew the upload's verification in its row while the block runs."""
     done = threading.Event()
 
     def renew() -> None:
         while not done.wait(RENEWAL):
             try:
                 repository.note_verification(begun.id, begun.fence, clock())
-            # Whatever fails here, the verification goes on; at worst another request
-            # begins one of its own.
+            # The verification goes on whatever fails here. At worst another request
+            # begins a second one.
             except Exception:
                 logger.warning(
-                    "upload %s is being verified, which could not be noted",
+                    "cannot renew the verification of upload %s",
                     begun.id,
                     exc_info=True,
                 )
 
-    keeper = threading.Thread(target=renew, name="flask-chunked-verify", daemon=True)
-    keeper.start()
+    renewer = threading.Thread(target=renew, name="flask-chunked-verify", daemon=True)
+    renewer.start()
     try:
         yield
     finally:
         done.set()
-        # What it still notes must not come after the outcome.
-        keeper.join(RENEWAL)
+        # A late renewal must not overwrite the result.
+        renewer.join(RENEWAL)
 
 
 @contextmanager
 def released_by_failure(repository: Repository, begun: Upload) -> Iterator[None]:
-    """Let other requests verify the upload at once, if the block fails."""
+    """If the block fails, let other requests verify the upload at once."""
     try:
         yield
     except BaseException:
@@ -68,15 +68,15 @@ def released_by_failure(repository: Repository, begun: Upload) -> Iterator[None]
 
 
 def release(repository: Repository, begun: Upload) -> None:
-    """Let other requests verify the upload at once, if this one was to do it."""
+    """If this request verifies the upload, let other requests do so at once."""
     if begun.verify_started_at is not None:
-        # At worst they wait until the row says that this one is gone.
+        # Without it, they wait until the renewal is stale.
         with suppress(ChunkedUploadError):
             repository.note_verification(begun.id, begun.fence, None)
 
 
 def wait() -> Iterator[None]:
-    """Yield at each look until patience ends."""
+    """Yield before each poll until ``PATIENCE`` is over."""
     until = time.monotonic() + PATIENCE
     while True:
         yield

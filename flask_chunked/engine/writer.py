@@ -1,7 +1,7 @@
 """Writes one request's bytes into an upload: sections, fence, offset.
 
-The order: bytes are written, then made durable, then the offset moves, then the client
-is answered. Nothing is locked while the client is waited for.
+The order is fixed: write the bytes, make them durable, move the offset, answer the
+client. No lock is held while the request waits for its client.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from .states import Status
 
 #: Bytes of the file that ``inspect`` sees.
 HEAD_SIZE = 4096
-#: A section lasts about so many seconds at most, while bytes keep coming.
+#: A section lasts at most about so many seconds while bytes arrive.
 SECTION_SECONDS = 0.05
 #: A concatenation commits after so many bytes.
 COPY_BYTES = 256 * 2**20
 
-#: Claims an upload; only if it has this fence, where one is given.
+#: Claims an upload; if a fence is given, the row must still have it.
 Claim = Callable[[int | None], Upload]
 
 
 class UploadWriter:
     """Writes into an upload for one request. Use as a context manager.
 
-    :param claimed: the upload as :meth:`Repository.claim` returned it; or as it was
-        looked up, with ``claim``.
+    :param claimed: the upload as :meth:`Repository.claim` returned it. With ``claim``:
+        the upload as it was read.
     :param claim: called at most once, before the first section ends with uncommitted
-        bytes. Not called if the whole body is written and committed in that section.
-    :param finishing: completion begins with the commit of the last byte.
-    :ivar claimed: the upload as it was claimed.
-    :ivar upload: the same with what was committed since.
-    :ivar refused: ``inspect`` did not agree; the bytes must not be committed.
-    :ivar interrupted: a newer request ended the body.
+        bytes. It is not called if that section writes and commits the whole body.
+    :param finishing: the commit of the last byte begins completion.
+    :ivar claimed: the upload when it was claimed.
+    :ivar upload: the upload after the last commit.
+    :ivar refused: ``inspect`` refused the bytes, so they must not be committed.
+    :ivar interrupted: a later request ended the body.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class UploadWriter:
         self._appender.bind(self._save)
         if claimed.length is not None:
             self._appender.expect(claimed.length)
-        # Only where the chunk cannot be read again, to recognise a repeat of it.
+        # Recognises a repeated chunk, where the storage cannot read the chunk again.
         self._digest = None if ports.storage.reads_unfinished else hashlib.sha256()
         self._file_digest = resume(
             claimed.hash_name, claimed.hash_state, claimed.offset
@@ -97,12 +97,12 @@ class UploadWriter:
 
     def _put(self, block: memoryview) -> None:
         self._appender.write(block)
-        # Not before: a state stands for bytes that are there.
+        # After the write, because a digest state must stand for written bytes.
         self._digest_thread.update(block)
 
     @property
     def is_at_work(self) -> bool:
-        """True if a block that was given may still be read."""
+        """True if a passed block may still be read."""
         return self._digest_thread.is_at_work
 
     def wait_for_buffer(self) -> None:
@@ -112,7 +112,7 @@ class UploadWriter:
     def copy(self, source: Blob, start: int) -> None:
         """Append another upload's bytes from ``start`` to its end, and commit them.
 
-        The storage copies or shares them; they do not pass through this process.
+        The storage copies or shares the bytes; this process does not read them.
         """
         self._file_digest = None
         while start < source.size:
@@ -124,12 +124,12 @@ class UploadWriter:
             self._commit_pending()
 
     def take(self, stage: Stage, file_digest: FileDigest | None) -> None:
-        """Append a chunk that a stage holds whole, and commit it.
+        """Append all bytes of a stage as one chunk, and commit it.
 
         :param file_digest: of the file up to the end of the chunk, if it was computed
             while the stage was filled.
         """
-        # Valid only if it was resumed from the very state that was claimed.
+        # Valid only if it was resumed from the state of the claimed row.
         mine = file_digest is not None and file_digest.origin == self.claimed.hash_state
         self._file_digest = file_digest if mine else None
         if self._digest is not None:
@@ -144,8 +144,8 @@ class UploadWriter:
     # -- committing ----------------------------------------------------------------
 
     def _commit_pending(self) -> None:
-        # Without a claim the bytes can only be committed inside the section that wrote
-        # them: afterwards another writer may have overwritten them.
+        # Without a claim, bytes can only be committed inside the section that wrote
+        # them. After it, another writer may overwrite them.
         if self._appender.position == self.committed or not self.is_claimed:
             return
         if self._needs_inspection():
@@ -183,7 +183,7 @@ class UploadWriter:
         self._appender.settle(committed=True)
 
     def _note(self, step: Step) -> None:
-        """The upload is now as the step made it."""
+        """Update the snapshot to the committed step."""
         end: dict[str, Any] = {}
         if step.ending is not None:
             end = step.ending.changes(step.at)
@@ -204,7 +204,7 @@ class UploadWriter:
         )
 
     def _save(self, state: State) -> None:
-        """Store what the storage must know again, whatever happens to this claim.
+        """Store the storage's state, which later writers need even without a commit.
 
         :raises Superseded: another request has the upload.
         """
@@ -234,15 +234,15 @@ class UploadWriter:
 
     @property
     def is_claimed(self) -> bool:
-        """True if this request has claimed the upload; another may have since."""
+        """True if this request has claimed the upload; a later one may supersede it."""
         return self._claim is None
 
     def claim(self, *, if_unchanged: bool = False) -> None:
-        """Claim the upload, unless that is done.
+        """Claim the upload, unless it is claimed already.
 
-        :param if_unchanged: only with the fence that it had when it was looked up,
-            since bytes were written then.
-        :raises Superseded: another request has written since it was looked up.
+        :param if_unchanged: the row must still have the fence that was read, because
+            this request has written bytes since.
+        :raises Superseded: another request has written since the row was read.
         """
         if self._claim is None:
             return
@@ -263,7 +263,7 @@ class UploadWriter:
 
     def _check_fence(self) -> None:
         if self._claim is not None:
-            # No other writer is in a section now, so the claim is check enough.
+            # No other writer is in a section now, so the claim is a sufficient check.
             self.claim()
             return
         mine = self.upload
@@ -274,7 +274,7 @@ class UploadWriter:
         row = self._repository.get(self.claimed.id)
         mine = (Status.UPLOADING, self.committed)
         if not self.is_claimed and (row is None or (row.status, row.offset) != mine):
-            # The claim raises an error that says more than "superseded".
+            # The claim raises a more precise error.
             self.claim()
         offset = self.committed if row is None else row.offset
         return Superseded(expected=offset, provided=self.claimed.offset)

@@ -1,4 +1,4 @@
-"""The engine's ports in memory, with knobs to make them fail."""
+"""The engine's ports in memory; tests can make them fail."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 class Clock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that only ``advance`` moves."""
 
     def __init__(self) -> None:
         self.now = START
@@ -49,10 +49,10 @@ class Clock:
 
 
 class MemoryRepository:
-    """The repository port on a dictionary.
+    """The repository port, with a dictionary as its table.
 
-    :ivar failing: names of methods that find no database.
-    :ivar before: called with a method's name before it runs; for races.
+    :ivar failing: names of methods that raise ``DatabaseUnavailable``.
+    :ivar before: called with a method's name before the method runs, to cause races.
     """
 
     def __init__(self) -> None:
@@ -375,14 +375,14 @@ def _may_expire(row: Upload) -> bool:
 
 
 class RecordingPolicy:
-    """A policy that keeps what it was asked, and refuses what it is told to.
+    """A policy that records its calls and raises the given refusals.
 
     :ivar refusals: hook -> the error that it raises.
-    :ivar inspects: is its ``inspect`` of interest?
-    :ivar verifies: is its ``verify``?
-    :ivar delivers: is its ``deliver``?
-    :ivar limits: on every owner.
-    :ivar largest: bytes that a file may have.
+    :ivar inspects: it has an ``inspect``.
+    :ivar verifies: it has a ``verify``.
+    :ivar delivers: it has a ``deliver``.
+    :ivar limits: the quota of every owner.
+    :ivar largest: the largest file in bytes.
     """
 
     def __init__(self) -> None:
@@ -433,13 +433,13 @@ class RecordingPolicy:
 class ScriptedReader:
     """A body as a list: bytes are blocks, ``None`` is silence, errors are raised.
 
-    A callable is called where it stands, between two blocks; for races.
+    A callable is called between two blocks, to cause races.
 
-    :ivar is_short: is it one that claims late?
-    :ivar pours: can its bytes go through a pipe?
-    :ivar interrupts: how often it was told to stop; the script goes on.
-    :ivar goes_on: does silence end while somebody lingers?
-    :ivar lingered: seconds that were offered.
+    :ivar is_short: the body is short, so its writer may claim late.
+    :ivar can_splice: its bytes can go through a pipe.
+    :ivar interrupts: the number of interruptions; the script goes on.
+    :ivar goes_on: silence ends during :meth:`linger`.
+    :ivar lingered: the arguments of :meth:`linger`, in seconds.
     """
 
     def __init__(
@@ -448,7 +448,7 @@ class ScriptedReader:
         self._script = list(script)
         self.waited = 0
         self.interrupts = 0
-        self.pours = False
+        self.can_splice = False
         self.goes_on = True
         self.lingered: list[float] = []
         self.is_short = False
@@ -477,7 +477,7 @@ class ScriptedReader:
         return self.read() if ready else memoryview(b"")
 
     def pour(self, pipe: int, count: int) -> int | None:
-        if not self.pours or not self._script:
+        if not self.can_splice or not self._script:
             return None
         block = self._script[0]
         if not isinstance(block, bytes):
@@ -501,7 +501,7 @@ class ScriptedReader:
 
     @property
     def is_let_go(self) -> bool:
-        """Was it told to stop?"""
+        """True if it was interrupted."""
         return self.interrupts > 0
 
     def interrupt(self) -> None:
@@ -510,14 +510,14 @@ class ScriptedReader:
 
 @dataclass
 class Bench:
-    """An engine on memory with everything around it in reach."""
+    """An engine in memory, with access to all its ports."""
 
     repository: MemoryRepository = field(default_factory=MemoryRepository)
     policy: RecordingPolicy = field(default_factory=RecordingPolicy)
     clock: Clock = field(default_factory=Clock)
     expiration: timedelta | None = timedelta(days=1)
     lifetime: timedelta | None = None
-    #: Of the memory, unless a test has another one.
+    #: In memory, unless a test passes another one.
     storage: Any = field(
         default_factory=lambda: MemoryStorage(StorageSettings(base="/nowhere"))
     )
@@ -552,7 +552,7 @@ class Bench:
         return self.create(length, partial=True, concat="partial")
 
     def final(self, *partials: Upload) -> Upload:
-        """The row of a final upload; nothing of it is made."""
+        """The row of a final upload without bytes."""
         urls = " ".join(str(partial.id) for partial in partials)
         new = NewUpload(
             "ann", "a.bin", length=None, dialect="test", concat=f"final;{urls}"
@@ -577,10 +577,10 @@ class Bench:
 
 
 def idle_since(bench: Bench) -> Cutoff:
-    """Whoever is idle by now."""
+    """Every upload that is idle by now."""
     return Cutoff(bench.clock(), None)
 
 
-def cut() -> BodyInterrupted:
-    """The error of a client that went away."""
+def disconnect() -> BodyInterrupted:
+    """The error of a client that has disconnected."""
     return BodyInterrupted()

@@ -1,4 +1,4 @@
-"""Appending: offsets, fences, silence, cuts, repeats."""
+"""Appending: offsets, fences, silent and interrupted clients, repeats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flask_chunked.exceptions import (
 )
 from flask_chunked.storage.base import Stage
 from flask_chunked.storage.memory import MemoryAppender
-from tests.engine.fakes import Bench, ScriptedReader, cut, idle_since
+from tests.engine.fakes import Bench, ScriptedReader, disconnect, idle_since
 
 
 def stage_of(bench: Bench, content: bytes) -> Stage:
@@ -50,7 +50,7 @@ def test_creation_makes_a_row_and_no_bytes(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("start", [1, 5, 11])
-def test_stale_offset_is_a_conflict_and_supersedes_nobody(
+def test_stale_offset_is_a_conflict_and_supersedes_no_request(
     bench: Bench, start: int
 ) -> None:
     upload = bench.create(10)
@@ -67,16 +67,16 @@ def test_append_to_a_complete_upload_is_refused(bench: Bench) -> None:
         bench.engine.append.stream(bench.row(upload), 10, 11, ScriptedReader(b"x"))
 
 
-def test_a_cut_body_keeps_what_arrived(bench: Bench) -> None:
+def test_the_received_bytes_of_an_interrupted_body_stay(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(BodyInterrupted):
-        bench.engine.append.stream(upload, 0, 10, ScriptedReader(b"abcd", cut()))
+        bench.engine.append.stream(upload, 0, 10, ScriptedReader(b"abcd", disconnect()))
     assert bench.row(upload).offset == 4
     assert bench.stored(upload) == b"abcd"
     assert bench.policy.seen("chunk_received") == [4]
 
 
-def test_nobody_is_told_of_progress_who_does_not_listen(bench: Bench) -> None:
+def test_progress_without_a_receiver_is_not_announced(bench: Bench) -> None:
     bench.policy.unheard.add("chunk_received")
     upload = bench.create(10)
     bench.engine.append.stream(upload, 0, 4, ScriptedReader(b"abcd"))
@@ -84,7 +84,7 @@ def test_nobody_is_told_of_progress_who_does_not_listen(bench: Bench) -> None:
     assert bench.policy.seen("chunk_received") == []
 
 
-def test_a_worker_told_to_exit_commits_what_arrived(bench: Bench) -> None:
+def test_a_worker_that_exits_commits_the_received_bytes(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(SystemExit):
         bench.engine.append.stream(
@@ -93,7 +93,7 @@ def test_a_worker_told_to_exit_commits_what_arrived(bench: Bench) -> None:
     assert bench.row(upload).offset == 4
 
 
-def test_a_body_that_ends_early_without_an_error_is_told(bench: Bench) -> None:
+def test_a_body_that_ends_early_is_a_size_mismatch(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(ChunkSizeMismatch) as caught:
         bench.engine.append.stream(upload, 0, 10, ScriptedReader(b"abcd"))
@@ -109,7 +109,7 @@ def test_a_body_beyond_its_range_is_kept_up_to_the_range(bench: Bench) -> None:
     assert bench.stored(upload) == b"abcd"
 
 
-def test_a_block_behind_the_range_is_not_written(bench: Bench) -> None:
+def test_a_block_beyond_the_range_is_not_written(bench: Bench) -> None:
     upload = bench.create(10)
     with pytest.raises(ChunkSizeMismatch):
         bench.engine.append.stream(upload, 0, 4, ScriptedReader(b"abcd", b"ef"))
@@ -122,7 +122,7 @@ def test_no_announced_end_takes_the_whole_body(bench: Bench) -> None:
     assert after.offset == 3
 
 
-def test_bytes_are_committed_before_a_silent_client_is_waited_for(
+def test_bytes_are_committed_before_the_wait_for_a_silent_client(
     bench: Bench,
 ) -> None:
     upload = bench.create(10)
@@ -135,8 +135,8 @@ def test_bytes_are_committed_before_a_silent_client_is_waited_for(
 
 
 @pytest.fixture
-def dear(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The storage's commits are dear; offsets that are committed."""
+def expensive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The committed offsets of a storage whose commits are expensive."""
     monkeypatch.setattr(MemoryAppender, "lingers", True)
     offsets: list[int] = []
     advance = bench.repository.advance
@@ -158,9 +158,9 @@ def dear(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         pytest.param(False, True, 60.0, [3, 6, 9], id="commits-are-cheap"),
     ],
 )
-def test_pause_makes_no_commit_where_one_is_dear_and_not_due(
+def test_a_pause_makes_no_expensive_commit_before_it_is_due(
     bench: Bench,
-    dear: list[int],
+    expensive: list[int],
     monkeypatch: pytest.MonkeyPatch,
     lingers: bool,
     goes_on: bool,
@@ -173,26 +173,28 @@ def test_pause_makes_no_commit_where_one_is_dear_and_not_due(
     reader = ScriptedReader(b"abc", None, b"def", None, b"ghi")
     reader.goes_on = goes_on
     assert bench.engine.append.stream(upload, 0, 9, reader).offset == 9
-    assert dear == commits
+    assert expensive == commits
     assert bench.stored(upload) == b"abcdefghi"
     assert all(0 < offered <= seconds for offered in reader.lingered)
 
 
-def test_nobody_lingers_with_nothing_to_commit(bench: Bench, dear: list[int]) -> None:
+def test_without_uncommitted_bytes_the_wait_is_plain(
+    bench: Bench, expensive: list[int]
+) -> None:
     upload = bench.create(3)
     reader = ScriptedReader(None, b"abc")
     bench.engine.append.stream(upload, 0, 3, reader)
-    assert (reader.lingered, reader.waited, dear) == ([], 1, [3])
+    assert (reader.lingered, reader.waited, expensive) == ([], 1, [3])
 
 
-def test_what_came_before_a_pause_is_kept_when_the_client_is_lost_in_it(
-    bench: Bench, dear: list[int]
+def test_bytes_before_a_pause_stay_when_the_client_is_lost_in_it(
+    bench: Bench, expensive: list[int]
 ) -> None:
     upload = bench.create(9)
     reader = ScriptedReader(b"abc", None, BodyInterrupted())
     with pytest.raises(BodyInterrupted):
         bench.engine.append.stream(upload, 0, 9, reader)
-    assert dear == [3]
+    assert expensive == [3]
     assert bench.row(upload).offset == 3
 
 
@@ -213,22 +215,22 @@ def test_a_take_over_stops_the_writer_and_its_bytes_do_not_count(
     bench: Bench,
 ) -> None:
     upload = bench.create(10)
-    told: list[int] = []
+    offsets: list[int] = []
 
     def take_over() -> None:
-        told.append(bench.engine.append.take_over(upload).offset)
+        offsets.append(bench.engine.append.take_over(upload).offset)
 
     reader = ScriptedReader(b"abc", None, take_over, b"XYZ")
     with pytest.raises(Superseded) as caught:
         bench.engine.append.stream(upload, 0, 10, reader)
-    assert told == [3]
+    assert offsets == [3]
     assert caught.value.expected == 3
     assert reader.interrupts == 1
     after = bench.engine.append.stream(upload, 3, 6, ScriptedReader(b"def"))
     assert (after.offset, bench.stored(upload)) == (6, b"abcdef")
 
 
-def test_a_dead_tail_is_cut_by_the_next_append(
+def test_the_next_append_truncates_uncommitted_bytes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = bench.create(10)
@@ -243,7 +245,7 @@ def test_a_dead_tail_is_cut_by_the_next_append(
     assert (bench.stored(upload), bench.storage.measure(blob)) == (b"xy", 2)
 
 
-def test_losing_the_compare_and_set_is_being_superseded(bench: Bench) -> None:
+def test_a_lost_compare_and_set_is_superseded(bench: Bench) -> None:
     upload = bench.create(10)
 
     def steal(name: str) -> None:
@@ -269,7 +271,7 @@ def test_a_writer_whose_upload_was_removed_leaves_no_bytes(bench: Bench) -> None
 
 
 @pytest.mark.parametrize("sent", [b"", b"abc"], ids=["silent", "begun"])
-def test_a_writer_that_is_let_go_is_told_who_came(bench: Bench, sent: bytes) -> None:
+def test_an_interrupted_writer_is_superseded(bench: Bench, sent: bytes) -> None:
     upload = bench.create(10)
     reader = ScriptedReader(
         sent, None, lambda: bench.engine.append.take_over(upload), BodyInterrupted()
@@ -279,7 +281,7 @@ def test_a_writer_that_is_let_go_is_told_who_came(bench: Bench, sent: bytes) -> 
     assert (caught.value.expected, caught.value.provided) == (len(sent), 0)
 
 
-def test_a_silent_writer_whose_upload_is_terminated_is_told_so(bench: Bench) -> None:
+def test_a_silent_writer_whose_upload_is_terminated_gets_unknown(bench: Bench) -> None:
     upload = bench.create(10)
     reader = ScriptedReader(
         None, lambda: bench.engine.remove.terminate(upload), BodyInterrupted()
@@ -288,7 +290,7 @@ def test_a_silent_writer_whose_upload_is_terminated_is_told_so(bench: Bench) -> 
         bench.engine.append.stream(upload, 0, 10, reader)
 
 
-def test_a_writer_whose_upload_expired_is_told_so(bench: Bench) -> None:
+def test_a_writer_whose_upload_expired_gets_expired(bench: Bench) -> None:
     upload = bench.create(10)
 
     def expire() -> None:
@@ -369,7 +371,7 @@ def test_an_upload_removed_between_claim_and_answer_is_unknown(bench: Bench) -> 
         bench.engine.append.whole(upload, 0, stage)
 
 
-def test_a_storage_failure_after_a_take_over_is_being_superseded(
+def test_a_storage_failure_after_a_take_over_is_superseded(
     bench: Bench,
 ) -> None:
     upload = bench.create(10)
@@ -433,7 +435,7 @@ def test_a_head_refused_after_a_first_commit_removes_the_upload(
     committed: list[int] = []
     reader = ScriptedReader(
         b"a" * 1000,
-        # Silence: what is here is committed.
+        # During the silence, the received bytes are committed.
         None,
         lambda: committed.append(bench.row(upload).offset),
         b"b" * 4000,
@@ -507,7 +509,7 @@ def test_expiry_slides_with_committed_bytes(bench: Bench) -> None:
         bench.engine.append.stream(upload, 6, 9, ScriptedReader(b"ghi"))
 
 
-def test_a_take_over_does_not_prolong_life(bench: Bench) -> None:
+def test_a_take_over_is_no_activity(bench: Bench) -> None:
     upload = bench.create(10)
     bench.clock.advance(hours=23)
     taken = bench.engine.append.take_over(upload)
@@ -530,3 +532,48 @@ def test_taking_over_a_complete_upload_reads_it(bench: Bench) -> None:
     done = bench.engine.complete.request(upload, None).upload
     assert bench.engine.append.take_over(upload) == bench.row(upload)
     assert bench.row(upload).fence == done.fence
+
+
+# -- bodies that need not reach the end ------------------------------------------------
+
+
+def test_an_inexact_body_may_end_before_the_stop(bench: Bench) -> None:
+    upload = bench.create(10)
+    reader = ScriptedReader(b"abc")
+    after = bench.engine.append.stream(upload, 0, 10, reader, exact=False)
+    assert (after.offset, bench.stored(upload)) == (3, b"abc")
+
+
+def test_an_empty_body_changes_nothing(bench: Bench) -> None:
+    upload = bench.create(10)
+    after = bench.engine.append.stream(upload, 0, 10, ScriptedReader(), exact=False)
+    assert after.offset == 0
+    assert list(bench.storage.stored()) == []
+    assert bench.policy.seen("chunk_received") == []
+
+
+@pytest.mark.parametrize(
+    "blocks", [[b"abcdefghijXY"], [b"abcdefgh", b"ijXY"], [b"abcdefghij", b"XY"]]
+)
+def test_a_body_beyond_the_stop_is_kept_up_to_it(
+    bench: Bench, blocks: list[bytes]
+) -> None:
+    upload = bench.create(10)
+    with pytest.raises(ChunkSizeMismatch):
+        bench.engine.append.stream(
+            upload, 0, 10, ScriptedReader(*blocks, b"never read"), exact=False
+        )
+    assert bench.row(upload).offset == 10
+    assert bench.stored(upload) == b"abcdefghij"
+    blob = bench.row(upload).blob
+    assert blob is not None
+    assert bench.storage.measure(blob) == 10
+
+
+def test_an_inexact_body_that_is_interrupted_raises(bench: Bench) -> None:
+    upload = bench.create(10)
+    with pytest.raises(BodyInterrupted):
+        bench.engine.append.stream(
+            upload, 0, 10, ScriptedReader(b"abc", disconnect()), exact=False
+        )
+    assert bench.row(upload).offset == 3

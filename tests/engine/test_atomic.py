@@ -1,4 +1,4 @@
-"""A chunk that is held: written where it will be, and nothing before it is whole."""
+"""Atomic chunks: written in place, committed as a whole or discarded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NEW = b"56789"
 
 @pytest.fixture(autouse=True)
 def nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks are written as they come."""
+    """No byte stays in memory."""
     monkeypatch.setattr(AtomicWriter, "most_kept", 0)
 
 
@@ -50,7 +50,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def upload(bench: Bench) -> Upload:
-    """Half an upload."""
+    """An upload with half of its bytes."""
     upload = bench.engine.create.upload(
         NewUpload("ann", "a", length=10, dialect="test", hash_name="md5")
     )
@@ -64,10 +64,10 @@ def size(bench: Bench, upload: Upload) -> int | None:
     return measured
 
 
-def put(held: AtomicWriter, *blocks: bytes) -> None:
+def put(writer: AtomicWriter, *blocks: bytes) -> None:
     for block in blocks:
-        held.wait_for_buffer()
-        held.write(memoryview(bytearray(block)))
+        writer.wait_for_buffer()
+        writer.write(memoryview(bytearray(block)))
 
 
 def reader(*, is_short: bool = False) -> ScriptedReader:
@@ -80,14 +80,14 @@ def reader(*, is_short: bool = False) -> ScriptedReader:
 def test_a_chunk_counts_when_it_is_committed(
     bench: Bench, upload: Upload, is_short: bool
 ) -> None:
-    with bench.engine.append.hold(upload, 5, reader(is_short=is_short)) as held:
-        put(held, NEW[:2])
-        assert held.is_inside
-        held.pause()
-        assert not held.is_inside
-        put(held, NEW[2:])
+    with bench.engine.append.hold(upload, 5, reader(is_short=is_short)) as writer:
+        put(writer, NEW[:2])
+        assert writer.is_inside
+        writer.pause()
+        assert not writer.is_inside
+        put(writer, NEW[2:])
         assert bench.row(upload).offset == 5
-        after = bench.engine.append.commit(held)
+        after = bench.engine.append.commit(writer)
     assert after == bench.row(upload)
     assert after.offset == 10
     assert bench.stored(upload) == OLD + NEW
@@ -98,42 +98,40 @@ def test_a_chunk_counts_when_it_is_committed(
     assert bench.policy.seen("chunk_received") == [5, 10]
 
 
-def test_it_may_be_committed_when_others_were_let_in(
-    bench: Bench, upload: Upload
-) -> None:
-    with bench.engine.append.hold(upload, 5, reader()) as held:
-        put(held, NEW)
-        held.pause()
-        assert bench.engine.append.commit(held).offset == 10
+def test_a_chunk_may_be_committed_after_a_pause(bench: Bench, upload: Upload) -> None:
+    with bench.engine.append.hold(upload, 5, reader()) as writer:
+        put(writer, NEW)
+        writer.pause()
+        assert bench.engine.append.commit(writer).offset == 10
     assert bench.stored(upload) == OLD + NEW
 
 
-def test_what_is_not_committed_is_cut_off(bench: Bench, upload: Upload) -> None:
+def test_an_uncommitted_chunk_is_truncated(bench: Bench, upload: Upload) -> None:
     with (
         pytest.raises(MalformedBody),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW)
+        put(writer, NEW)
         raise MalformedBody("no end")
     assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
     after = bench.engine.append.stream(upload, 5, 10, ScriptedReader(b"other"))
     assert bench.stored(after) == OLD + b"other"
 
 
-def test_a_chunk_of_nothing_leaves_nothing_to_cut(bench: Bench, upload: Upload) -> None:
+def test_an_empty_chunk_changes_nothing(bench: Bench, upload: Upload) -> None:
     with pytest.raises(MalformedBody), bench.engine.append.hold(upload, 5, reader()):
         raise MalformedBody("no file")
     assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
 
 
-def test_where_it_cannot_be_cut_off_the_next_append_does(
+def test_the_next_append_truncates_where_rollback_fails(
     bench: Bench, upload: Upload
 ) -> None:
     with (
         pytest.raises(MalformedBody),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW)
+        put(writer, NEW)
         bench.repository.failing.add("claim")
         raise MalformedBody("no end")
     bench.repository.failing.clear()
@@ -142,44 +140,42 @@ def test_where_it_cannot_be_cut_off_the_next_append_does(
     assert bench.stored(upload) == OLD + b"abc"
 
 
-def test_nobody_begins_elsewhere(bench: Bench, upload: Upload) -> None:
+def test_another_start_than_the_offset_is_refused(bench: Bench, upload: Upload) -> None:
     with pytest.raises(OffsetMismatch), bench.engine.append.hold(upload, 4, reader()):
-        pytest.fail("held")
+        pytest.fail("writer")
 
 
-def test_whoever_is_taken_over_writes_no_more(bench: Bench, upload: Upload) -> None:
+def test_a_superseded_writer_writes_no_more(bench: Bench, upload: Upload) -> None:
     body = reader()
-    with pytest.raises(Superseded), bench.engine.append.hold(upload, 5, body) as held:
-        put(held, NEW[:2])
-        held.pause()
+    with pytest.raises(Superseded), bench.engine.append.hold(upload, 5, body) as writer:
+        put(writer, NEW[:2])
+        writer.pause()
         taken = bench.engine.append.take_over(upload)
         assert body.interrupts == 1
         bench.engine.append.stream(taken, 5, 10, ScriptedReader(b"other"))
-        put(held, NEW[2:])
+        put(writer, NEW[2:])
     assert bench.stored(upload) == OLD + b"other"
 
 
-def test_whoever_is_taken_over_commits_no_more(bench: Bench, upload: Upload) -> None:
+def test_a_superseded_writer_commits_no_more(bench: Bench, upload: Upload) -> None:
     with (
         pytest.raises(Superseded),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW)
-        held.pause()
+        put(writer, NEW)
+        writer.pause()
         bench.engine.append.take_over(upload)
-        bench.engine.append.commit(held)
+        bench.engine.append.commit(writer)
     assert bench.row(upload).offset == 5
 
 
-def test_a_body_that_was_cut_for_another_one_is_superseded(
-    bench: Bench, upload: Upload
-) -> None:
+def test_an_interrupted_body_is_superseded(bench: Bench, upload: Upload) -> None:
     with (
         pytest.raises(Superseded),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW[:2])
-        held.pause()
+        put(writer, NEW[:2])
+        writer.pause()
         bench.engine.append.take_over(upload)
         raise BodyInterrupted
 
@@ -187,12 +183,12 @@ def test_a_body_that_was_cut_for_another_one_is_superseded(
 def test_an_upload_that_is_gone_is_unknown(bench: Bench, upload: Upload) -> None:
     with (
         pytest.raises(UnknownUpload),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW[:2])
-        held.pause()
+        put(writer, NEW[:2])
+        writer.pause()
         bench.engine.remove.terminate(upload)
-        put(held, NEW[2:])
+        put(writer, NEW[2:])
     assert not list(bench.storage.stored())
 
 
@@ -200,14 +196,14 @@ def test_a_section_ends_when_its_time_is_up(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    with bench.engine.append.hold(upload, 5, reader()) as held:
-        put(held, NEW[:1])
+    with bench.engine.append.hold(upload, 5, reader()) as writer:
+        put(writer, NEW[:1])
         bench.repository.before = asked.append
-        put(held, NEW[1:2])
+        put(writer, NEW[1:2])
         assert asked == []
         monkeypatch.setattr(atomic, "SECTION_SECONDS", -1)
-        held.pause()
-        put(held, NEW[2:3], NEW[3:4])
+        writer.pause()
+        put(writer, NEW[2:3], NEW[3:4])
         assert asked == ["holds", "holds"]
 
 
@@ -218,68 +214,70 @@ def test_the_first_bytes_are_inspected_before_they_count(
     bench.policy.inspects = True
     upload = bench.create(10)
     upload = bench.engine.append.stream(upload, 0, 5, ScriptedReader(OLD))
-    with bench.engine.append.hold(upload, 5, reader()) as held:
-        put(held, NEW)
+    with bench.engine.append.hold(upload, 5, reader()) as writer:
+        put(writer, NEW)
         if pauses:
-            held.pause()
-        bench.engine.append.commit(held)
+            writer.pause()
+        bench.engine.append.commit(writer)
     assert bench.policy.seen("inspect") == [OLD + NEW]
 
 
-def test_what_inspection_refuses_is_gone(bench: Bench) -> None:
+def test_a_chunk_that_inspect_refuses_is_removed(bench: Bench) -> None:
     bench.policy.inspects = True
     bench.policy.refusals["inspect"] = ChunkedUploadError("no")
     upload = bench.create(10)
     upload = bench.engine.append.stream(upload, 0, 5, ScriptedReader(OLD))
     with (
         pytest.raises(ChunkedUploadError),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW)
-        bench.engine.append.commit(held)
+        put(writer, NEW)
+        bench.engine.append.commit(writer)
     assert upload.id not in bench.repository.rows
     assert not list(bench.storage.stored())
 
 
-def test_a_full_disk_leaves_what_was_there(
+def test_a_full_disk_keeps_the_committed_bytes(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
         pytest.raises(StorageFull),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW[:2])
+        put(writer, NEW[:2])
 
         def refuse(block: memoryview) -> None:
             raise StorageFull
 
-        monkeypatch.setattr(held._appender, "write", refuse)
-        put(held, NEW[2:])
+        monkeypatch.setattr(writer._appender, "write", refuse)
+        put(writer, NEW[2:])
     assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
 
 
-def test_a_lost_database_leaves_what_was_there(bench: Bench, upload: Upload) -> None:
+def test_a_lost_database_keeps_the_committed_bytes(
+    bench: Bench, upload: Upload
+) -> None:
     with (
         pytest.raises(DatabaseUnavailable),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW)
+        put(writer, NEW)
         bench.repository.failing.add("advance")
-        bench.engine.append.commit(held)
+        bench.engine.append.commit(writer)
     bench.repository.failing.clear()
     assert (bench.row(upload).offset, size(bench, upload)) == (5, 5)
 
 
-def test_a_chunk_that_does_not_know_the_length_does_not_count(bench: Bench) -> None:
+def test_a_length_declared_meanwhile_supersedes_the_chunk(bench: Bench) -> None:
     upload = bench.create(None)
     upload = bench.engine.append.stream(upload, 0, 5, ScriptedReader(OLD))
     with (
         pytest.raises(Superseded),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW)
+        put(writer, NEW)
         bench.engine.declare.length(upload, 10)
-        bench.engine.append.commit(held)
+        bench.engine.append.commit(writer)
     row = bench.row(upload)
     assert (row.offset, row.length) == (5, 10)
     bench.engine.append.stream(row, 5, 10, ScriptedReader(NEW))
@@ -290,146 +288,156 @@ def test_a_chunk_that_does_not_know_the_length_does_not_count(bench: Bench) -> N
 
 
 @pytest.fixture
-def hasty(bench: Bench) -> Bench:
-    """Nothing has to be looked at between writing and commit."""
+def uninspected(bench: Bench) -> Bench:
+    """No hook inspects the bytes before their commit."""
     bench.policy.inspects = False
     return bench
 
 
 def statements(bench: Bench) -> list[str]:
-    """What the repository is asked for from here on."""
+    """The names of the repository's methods that are called from now on."""
     asked: list[str] = []
     bench.repository.before = asked.append
     return asked
 
 
-def test_a_chunk_that_comes_at_once_is_not_claimed(
-    hasty: Bench, upload: Upload
+def test_a_chunk_in_one_section_needs_no_claim(
+    uninspected: Bench, upload: Upload
 ) -> None:
-    asked = statements(hasty)
-    with hasty.engine.append.hold(upload, 5, reader()) as held:
-        put(held, NEW[:2], NEW[2:])
-        hasty.engine.append.commit(held)
+    asked = statements(uninspected)
+    with uninspected.engine.append.hold(upload, 5, reader()) as writer:
+        put(writer, NEW[:2], NEW[2:])
+        uninspected.engine.append.commit(writer)
     assert asked[:1] == ["advance"]
-    assert hasty.row(upload).fence == upload.fence
-    assert hasty.stored(upload) == OLD + NEW
+    assert uninspected.row(upload).fence == upload.fence
+    assert uninspected.stored(upload) == OLD + NEW
 
 
-def test_it_is_claimed_before_others_are_let_in(hasty: Bench, upload: Upload) -> None:
-    asked = statements(hasty)
-    with hasty.engine.append.hold(upload, 5, reader()) as held:
-        put(held, NEW[:2])
-        held.pause()
+def test_a_pause_claims_the_upload(uninspected: Bench, upload: Upload) -> None:
+    asked = statements(uninspected)
+    with uninspected.engine.append.hold(upload, 5, reader()) as writer:
+        put(writer, NEW[:2])
+        writer.pause()
         assert asked == ["claim"]
-        put(held, NEW[2:])
-        hasty.engine.append.commit(held)
+        put(writer, NEW[2:])
+        uninspected.engine.append.commit(writer)
     assert asked[:3] == ["claim", "holds", "advance"]
 
 
-def test_where_something_is_behind_the_upload_it_is_claimed_first(
-    hasty: Bench, upload: Upload
+def test_uncommitted_bytes_of_another_writer_need_a_claim(
+    uninspected: Bench, upload: Upload
 ) -> None:
-    with suppress(MalformedBody), hasty.engine.append.hold(upload, 5, reader()) as held:
-        put(held, b"dead tail")
-        held.pause()
-        hasty.repository.failing.add("claim")
+    with (
+        suppress(MalformedBody),
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
+    ):
+        put(writer, b"dead tail")
+        writer.pause()
+        uninspected.repository.failing.add("claim")
         raise MalformedBody("no end")
-    hasty.repository.failing.clear()
-    assert size(hasty, upload) == 14
-    asked = statements(hasty)
-    with hasty.engine.append.hold(upload, 5, reader()) as held:
-        put(held, NEW)
-        hasty.engine.append.commit(held)
+    uninspected.repository.failing.clear()
+    assert size(uninspected, upload) == 14
+    asked = statements(uninspected)
+    with uninspected.engine.append.hold(upload, 5, reader()) as writer:
+        put(writer, NEW)
+        uninspected.engine.append.commit(writer)
     assert asked[:2] == ["claim", "advance"]
-    assert hasty.stored(upload) == OLD + NEW
+    assert uninspected.stored(upload) == OLD + NEW
 
 
 @pytest.mark.parametrize("ending", ["pause", "commit", "drop"])
-def test_only_a_refused_commit_cuts_where_the_row_has_moved(
-    hasty: Bench, upload: Upload, ending: str
+def test_only_a_refused_commit_truncates_where_the_row_has_changed(
+    uninspected: Bench, upload: Upload, ending: str
 ) -> None:
     expected = MalformedBody if ending == "drop" else OffsetMismatch
-    with pytest.raises(expected), hasty.engine.append.hold(upload, 5, reader()) as held:
-        put(held, NEW)
-        # Of a writer that has no need to get in.
-        hasty.repository.rows[upload.id] = replace(hasty.row(upload), offset=7)
+    with (
+        pytest.raises(expected),
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
+    ):
+        put(writer, NEW)
+        # As another writer does that needs no section.
+        uninspected.repository.rows[upload.id] = replace(
+            uninspected.row(upload), offset=7
+        )
         if ending == "pause":
-            held.pause()
+            writer.pause()
         elif ending == "commit":
-            hasty.engine.append.commit(held)
+            uninspected.engine.append.commit(writer)
         raise MalformedBody("no end")
-    # Only the row tells whose the bytes are, and it is not what it was.
-    assert size(hasty, upload) == (5 if ending == "commit" else 10)
+    # Only the row says whose the bytes are, and the row has changed.
+    assert size(uninspected, upload) == (5 if ending == "commit" else 10)
 
 
 @pytest.mark.parametrize("ending", ["pause", "commit"])
-def test_head_takes_over_from_a_chunk_that_is_not_claimed(
-    hasty: Bench, upload: Upload, ending: str
+def test_a_take_over_supersedes_an_unclaimed_chunk(
+    uninspected: Bench, upload: Upload, ending: str
 ) -> None:
-    """In another process, so that the body goes on."""
+    """Take over as another process does, without interrupting the body."""
     with (
         pytest.raises(Superseded),
-        hasty.engine.append.hold(upload, 5, reader()) as held,
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW)
-        taken = hasty.repository.take_over(upload.id)
+        put(writer, NEW)
+        taken = uninspected.repository.take_over(upload.id)
         if ending == "pause":
-            held.pause()
-        hasty.engine.append.commit(held)
+            writer.pause()
+        uninspected.engine.append.commit(writer)
     assert taken is not None
-    after = hasty.engine.append.stream(taken, 5, 10, ScriptedReader(b"other"))
-    assert hasty.stored(after) == OLD + b"other"
+    after = uninspected.engine.append.stream(taken, 5, 10, ScriptedReader(b"other"))
+    assert uninspected.stored(after) == OLD + b"other"
 
 
-def test_a_newer_claim_is_not_claimed_over(hasty: Bench, upload: Upload) -> None:
+def test_a_late_claim_does_not_supersede_a_newer_one(
+    uninspected: Bench, upload: Upload
+) -> None:
     with (
         pytest.raises(Superseded),
-        hasty.engine.append.hold(upload, 5, reader()) as held,
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW[:2])
-        claimed = hasty.repository.claim(upload.id, 5)
-        held.pause()
-    assert hasty.row(upload) == claimed
+        put(writer, NEW[:2])
+        claimed = uninspected.repository.claim(upload.id, 5)
+        writer.pause()
+    assert uninspected.row(upload) == claimed
 
 
-def test_whoever_stalls_is_let_go_by_a_chunk_that_is_not_claimed(
-    hasty: Bench, upload: Upload
+def test_an_unclaimed_commit_interrupts_a_stalled_request(
+    uninspected: Bench, upload: Upload
 ) -> None:
     stalled = reader()
     with (
-        hasty.engine.readers.register(upload.id, stalled),
-        hasty.engine.append.hold(upload, 5, reader()) as held,
+        uninspected.engine.readers.register(upload.id, stalled),
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW)
-        hasty.engine.append.commit(held)
+        put(writer, NEW)
+        uninspected.engine.append.commit(writer)
         assert stalled.interrupts == 0
     assert stalled.interrupts == 1
 
 
-def test_an_upload_that_expired_while_its_chunk_came_takes_no_more(
-    hasty: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+def test_an_upload_that_expires_during_a_chunk_refuses_the_commit(
+    uninspected: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AtomicWriter, "most_kept", 5)
     with (
         pytest.raises(UploadExpired),
-        hasty.engine.append.hold(upload, 5, reader()) as held,
+        uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW)
-        hasty.clock.now += timedelta(days=2)
-        hasty.engine.append.commit(held)
-    assert (hasty.row(upload).offset, size(hasty, upload)) == (5, 5)
+        put(writer, NEW)
+        uninspected.clock.now += timedelta(days=2)
+        uninspected.engine.append.commit(writer)
+    assert (uninspected.row(upload).offset, size(uninspected, upload)) == (5, 5)
 
 
 def test_a_section_that_takes_too_long_is_due(
-    hasty: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+    uninspected: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with hasty.engine.append.hold(upload, 5, reader()) as held:
-        put(held, NEW[:2])
-        assert not held.is_due
-        held.pause()
+    with uninspected.engine.append.hold(upload, 5, reader()) as writer:
+        put(writer, NEW[:2])
+        assert not writer.is_due
+        writer.pause()
         monkeypatch.setattr(atomic, "SECTION_SECONDS", -1)
-        put(held, NEW[2:])
-        assert held.is_due
+        put(writer, NEW[2:])
+        assert writer.is_due
 
 
 # -- long ones -------------------------------------------------------------------------
@@ -439,113 +447,109 @@ LONG = bytes(range(256)) * (WORTH // 256)
 
 @pytest.fixture
 def plain(bench: Bench) -> Upload:
-    """Five bytes of a long upload, whose digest nobody wants."""
+    """Five bytes of a long upload without a digest."""
     upload = bench.create(5 + 3 * WORTH)
     return bench.engine.append.stream(upload, 0, 5, ScriptedReader(OLD))
 
 
 @pytest.mark.parametrize("pauses", [True, False])
-def test_long_blocks_are_written_as_they_come(
+def test_long_blocks_without_a_digest_are_written_at_once(
     bench: Bench, plain: Upload, pauses: bool
 ) -> None:
     blocks = [LONG, LONG[::-1], NEW, LONG[:-5]]
-    with bench.engine.append.hold(plain, 5, reader()) as held:
+    with bench.engine.append.hold(plain, 5, reader()) as writer:
         for end, block in enumerate(blocks, 1):
-            put(held, block)
-            assert not held.is_at_work
+            put(writer, block)
+            assert not writer.is_at_work
             assert size(bench, plain) == 5 + len(b"".join(blocks[:end]))
         if pauses:
-            held.pause()
-        assert bench.engine.append.commit(held).offset == 5 + 3 * WORTH
+            writer.pause()
+        assert bench.engine.append.commit(writer).offset == 5 + 3 * WORTH
     assert bench.stored(plain) == OLD + b"".join(blocks)
 
 
-def test_whoever_takes_a_digest_may_be_at_work_on_a_block(
-    bench: Bench, upload: Upload
-) -> None:
-    with bench.engine.append.hold(upload, 5, reader()) as held:
-        put(held, LONG)
-        assert held.is_at_work
-        held.rollback()
+def test_a_digest_thread_may_still_read_a_block(bench: Bench, upload: Upload) -> None:
+    with bench.engine.append.hold(upload, 5, reader()) as writer:
+        put(writer, LONG)
+        assert writer.is_at_work
+        writer.rollback()
 
 
-def test_a_long_chunk_that_is_not_committed_is_cut_off(
-    bench: Bench, plain: Upload
-) -> None:
+def test_an_uncommitted_long_chunk_is_truncated(bench: Bench, plain: Upload) -> None:
     with (
         pytest.raises(MalformedBody),
-        bench.engine.append.hold(plain, 5, reader()) as held,
+        bench.engine.append.hold(plain, 5, reader()) as writer,
     ):
-        put(held, LONG, LONG, LONG)
+        put(writer, LONG, LONG, LONG)
         raise MalformedBody("no end")
     assert (bench.row(plain).offset, size(bench, plain)) == (5, 5)
 
 
-def test_disk_that_is_full_leaves_what_was_there(
+def test_a_full_disk_keeps_the_committed_bytes_before_a_long_chunk(
     bench: Bench, plain: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
         pytest.raises(StorageFull),
-        bench.engine.append.hold(plain, 5, reader()) as held,
+        bench.engine.append.hold(plain, 5, reader()) as writer,
     ):
-        put(held, LONG)
+        put(writer, LONG)
 
         def refuse(block: memoryview) -> None:
             raise StorageFull
 
-        monkeypatch.setattr(held._appender, "write", refuse)
-        put(held, LONG)
+        monkeypatch.setattr(writer._appender, "write", refuse)
+        put(writer, LONG)
     assert (bench.row(plain).offset, size(bench, plain)) == (5, 5)
 
 
 # -- short chunks ----------------------------------------------------------------------
 
 
-def test_a_short_chunk_that_is_refused_supersedes_nobody(
+def test_a_refused_short_chunk_supersedes_no_request(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AtomicWriter, "most_kept", 5)
     before = bench.row(upload)
     with (
         pytest.raises(MalformedBody),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW[:2], NEW[2:])
-        assert not held.is_inside
+        put(writer, NEW[:2], NEW[2:])
+        assert not writer.is_inside
         raise MalformedBody("no end")
     assert bench.row(upload) == before
     assert size(bench, upload) == 5
 
 
 @pytest.mark.parametrize("most", [1, 4, 5])
-def test_what_was_kept_comes_first(
+def test_bytes_in_memory_are_written_first(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(AtomicWriter, "most_kept", most)
-    with bench.engine.append.hold(upload, 5, reader()) as held:
-        put(held, NEW[:1], NEW[1:4], NEW[4:])
-        assert held.is_inside == (most < 5)
-        bench.engine.append.commit(held)
+    with bench.engine.append.hold(upload, 5, reader()) as writer:
+        put(writer, NEW[:1], NEW[1:4], NEW[4:])
+        assert writer.is_inside == (most < 5)
+        bench.engine.append.commit(writer)
     assert bench.stored(upload) == OLD + NEW
     expected = Expected("md5", hashlib.md5(OLD + NEW).hexdigest())
     bench.engine.complete.request(bench.row(upload), expected)
 
 
-def test_a_chunk_that_was_kept_too_long_finds_another_offset(
+def test_a_chunk_in_memory_is_refused_at_another_offset(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AtomicWriter, "most_kept", 5)
     with (
         pytest.raises(OffsetMismatch),
-        bench.engine.append.hold(upload, 5, reader()) as held,
+        bench.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(held, NEW)
+        put(writer, NEW)
         bench.engine.append.stream(upload, 5, 10, ScriptedReader(b"other"))
-        bench.engine.append.commit(held)
+        bench.engine.append.commit(writer)
     assert bench.stored(upload) == OLD + b"other"
 
 
-def test_few_bytes_are_kept_in_memory() -> None:
+def test_few_bytes_stay_in_memory() -> None:
     chunk = ShortChunk()
     assert chunk.write(memoryview(b"abc")) == 3
     assert chunk.write(memoryview(b"d")) == 1

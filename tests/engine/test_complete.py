@@ -1,11 +1,10 @@
-"""Completion: digests, races, crashes, delivery; and the end of uploads."""
+"""Completion: digests, races, crashes, delivery."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import io
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -17,7 +16,6 @@ from flask_chunked.engine.complete import ATTEMPTS
 from flask_chunked.engine.records import Expected, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
-    BodyInterrupted,
     BytesMissing,
     ChecksumMismatch,
     ChunkedUploadError,
@@ -30,7 +28,7 @@ from flask_chunked.exceptions import (
 )
 from flask_chunked.storage.base import Receipt
 from flask_chunked.storage.memory import MemoryAppender
-from tests.engine.fakes import Bench, ScriptedReader, cut, idle_since
+from tests.engine.fakes import Bench, ScriptedReader, idle_since
 
 CONTENT = b"0123456789"
 
@@ -64,7 +62,7 @@ def test_all_bytes_and_the_right_digest_complete(bench: Bench, upload: Upload) -
 
 
 @pytest.mark.parametrize("shape", [str.upper, str.lower, lambda text: f" {text} "])
-def test_hex_digests_compare_whatever_the_case(
+def test_hex_digests_compare_in_any_case(
     bench: Bench, upload: Upload, shape: object
 ) -> None:
     assert callable(shape)
@@ -83,13 +81,13 @@ def test_a_wrong_digest_changes_nothing(
     assert bench.engine.complete.request(upload, md5()).first
 
 
-def test_a_digest_that_is_not_wanted_is_not_taken(bench: Bench, upload: Upload) -> None:
+def test_an_unrequested_digest_is_not_stored(bench: Bench, upload: Upload) -> None:
     bench.engine.complete.request(upload, None)
     assert bench.row(upload).digest is None
 
 
 @pytest.mark.parametrize("length", [20, None])
-def test_missing_bytes_are_told(bench: Bench, length: int | None) -> None:
+def test_missing_bytes_are_reported(bench: Bench, length: int | None) -> None:
     upload = bench.create(length)
     bench.engine.append.stream(upload, 0, None, ScriptedReader(CONTENT))
     with pytest.raises(Incomplete) as caught:
@@ -167,7 +165,7 @@ def test_verify_refuses_and_is_asked_again(bench: Bench, upload: Upload) -> None
 
 
 @pytest.mark.parametrize("step", ["complete", "verify"])
-def test_a_completion_that_died_is_carried_on(
+def test_a_completion_whose_process_died_is_repeated(
     bench: Bench, upload: Upload, step: str
 ) -> None:
     if step == "verify":
@@ -215,7 +213,7 @@ def test_a_wrong_digest_at_the_same_time_does_not_stop_a_right_one(
     assert bench.engine.complete.request(upload, md5()).first
 
 
-def test_endless_interference_asks_the_client_to_repeat(
+def test_endless_interference_asks_the_client_to_retry(
     bench: Bench, upload: Upload
 ) -> None:
     interfered = 0
@@ -236,7 +234,7 @@ def test_endless_interference_asks_the_client_to_repeat(
 @pytest.mark.parametrize(
     ("keep", "error"), [(False, UnknownUpload), (True, UploadExpired)]
 )
-def test_an_upload_removed_during_completion_is_told(
+def test_an_upload_removed_during_completion_is_reported(
     bench: Bench,
     upload: Upload,
     expected: Expected | None,
@@ -266,7 +264,7 @@ def test_completing_an_upload_that_is_being_removed_is_unknown(
 
 
 @pytest.mark.parametrize("expected", [None, md5()], ids=["unchecked", "checked"])
-def test_bytes_that_vanished_are_told(
+def test_missing_files_are_reported(
     bench: Bench, upload: Upload, expected: Expected | None
 ) -> None:
     assert upload.blob is not None
@@ -275,7 +273,7 @@ def test_bytes_that_vanished_are_told(
         bench.engine.complete.request(upload, expected)
 
 
-def test_bytes_that_cannot_be_read_are_told_and_it_completes_later(
+def test_unreadable_bytes_are_reported_and_completion_succeeds_later(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class BadSector(io.BytesIO):
@@ -290,7 +288,7 @@ def test_bytes_that_cannot_be_read_are_told_and_it_completes_later(
     assert bench.engine.complete.request(upload, md5()).first
 
 
-def test_bytes_that_go_while_they_are_read_belong_to_an_upload_that_is_gone(
+def test_bytes_removed_while_they_are_read_mean_a_removed_upload(
     bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Removed(io.BytesIO):
@@ -323,7 +321,7 @@ def test_a_delivery_that_raised_stays_pending(bench: Bench, upload: Upload) -> N
     assert events == [row.event_id, row.event_id]
 
 
-def test_a_delivery_is_made_by_one_at_a_time(bench: Bench, upload: Upload) -> None:
+def test_one_request_delivers_at_a_time(bench: Bench, upload: Upload) -> None:
     done = bench.engine.complete.request(upload, None).upload
     bench.repository.rows[upload.id] = replace(bench.row(upload), delivered_at=None)
     assert bench.engine.complete.deliver(done) is False
@@ -342,228 +340,7 @@ def test_a_process_that_dies_in_delivery_leaves_it_pending(
     assert bench.row(upload).delivered_at is None
 
 
-# -- the end ---------------------------------------------------------------------------
-
-
-def test_termination_removes_bytes_and_row(bench: Bench, upload: Upload) -> None:
-    bench.engine.remove.terminate(upload)
-    assert bench.repository.rows == {}
-    assert list(bench.storage.stored()) == []
-    with pytest.raises(UnknownUpload):
-        bench.engine.remove.terminate(upload)
-
-
-def test_termination_that_died_is_carried_on(bench: Bench, upload: Upload) -> None:
-    bench.repository.failing = {"remove"}
-    with pytest.raises(DatabaseUnavailable):
-        bench.engine.remove.terminate(upload)
-    assert bench.row(upload).status is Status.TERMINATING
-    bench.repository.failing = set()
-    bench.engine.remove.terminate(upload)
-    assert bench.repository.rows == {}
-
-
-def test_a_moved_file_leaves_only_a_record_to_remove(
-    bench: Bench, upload: Upload
-) -> None:
-    bench.engine.complete.request(upload, None)
-    bench.repository.rows[upload.id] = replace(bench.row(upload), storage_key=None)
-    bench.engine.remove.terminate(upload)
-    assert bench.repository.rows == {}
-
-
-@pytest.mark.parametrize("keep", [False, True], ids=["remove", "keep"])
-def test_expiry_removes_bytes_and_maybe_the_record(bench: Bench, keep: bool) -> None:
-    upload = bench.filled()
-    bench.clock.advance(days=2)
-    for candidate, before in bench.engine.remove.expirable(expired_too=not keep):
-        assert bench.engine.remove.expire(candidate, before, keep_record=keep)
-    assert list(bench.storage.stored()) == []
-    assert (upload.id in bench.repository.rows) is keep
-    assert bench.policy.seen("expired") == [10]
-    if keep:
-        with pytest.raises(UploadExpired):
-            bench.engine.expiry.require_live(bench.row(upload))
-        again = list(bench.engine.remove.expirable(expired_too=False))
-        assert again == []
-        for candidate, before in bench.engine.remove.expirable(expired_too=True):
-            bench.engine.remove.expire(candidate, before, keep_record=False)
-        assert bench.repository.rows == {}
-        assert bench.policy.seen("expired") == [10]
-
-
-def test_a_lifetime_ends_however_active_the_upload_is() -> None:
-    bench = Bench(lifetime=timedelta(hours=30))
-    upload = bench.create(10)
-    for _ in range(2):
-        bench.clock.advance(hours=14)
-        upload = bench.engine.append.stream(
-            upload, upload.offset, None, ScriptedReader(b"ab"), exact=False
-        )
-    assert bench.engine.expiry.expires_at(upload) == upload.created_at + timedelta(
-        hours=30
-    )
-    assert list(bench.engine.remove.expirable(expired_too=True)) == []
-    bench.clock.advance(hours=2)
-    with pytest.raises(UploadExpired):
-        bench.engine.expiry.require_live(upload)
-    ((candidate, cutoff),) = bench.engine.remove.expirable(expired_too=True)
-    assert bench.engine.remove.expire(candidate, cutoff, keep_record=False)
-    assert bench.repository.rows == {}
-
-
-def test_a_lifetime_alone_lets_idle_uploads_be() -> None:
-    bench = Bench(expiration=None, lifetime=timedelta(days=3))
-    upload = bench.create(10)
-    bench.clock.advance(days=2)
-    bench.engine.expiry.require_live(upload)
-    assert list(bench.engine.remove.expirable(expired_too=True)) == []
-    bench.clock.advance(days=1)
-    assert [
-        found.id for found, _ in bench.engine.remove.expirable(expired_too=True)
-    ] == [upload.id]
-
-
-def test_an_upload_that_came_alive_is_not_expired(bench: Bench) -> None:
-    upload = bench.create(10)
-    bench.clock.advance(days=2)
-    ((candidate, before),) = bench.engine.remove.expirable(expired_too=True)
-    bench.repository.rows[upload.id] = replace(
-        bench.row(upload), last_activity_at=bench.clock()
-    )
-    assert bench.engine.remove.expire(candidate, before, keep_record=False) is None
-    assert upload.id in bench.repository.rows
-
-
-def test_a_complete_upload_never_expires(bench: Bench, upload: Upload) -> None:
-    bench.engine.complete.request(upload, None)
-    bench.clock.advance(days=2)
-    assert list(bench.engine.remove.expirable(expired_too=True)) == []
-    bench.engine.expiry.require_live(bench.row(upload))
-
-
-@pytest.mark.parametrize("started", [False, True])
-def test_an_upload_whose_creator_failed_is_dropped(bench: Bench, started: bool) -> None:
-    upload = bench.create(10)
-    if started:
-        bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
-    bench.engine.remove.discard(upload, unless_started=True)
-    assert (upload.id in bench.repository.rows) is started
-    bench.engine.remove.discard(upload)
-    assert bench.repository.rows == {}
-    bench.engine.remove.discard(upload)
-
-
-@pytest.mark.parametrize("error", [None, StorageError(), KeyboardInterrupt()], ids=repr)
-def test_a_creating_request_that_fails_leaves_nothing(
-    bench: Bench, error: BaseException | None
-) -> None:
-    upload = bench.create(10)
-    with (
-        nullcontext() if error is None else pytest.raises(type(error)),
-        bench.engine.remove.discarding(upload),
-    ):
-        if error is not None:
-            raise error
-    assert (upload.id in bench.repository.rows) is (error is None)
-
-
-@pytest.mark.parametrize("started", [False, True])
-def test_a_creating_request_that_fails_may_keep_what_arrived(
-    bench: Bench, started: bool
-) -> None:
-    upload = bench.create(10)
-    with (
-        pytest.raises(BodyInterrupted),
-        bench.engine.remove.discarding(upload, unless_started=True),
-    ):
-        script = [b"abc", cut()] if started else [cut()]
-        bench.engine.append.stream(upload, 0, 10, ScriptedReader(*script))
-    assert (upload.id in bench.repository.rows) is started
-
-
-def test_an_upload_that_another_request_removes_first_is_abandoned(
-    bench: Bench,
-) -> None:
-    upload = bench.create(10)
-
-    def rival(name: str) -> None:
-        if name == "begin_termination":
-            bench.repository.before = lambda _: None
-            bench.engine.remove.terminate(upload)
-
-    bench.repository.before = rival
-    bench.engine.remove.discard(upload)
-    assert bench.repository.rows == {}
-
-
-def test_a_complete_upload_is_never_abandoned(bench: Bench, upload: Upload) -> None:
-    bench.engine.complete.request(upload, None)
-    bench.engine.remove.discard(upload)
-    assert bench.row(upload).is_complete
-
-
-# -- tails -----------------------------------------------------------------------------
-
-
-def tailed(bench: Bench) -> Upload:
-    """Three bytes committed, three more behind them."""
-    upload = bench.create(10)
-    bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
-    bench.repository.failing = {"advance"}
-    with pytest.raises(DatabaseUnavailable):
-        bench.engine.append.stream(bench.row(upload), 3, 6, ScriptedReader(b"def"))
-    bench.repository.failing = set()
-    return bench.row(upload)
-
-
-def test_a_dead_tail_can_be_cut(bench: Bench) -> None:
-    upload = tailed(bench)
-    assert upload.blob is not None
-    assert bench.storage.measure(upload.blob) == 6
-    assert bench.engine.remove.truncate_uncommitted(upload)
-    assert bench.storage.measure(upload.blob) == 3
-
-
-def test_a_tail_of_a_newer_writer_is_left_alone(bench: Bench) -> None:
-    upload = tailed(bench)
-
-    def take(name: str) -> None:
-        if name == "holds":
-            bench.repository.before = lambda _: None
-            bench.repository.take_over(upload.id)
-
-    bench.repository.before = take
-    assert not bench.engine.remove.truncate_uncommitted(upload)
-    assert upload.blob is not None
-    assert bench.storage.measure(upload.blob) == 6
-    moved_on = replace(upload, offset=1)
-    assert not bench.engine.remove.truncate_uncommitted(moved_on)
-
-
-def test_a_finished_file_can_be_cut_and_a_moved_one_not(
-    bench: Bench, upload: Upload
-) -> None:
-    done = bench.engine.complete.request(upload, None).upload
-    assert bench.engine.remove.truncate_uncommitted(done)
-    assert not bench.engine.remove.truncate_uncommitted(replace(done, storage_key=None))
-
-
-def test_a_storage_that_fails_at_the_end_can_be_asked_again(
-    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(blob: object) -> None:
-        raise StorageError()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(bench.storage, "delete", fail)
-        with pytest.raises(StorageError):
-            bench.engine.remove.terminate(upload)
-    bench.engine.remove.terminate(upload)
-    assert bench.repository.rows == {}
-
-
-def test_an_event_that_nobody_wants_is_delivered_with_the_completion(
+def test_an_event_without_a_deliver_hook_is_delivered_at_once(
     bench: Bench,
 ) -> None:
     bench.policy.delivers = False
@@ -619,7 +396,7 @@ def test_completion_begun_with_the_last_byte_survives_its_process(bench: Bench) 
     assert bench.engine.complete.request(bench.row(begun), md5()).first
 
 
-def test_other_completion_that_is_refused_between_is_begun_anew(bench: Bench) -> None:
+def test_a_completion_that_another_request_ended_begins_again(bench: Bench) -> None:
     bench.policy.verifies = False
     part = append_last(bench, bench.create(), CONTENT[:5])
     begun = append_last(bench, part, CONTENT[5:])
@@ -636,10 +413,10 @@ def test_other_completion_that_is_refused_between_is_begun_anew(bench: Bench) ->
     assert bench.row(begun).is_complete
 
 
-def test_storage_that_fails_once_at_the_last_byte_is_no_take_over(
+def test_a_storage_failure_at_the_last_byte_is_no_take_over(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What arrived is committed all the same, and that commit moved our own fence."""
+    """The received bytes are committed, and that commit bumps this request's fence."""
     flush = MemoryAppender.flush
     failures = [StorageError()]
 
@@ -656,7 +433,7 @@ def test_storage_that_fails_once_at_the_last_byte_is_no_take_over(
     assert bench.engine.complete.request(bench.row(upload), md5()).first
 
 
-def test_a_verification_that_failed_just_then_is_tried_again(bench: Bench) -> None:
+def test_a_verification_that_just_failed_is_repeated(bench: Bench) -> None:
     upload = bench.filled()
     stale = bench.clock() - timedelta(seconds=60)
     other = bench.repository.begin_completion(upload.id, bench.clock(), stale)

@@ -1,15 +1,15 @@
-"""Final uploads: members, order, waiting, and what a crash leaves to go on with."""
+"""Final uploads: members, order, waiting, and crashes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from flask_chunked.engine import writer
 from flask_chunked.engine.members import Members, members_from
-from flask_chunked.engine.records import NewUpload, Upload
+from flask_chunked.engine.records import Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
@@ -17,7 +17,6 @@ from flask_chunked.exceptions import (
     ChunkedUploadError,
     DatabaseUnavailable,
     FinalUpload,
-    NotAPartial,
     OffsetMismatch,
     PartialMissing,
     StorageError,
@@ -43,105 +42,10 @@ def assemble(bench: Bench, final: Upload) -> Upload:
     )
 
 
-# -- members ---------------------------------------------------------------------------
-
-
-def test_members_keep_order_and_repeats_and_are_read_at_once(bench: Bench) -> None:
-    a, b = bench.partial(b"abc"), bench.partial(b"de")
-    final = bench.final(b, a, b)
-    asked: list[str] = []
-    bench.repository.before = asked.append
-    found = bench.engine.concatenate.members(final)
-    assert [upload.id for upload in found.uploads] == [b.id, a.id, b.id]
-    assert found.length == 7
-    assert found.are_complete
-    assert asked == ["members"]
-
-
-def test_a_member_that_is_gone_is_missing(bench: Bench) -> None:
-    a, b = bench.partial(b"abc"), bench.partial(b"de")
-    final = bench.final(a, b)
-    bench.engine.remove.terminate(a)
-    with pytest.raises(PartialMissing):
-        bench.engine.concatenate.members(final)
-
-
-@pytest.mark.parametrize("status", [Status.TERMINATING, Status.EXPIRED])
-def test_a_member_that_was_given_up_is_missing(bench: Bench, status: Status) -> None:
-    a = bench.partial(b"abc")
-    final = bench.final(a)
-    bench.repository.rows[a.id] = replace(bench.row(a), status=status)
-    with pytest.raises(PartialMissing):
-        bench.engine.concatenate.members(final)
-
-
-def test_only_partial_uploads_may_be_members(bench: Bench) -> None:
-    for other in (bench.filled(), bench.final(bench.partial(b"abc"))):
-        with pytest.raises(NotAPartial):
-            members(bench, bench.partial(b"abc"), other)
-
-
-def test_a_member_that_goes_before_the_final_is_made_makes_none(bench: Bench) -> None:
-    a = bench.partial(b"abc")
-    found = members(bench, a)
-    bench.engine.remove.terminate(a)
-    with pytest.raises(PartialMissing):
-        bench.engine.concatenate.create(
-            NewUpload("ann", "a.bin", None, "test", concat="final;a"), found
-        )
-    assert bench.repository.rows == {}
-
-
-@pytest.mark.parametrize(
-    ("lengths", "total"),
-    [
-        pytest.param([3, 4], 7, id="known"),
-        pytest.param([3, None], None, id="one-deferred"),
-        pytest.param([None, None], None, id="all-deferred"),
-        pytest.param([None, 0], None, id="deferred-and-empty"),
-        pytest.param([0, 0], 0, id="empty"),
-    ],
-)
-def test_the_length_is_the_sum_once_all_are_known(
-    bench: Bench, lengths: Sequence[int | None], total: int | None
-) -> None:
-    uploads = [bench.material(length) for length in lengths]
-    assert members(bench, *uploads).length == total
-
-
-@pytest.mark.parametrize(
-    ("offset", "left"),
-    [
-        pytest.param(0, [("a", 0), ("b", 0), ("a", 0)], id="nothing-made"),
-        pytest.param(2, [("a", 2), ("b", 0), ("a", 0)], id="inside-the-first"),
-        pytest.param(3, [("b", 0), ("a", 0)], id="at-a-border"),
-        pytest.param(4, [("b", 1), ("a", 0)], id="inside-the-second"),
-        pytest.param(7, [("a", 2)], id="inside-the-repeat"),
-        pytest.param(8, [], id="all-made"),
-    ],
-)
-def test_what_is_left_behind_an_offset(
-    bench: Bench, offset: int, left: list[tuple[str, int]]
-) -> None:
-    a, b, empty = bench.partial(b"abc"), bench.partial(b"de"), bench.partial(b"")
-    names = {a.storage_key: "a", b.storage_key: "b"}
-    found = members(bench, a, empty, b, a).from_offset(offset)
-    assert [(names[blob.key], start) for blob, start in found] == left
-
-
-def test_a_member_whose_file_was_moved_away_is_missing_bytes(bench: Bench) -> None:
-    a = bench.partial(b"abc")
-    bench.repository.rows[a.id] = replace(bench.row(a), storage_key=None)
-    final = bench.final(a)
-    with pytest.raises(BytesMissing):
-        assemble(bench, final)
-    assert bench.row(final).offset == 0
-
-
 # -- partial uploads -------------------------------------------------------------------
 
 
-def test_a_partial_upload_is_no_file_that_the_application_is_asked_about(
+def test_hooks_are_not_called_for_a_partial_upload(
     bench: Bench,
 ) -> None:
     a = bench.partial(b"abc")
@@ -172,7 +76,9 @@ def test_partial_uploads_stay_as_they_are(bench: Bench) -> None:
     assert (bench.stored(a), bench.stored(b)) == (b"abc", b"de")
 
 
-def test_a_final_upload_keeps_its_bytes_when_a_partial_one_goes(bench: Bench) -> None:
+def test_a_final_upload_keeps_its_bytes_when_a_partial_one_is_removed(
+    bench: Bench,
+) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"de")
     final = bench.final(a, b)
     assemble(bench, final)
@@ -180,13 +86,13 @@ def test_a_final_upload_keeps_its_bytes_when_a_partial_one_goes(bench: Bench) ->
     assert bench.stored(final) == b"abcde"
 
 
-def test_a_final_upload_of_nothing_is_complete(bench: Bench) -> None:
+def test_a_final_upload_of_empty_members_is_complete(bench: Bench) -> None:
     a, b = bench.partial(b""), bench.partial(b"")
     made = assemble(bench, bench.final(a, b))
     assert (made.status, made.length) == (Status.COMPLETE, 0)
 
 
-def test_made_again_it_is_the_same(bench: Bench) -> None:
+def test_assembling_a_final_upload_again_changes_nothing(bench: Bench) -> None:
     a = bench.partial(b"abc")
     final = bench.final(a)
     assemble(bench, final)
@@ -281,7 +187,7 @@ def test_a_final_upload_that_waited_too_long_is_expired(bench: Bench) -> None:
 
 
 class Crash(BaseException):
-    """The process is gone."""
+    """Ends the process."""
 
 
 def crash() -> None:
@@ -289,7 +195,7 @@ def crash() -> None:
 
 
 @pytest.mark.parametrize("step", range(4))
-def test_a_crash_costs_one_section_and_it_is_gone_on_with(
+def test_a_crash_costs_one_section(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     monkeypatch.setattr(writer, "COPY_BYTES", 4)
@@ -310,7 +216,7 @@ def test_a_crash_costs_one_section_and_it_is_gone_on_with(
     bench.repository.before = lambda name: None
     offset = [0, 4, 6, 10][step]
     assert bench.row(final).offset == offset
-    # What was copied and not committed is there as a dead tail, and is cut.
+    # The copied bytes that are not committed are truncated.
     blob = bench.row(final).blob
     assert blob is not None
     assert (bench.storage.measure(blob) or 0) > offset
@@ -332,7 +238,7 @@ def test_copying_commits_in_sections(
     assert offsets == [0, 4, 8]
 
 
-def test_a_completion_that_died_is_carried_on(bench: Bench) -> None:
+def test_a_completion_whose_process_died_is_repeated(bench: Bench) -> None:
     a = bench.partial(b"abc")
     final = bench.final(a)
     bench.repository.failing = {"complete"}
@@ -344,7 +250,7 @@ def test_a_completion_that_died_is_carried_on(bench: Bench) -> None:
     assert bench.stored(final) == b"abc"
 
 
-def test_a_final_upload_that_was_made_and_not_completed_is_completed(
+def test_an_assembled_final_upload_is_completed(
     bench: Bench,
 ) -> None:
     a = bench.partial(b"abc")
@@ -356,12 +262,12 @@ def test_a_final_upload_that_was_made_and_not_completed_is_completed(
     del bench.policy.refusals["verify"]
     assert assemble(bench, final).is_complete
     assert bench.policy.seen("verify") == [3, 3]
-    # Begun, refused, begun, complete: nobody claimed it for bytes again.
+    # Begun, refused, begun, complete: no further claim for bytes.
     assert bench.row(final).fence == fence + 2
 
 
-class HalfMade:
-    """A final upload of ten bytes; something happens when four of them are made."""
+class HalfAssembled:
+    """A final upload of ten bytes; a hook runs when four of them are copied."""
 
     def __init__(self, bench: Bench) -> None:
         self.member = bench.partial(b"abcdefghij")
@@ -379,50 +285,52 @@ class HalfMade:
 
 
 @pytest.fixture
-def half_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> HalfMade:
+def half_assembled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> HalfAssembled:
     monkeypatch.setattr(writer, "COPY_BYTES", 4)
-    return HalfMade(bench)
+    return HalfAssembled(bench)
 
 
-def test_a_maker_that_was_overtaken_stops(bench: Bench, half_made: HalfMade) -> None:
-    final = half_made.final
+def test_a_superseded_assembly_stops(
+    bench: Bench, half_assembled: HalfAssembled
+) -> None:
+    final = half_assembled.final
     with pytest.raises(Superseded) as caught:
-        half_made.make(lambda: bench.repository.claim(final.id, 4))
+        half_assembled.make(lambda: bench.repository.claim(final.id, 4))
     assert caught.value.expected == bench.row(final).offset == 4
     assert assemble(bench, final).is_complete
     assert bench.stored(final) == b"abcdefghij"
 
 
 def test_a_final_upload_removed_while_it_is_made_leaves_no_bytes(
-    bench: Bench, half_made: HalfMade
+    bench: Bench, half_assembled: HalfAssembled
 ) -> None:
     with pytest.raises(UnknownUpload):
-        half_made.make(lambda: bench.engine.remove.terminate(half_made.final))
-    assert set(bench.repository.rows) == {half_made.member.id}
+        half_assembled.make(lambda: bench.engine.remove.terminate(half_assembled.final))
+    assert set(bench.repository.rows) == {half_assembled.member.id}
     assert [item.size for item in bench.storage.stored()] == [10]
 
 
-def test_a_member_removed_in_mid_copy_is_told(
-    bench: Bench, half_made: HalfMade
+def test_a_member_removed_during_the_copy_is_reported(
+    bench: Bench, half_assembled: HalfAssembled
 ) -> None:
-    final, member = half_made.final, half_made.member
+    final, member = half_assembled.final, half_assembled.member
     with pytest.raises(BytesMissing):
-        half_made.make(lambda: bench.engine.remove.terminate(member))
+        half_assembled.make(lambda: bench.engine.remove.terminate(member))
     assert bench.row(final).offset == 4
     with pytest.raises(PartialMissing):
         bench.engine.concatenate.members(final)
 
 
 @pytest.mark.parametrize("is_done", [False, True])
-def test_a_maker_that_learns_the_length_late_goes_by_the_row(
-    bench: Bench, half_made: HalfMade, is_done: bool
+def test_an_assembly_uses_the_length_of_the_row(
+    bench: Bench, half_assembled: HalfAssembled, is_done: bool
 ) -> None:
-    stale = replace(bench.row(half_made.final), length=None)
+    stale = replace(bench.row(half_assembled.final), length=None)
     if is_done:
-        assemble(bench, half_made.final)
+        assemble(bench, half_assembled.final)
     else:
         with pytest.raises(Crash):
-            half_made.make(crash)
+            half_assembled.make(crash)
     made = bench.engine.concatenate.assemble(
         stale, bench.engine.concatenate.members(stale)
     )
@@ -435,15 +343,15 @@ def test_a_maker_that_learns_the_length_late_goes_by_the_row(
     ("event", "error"),
     [("claim and advance", OffsetMismatch), ("complete", AlreadyComplete)],
 )
-def test_a_maker_that_loses_the_claim_writes_nothing(
+def test_an_assembly_without_a_claim_writes_nothing(
     bench: Bench,
-    half_made: HalfMade,
+    half_assembled: HalfAssembled,
     event: str,
     error: type[ChunkedUploadError],
 ) -> None:
-    final = half_made.final
+    final = half_assembled.final
 
-    def rival(name: str) -> None:
+    def interfere(name: str) -> None:
         if name != "claim":
             return
         bench.repository.before = lambda _: None
@@ -451,9 +359,9 @@ def test_a_maker_that_loses_the_claim_writes_nothing(
             assemble(bench, final)
         else:
             with pytest.raises(Crash):
-                half_made.make(crash)
+                half_assembled.make(crash)
 
-    bench.repository.before = rival
+    bench.repository.before = interfere
     with pytest.raises(error):
         assemble(bench, final)
     assert bench.row(final).offset == (10 if event == "complete" else 4)
@@ -471,7 +379,7 @@ def tidy(bench: Bench) -> Bench:
     return bench
 
 
-def test_partial_uploads_go_as_soon_as_their_final_is_complete(tidy: Bench) -> None:
+def test_partial_uploads_are_removed_once_their_final_is_complete(tidy: Bench) -> None:
     a, b = tidy.partial(b"abc"), tidy.partial(b"de")
     final = tidy.final(b, a, b)
     assert assemble(tidy, final).is_complete
@@ -505,7 +413,7 @@ def test_partial_uploads_of_a_final_that_is_refused_stay(
     assert a.id in tidy.repository.rows
 
 
-def test_only_the_request_that_completes_a_final_drops_its_members(
+def test_only_the_completing_request_removes_the_members(
     tidy: Bench,
 ) -> None:
     a = tidy.partial(b"abc")
@@ -517,18 +425,18 @@ def test_only_the_request_that_completes_a_final_drops_its_members(
     assert a.id in tidy.repository.rows
 
 
-def test_a_member_that_another_request_removes_first_hinders_nothing(
+def test_a_member_that_another_request_removes_is_skipped(
     tidy: Bench,
 ) -> None:
     a, b = tidy.partial(b"abc"), tidy.partial(b"de")
     final = tidy.final(a, b)
 
-    def rival(name: str) -> None:
+    def interfere(name: str) -> None:
         if name == "is_used_up":
             tidy.repository.before = lambda _: None
             tidy.engine.remove.terminate(a)
 
-    tidy.repository.before = rival
+    tidy.repository.before = interfere
     assert assemble(tidy, final).is_complete
     assert set(tidy.repository.rows) == {final.id}
 

@@ -1,4 +1,4 @@
-"""A length that was deferred and becomes known: who is asked, and who is refused."""
+"""Deferred lengths: the hooks that are called, and the errors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 
 from flask_chunked.engine.gate import MAX_LENGTH
 from flask_chunked.engine.records import Quota, Upload
+from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     BytesMissing,
     ChunkedUploadError,
+    Incomplete,
     LengthBelowOffset,
     LengthChanged,
     OffsetMismatch,
@@ -18,8 +20,9 @@ from flask_chunked.exceptions import (
     Superseded,
     TooLarge,
     UnknownUpload,
+    UploadExpired,
 )
-from tests.engine.fakes import Bench, ScriptedReader
+from tests.engine.fakes import Bench, ScriptedReader, idle_since
 
 SMALL = b"0123456789"
 #: More bytes than ``inspect`` sees.
@@ -33,7 +36,7 @@ def bench() -> Bench:
 
 
 def deferred(bench: Bench, content: bytes = b"") -> Upload:
-    """An upload of these bytes whose length is not known; nothing was asked yet."""
+    """An upload of these bytes with a deferred length; clears recorded calls."""
     upload = bench.create(None)
     if content:
         upload = bench.engine.append.stream(upload, 0, None, ScriptedReader(content))
@@ -49,7 +52,7 @@ def asked(bench: Bench) -> list[tuple[str, object]]:
 # -- what is asked ---------------------------------------------------------------------
 
 
-def test_validate_is_asked_again_with_the_length(bench: Bench) -> None:
+def test_validate_is_called_again_with_the_length(bench: Bench) -> None:
     upload = bench.create(None)
     bench.engine.declare.length(upload, 10)
     assert bench.policy.seen("validate") == [None, 10]
@@ -66,7 +69,7 @@ def test_validate_is_asked_again_with_the_length(bench: Bench) -> None:
         pytest.param(LARGE, 5000, [], id="asked-long-ago"),
     ],
 )
-def test_inspect_is_asked_where_no_commit_asks_it_any_more(
+def test_inspect_is_called_where_no_later_commit_calls_it(
     bench: Bench, content: bytes, length: int, inspected: list[bytes]
 ) -> None:
     upload = deferred(bench, content)
@@ -92,14 +95,14 @@ def test_a_file_of_any_size_is_inspected_once(
     assert bench.policy.seen("inspect") == [b"z" * min(size, 4096)]
 
 
-def test_a_partial_upload_is_not_asked_about(bench: Bench) -> None:
+def test_hooks_are_not_called_for_a_partial_upload(bench: Bench) -> None:
     upload = bench.material(None)
     upload = bench.engine.append.stream(upload, 0, None, ScriptedReader(SMALL))
     bench.engine.declare.length(upload, 10)
     assert asked(bench) == []
 
 
-def test_a_known_length_asks_nothing(bench: Bench) -> None:
+def test_a_known_length_calls_no_hook(bench: Bench) -> None:
     upload = bench.create(10)
     del bench.policy.calls[:]
     assert bench.engine.declare.length(upload, 10) is upload
@@ -121,7 +124,7 @@ def test_a_late_refusal_removes_the_upload(bench: Bench, hook: str) -> None:
 
 
 @pytest.mark.parametrize("hook", ["validate", "inspect"])
-def test_a_late_refusal_leaves_an_upload_that_another_request_has(
+def test_a_late_refusal_keeps_an_upload_that_another_request_has(
     bench: Bench, hook: str
 ) -> None:
     upload = deferred(bench, SMALL)
@@ -141,7 +144,7 @@ def test_a_late_refusal_leaves_an_upload_that_another_request_has(
         pytest.param(MAX_LENGTH + 1, TooLarge, id="above-all"),
     ],
 )
-def test_an_impossible_length_changes_nothing_and_asks_nothing(
+def test_an_impossible_length_changes_nothing_and_calls_no_hook(
     bench: Bench, length: int, error: type[ChunkedUploadError]
 ) -> None:
     upload = deferred(bench, SMALL)
@@ -163,7 +166,7 @@ def test_a_quota_that_the_length_exceeds_changes_nothing(bench: Bench) -> None:
     assert bench.engine.declare.length(upload, 20).reserved == 20
 
 
-def test_an_upload_that_counts_nowhere_asks_no_quota(bench: Bench) -> None:
+def test_an_upload_without_a_quota_checks_none(bench: Bench) -> None:
     upload = deferred(bench, SMALL)
     bench.policy.limits = Quota(None, 20, 0)
     assert bench.engine.declare.length(upload, 30).reserved is None
@@ -216,7 +219,7 @@ def test_a_final_that_no_longer_waits_limits_no_member(bench: Bench) -> None:
 
 
 def when(bench: Bench, name: str, happens: Callable[[], object]) -> None:
-    """Let something happen just before the repository is asked for this."""
+    """Call ``happens`` just before the repository's method ``name``."""
 
     def before(asked_for: str) -> None:
         if asked_for == name:
@@ -237,7 +240,7 @@ def test_a_writer_that_does_not_know_the_length_commits_nothing(bench: Bench) ->
     assert reader.interrupts == 1
 
 
-def test_bytes_that_came_meanwhile_make_a_declaration_an_offset_mismatch(
+def test_bytes_appended_meanwhile_make_an_offset_mismatch(
     bench: Bench,
 ) -> None:
     upload = deferred(bench, SMALL)
@@ -256,19 +259,19 @@ def test_bytes_that_came_meanwhile_make_a_declaration_an_offset_mismatch(
 @pytest.mark.parametrize(
     ("other", "error"), [(100, None), (101, LengthChanged), (None, LengthBelowOffset)]
 )
-def test_of_two_declarations_the_first_one_counts(
+def test_the_first_of_two_declarations_counts(
     bench: Bench, other: int | None, error: type[ChunkedUploadError] | None
 ) -> None:
     upload = deferred(bench, SMALL)
 
-    def rival() -> None:
+    def interfere() -> None:
         if other is None:
             reader = ScriptedReader(b"a" * 91)
             bench.engine.append.stream(upload, 10, None, reader)
         else:
             bench.engine.declare.length(upload, other)
 
-    when(bench, "declare_length", rival)
+    when(bench, "declare_length", interfere)
     if error is None:
         assert bench.engine.declare.length(upload, 100) == bench.row(upload)
         return
@@ -277,20 +280,97 @@ def test_of_two_declarations_the_first_one_counts(
     assert bench.row(upload).length == other
 
 
-def test_a_repeat_of_a_declaration_goes_by_the_row(bench: Bench) -> None:
+def test_a_repeated_declaration_returns_the_row(bench: Bench) -> None:
     seen = deferred(bench, SMALL)
     done = bench.engine.complete.request(bench.engine.declare.length(seen, 10), None)
-    # Its bytes are not where the request looks for them; the row says why.
+    # The bytes are in the finished file, and the row says so.
     assert bench.engine.declare.length(seen, 10) == bench.row(seen)
     bench.engine.remove.terminate(done.upload)
     with pytest.raises(UnknownUpload):
         bench.engine.declare.length(seen, 10)
 
 
-def test_bytes_that_were_removed_outside_are_missing(bench: Bench) -> None:
+def test_bytes_removed_from_the_storage_are_missing(bench: Bench) -> None:
     upload = deferred(bench, SMALL)
     assert upload.blob is not None
     bench.storage.delete(upload.blob)
     with pytest.raises(BytesMissing):
         bench.engine.declare.length(upload, 10)
     assert bench.row(upload).length is None
+
+
+# -- a length is stored once -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [3, 4, MAX_LENGTH - 1])
+def test_a_deferred_length_is_stored_once(bench: Bench, length: int) -> None:
+    upload = bench.create(None)
+    upload = bench.engine.append.stream(upload, 0, None, ScriptedReader(b"abc"))
+    declared = bench.engine.declare.length(upload, length)
+    assert declared == bench.row(upload)
+    assert (declared.length, declared.offset) == (length, 3)
+    assert bench.engine.declare.length(upload, length) == declared
+    with pytest.raises(LengthChanged) as caught:
+        bench.engine.declare.length(upload, length + 1)
+    assert (caught.value.declared, caught.value.provided) == (length, length + 1)
+    assert bench.row(upload) == declared
+
+
+def test_a_length_below_the_offset_is_refused(bench: Bench) -> None:
+    upload = bench.create(None)
+    upload = bench.engine.append.stream(upload, 0, None, ScriptedReader(b"abc"))
+    with pytest.raises(LengthBelowOffset) as caught:
+        bench.engine.declare.length(upload, 2)
+    assert (caught.value.offset, caught.value.provided) == (3, 2)
+    assert bench.row(upload).length is None
+
+
+@pytest.mark.parametrize("length", [2, 6])
+def test_a_declaration_supersedes_a_writer_without_the_length(
+    bench: Bench, length: int
+) -> None:
+    upload = bench.create(None)
+    reader = ScriptedReader(b"abc", lambda: bench.engine.declare.length(upload, length))
+    with pytest.raises(Superseded):
+        bench.engine.append.stream(upload, 0, None, reader, exact=False)
+    assert reader.interrupts == 1
+    assert (bench.row(upload).offset, bench.row(upload).length) == (0, length)
+    content = b"abcdef"[:length]
+    after = bench.engine.append.stream(upload, 0, length, ScriptedReader(content))
+    assert bench.engine.complete.request(after, None).upload.is_complete
+    assert bench.stored(upload) == content
+
+
+def test_an_empty_file_of_deferred_length_completes(bench: Bench) -> None:
+    upload = bench.create(None)
+    with pytest.raises(Incomplete):
+        bench.engine.complete.request(upload, None)
+    declared = bench.engine.declare.length(upload, 0)
+    assert bench.engine.complete.request(declared, None).upload.is_complete
+    assert bench.stored(upload) == b""
+
+
+def test_the_length_of_a_complete_upload_cannot_change(bench: Bench) -> None:
+    upload = bench.create(None)
+    part = bench.engine.append.stream(upload, 0, None, ScriptedReader(b"abc"))
+    bench.engine.complete.request(bench.engine.declare.length(part, 3), None)
+    # Once with an old snapshot of the row, once with the current one.
+    for seen in (part, bench.row(upload)):
+        assert bench.engine.declare.length(seen, 3).length == 3
+        with pytest.raises(LengthChanged):
+            bench.engine.declare.length(seen, 4)
+    assert bench.engine.declare.length(part, 3).status is Status.COMPLETE
+
+
+def test_the_length_of_a_removed_upload_is_unknown(bench: Bench) -> None:
+    upload = bench.create(None)
+    bench.engine.remove.terminate(upload)
+    with pytest.raises(UnknownUpload):
+        bench.engine.declare.length(upload, 3)
+
+
+def test_the_length_of_an_expired_upload_is_not_declared(bench: Bench) -> None:
+    upload = bench.create(None)
+    bench.engine.remove.expire(upload, idle_since(bench), keep_record=True)
+    with pytest.raises(UploadExpired):
+        bench.engine.declare.length(upload, 3)

@@ -1,4 +1,4 @@
-"""Digests beside: their order, what they may still be looking at, and no threads."""
+"""The digest thread: order, buffers in use, errors, and platforms without it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONG = bytes(range(256)) * (WORTH // 256)
 
 
 class Slow:
-    """Takes a block when it is told to.
+    """Takes a block when the test allows it.
 
     :ivar blocks: what it has taken, as it was then.
     """
@@ -40,100 +40,102 @@ def slow() -> Slow:
 
 
 @pytest.fixture
-def beside(slow: Slow) -> Iterator[DigestThread]:
-    beside = DigestThread([slow])
-    yield beside
+def digest_thread(slow: Slow) -> Iterator[DigestThread]:
+    digest_thread = DigestThread([slow])
+    yield digest_thread
     for _ in range(10):
         slow.go.release()
-    beside.close()
+    digest_thread.close()
 
 
-def test_a_long_block_is_taken_while_its_giver_goes_on(
-    slow: Slow, beside: DigestThread
+def test_a_long_block_is_hashed_while_the_caller_continues(
+    slow: Slow, digest_thread: DigestThread
 ) -> None:
-    beside.update(memoryview(LONG))
-    beside.wait_for_buffer()
+    digest_thread.update(memoryview(LONG))
+    digest_thread.wait_for_buffer()
     assert slow.blocks == []
     slow.go.release()
-    beside.join()
+    digest_thread.join()
     assert slow.blocks == [LONG]
     assert slow.threads != [threading.get_ident()]
 
 
-def test_of_two_buffers_the_older_is_free_when_there_is_room(
-    slow: Slow, beside: DigestThread
+def test_the_older_of_two_buffers_is_free_after_the_wait(
+    slow: Slow, digest_thread: DigestThread
 ) -> None:
     first, second = bytearray(LONG), bytearray(LONG[::-1])
-    beside.update(memoryview(first))
-    beside.update(memoryview(second))
+    digest_thread.update(memoryview(first))
+    digest_thread.update(memoryview(second))
     slow.go.release()
-    beside.wait_for_buffer()
+    digest_thread.wait_for_buffer()
     first[:] = bytes(len(first))
     slow.go.release()
-    beside.join()
+    digest_thread.join()
     assert slow.blocks == [LONG, LONG[::-1]]
 
 
-def test_short_blocks_keep_their_place_behind_long_ones(
-    slow: Slow, beside: DigestThread
+def test_short_blocks_stay_in_order_after_long_ones(
+    slow: Slow, digest_thread: DigestThread
 ) -> None:
-    beside.update(memoryview(LONG))
-    beside.update(memoryview(b"short"))
+    digest_thread.update(memoryview(LONG))
+    digest_thread.update(memoryview(b"short"))
     for _ in range(3):
         slow.go.release()
-    beside.join()
-    beside.update(memoryview(b"alone"))
+    digest_thread.join()
+    digest_thread.update(memoryview(b"alone"))
     assert slow.blocks == [LONG, b"short", b"alone"]
     assert slow.threads[-1] == threading.get_ident()
 
 
 def test_all_digests_take_all_blocks() -> None:
     digests = [hashlib.md5(), hashlib.sha256()]
-    beside = DigestThread(digests)
+    digest_thread = DigestThread(digests)
     content = b"".join([LONG, b"x" * 1000, LONG, LONG])
     for piece in (LONG, b"x" * 1000, LONG, LONG):
-        beside.wait_for_buffer()
-        beside.update(memoryview(piece))
-    beside.join()
+        digest_thread.wait_for_buffer()
+        digest_thread.update(memoryview(piece))
+    digest_thread.join()
     assert [digest.hexdigest() for digest in digests] == [
         hashlib.md5(content).hexdigest(),
         hashlib.sha256(content).hexdigest(),
     ]
-    beside.close()
-    beside.close()
+    digest_thread.close()
+    digest_thread.close()
 
 
 def test_without_digests_there_is_no_thread() -> None:
     before = threading.active_count()
-    beside = DigestThread([])
-    beside.update(memoryview(LONG))
-    beside.join()
+    digest_thread = DigestThread([])
+    digest_thread.update(memoryview(LONG))
+    digest_thread.join()
     assert threading.active_count() == before
-    beside.close()
+    digest_thread.close()
 
 
-def test_the_thread_ends(slow: Slow, beside: DigestThread) -> None:
-    beside.update(memoryview(LONG))
+def test_the_thread_ends(slow: Slow, digest_thread: DigestThread) -> None:
+    digest_thread.update(memoryview(LONG))
     (thread,) = (
         one for one in threading.enumerate() if one.name == "flask-chunked-digest"
     )
-    beside.close()
+    digest_thread.close()
     slow.go.release()
     thread.join(10)
     assert not thread.is_alive()
 
 
-def test_a_digest_that_fails_is_told(slow: Slow, beside: DigestThread) -> None:
+def test_the_error_of_a_digest_is_raised(
+    slow: Slow, digest_thread: DigestThread
+) -> None:
     slow.failure = ValueError("no digest")
-    beside.update(memoryview(LONG))
+    digest_thread.update(memoryview(LONG))
     slow.go.release()
     with pytest.raises(ValueError, match="no digest"):
-        beside.join()
+        digest_thread.join()
 
 
 @pytest.mark.parametrize("why", ["no more threads", "threads of gevent"])
-def test_where_no_thread_helps_the_giver_does_it(
-    slow: Slow, beside: DigestThread, monkeypatch: pytest.MonkeyPatch, why: str
+def test_without_a_thread_the_caller_hashes(
+    slow: Slow, digest_thread: DigestThread, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     def refuse(*arguments: object, **named: object) -> int:
         raise RuntimeError("can't start new thread")
@@ -141,8 +143,8 @@ def test_where_no_thread_helps_the_giver_does_it(
     if why == "no more threads":
         monkeypatch.setattr(threading.Thread, "start", refuse)
     else:
-        # What monkey patching leaves there is no function of the module itself.
+        # After monkey patching, the function is of another module.
         monkeypatch.setattr(_thread, "start_new_thread", refuse)
     slow.go.release()
-    beside.update(memoryview(LONG))
+    digest_thread.update(memoryview(LONG))
     assert slow.threads == [threading.get_ident()]

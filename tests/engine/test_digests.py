@@ -1,4 +1,4 @@
-"""Digests that are carried from process to process, and those that cannot be."""
+"""Digests that another process resumes, and digests that cannot be resumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTENT = bytes(range(256)) * 40
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
-    """Who proved itself is kept; not over tests that hide libraries."""
+    """Clear the cache of implementations, because tests hide libraries."""
     hashing._makers.cache_clear()
     hashing._openssl.cache_clear()
     yield
@@ -37,7 +37,7 @@ def forget() -> Iterator[None]:
     content=st.binary(max_size=700),
     cuts=st.lists(st.integers(0, 700), max_size=5),
 )
-def test_a_digest_carried_on_at_any_cut_is_hashlibs(
+def test_a_digest_resumed_at_any_byte_equals_hashlib(
     name: str, content: bytes, cuts: list[int]
 ) -> None:
     bounds = sorted({min(cut, len(content)) for cut in cuts} | {0, len(content)})
@@ -54,7 +54,7 @@ def test_a_digest_carried_on_at_any_cut_is_hashlibs(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_process_goes_on(name: str) -> None:
+def test_another_process_resumes(name: str) -> None:
     digest = begin(name)
     assert digest is not None
     digest.update(CONTENT[:1001])
@@ -70,7 +70,7 @@ def test_another_process_goes_on(name: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"abc", bytearray(b"abc"), memoryview(b"abc"), b""])
-def test_bytes_of_every_kind_are_taken(data: bytes | bytearray | memoryview) -> None:
+def test_every_kind_of_buffer_is_hashed(data: bytes | bytearray | memoryview) -> None:
     digest = begin("md5")
     assert digest is not None
     digest.update(data)
@@ -79,7 +79,7 @@ def test_bytes_of_every_kind_are_taken(data: bytes | bytearray | memoryview) -> 
 
 
 @pytest.mark.parametrize("name", ["blake2b", "sha3_256", "no-such"])
-def test_other_algorithms_cannot_be_carried_on(name: str) -> None:
+def test_other_algorithms_cannot_be_resumed(name: str) -> None:
     assert begin(name) is None
     assert resume(name, None, 0) is None
 
@@ -89,7 +89,7 @@ def test_other_algorithms_cannot_be_carried_on(name: str) -> None:
     [(None, 5), (b"", 0), (b"xx", 0), (b"??" + bytes(8) + bytes(92), 0)],
     ids=["no state", "empty", "short", "another writer"],
 )
-def test_a_state_that_nobody_can_read_is_none(state: bytes | None, count: int) -> None:
+def test_an_unreadable_state_is_none(state: bytes | None, count: int) -> None:
     assert resume("md5", state, count) is None
 
 
@@ -105,7 +105,7 @@ def test_no_algorithm_is_no_digest() -> None:
     assert resume(None, None, 0) is None
 
 
-def test_where_openssl_hides_another_library_goes_on(
+def test_without_openssl_another_library_resumes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if importlib.util.find_spec("rehashes") is None:
@@ -126,7 +126,9 @@ def test_where_openssl_hides_another_library_goes_on(
         assert digest.dump().startswith(b"R1")
 
 
-def test_where_nobody_can_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_library_there_is_no_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def absent(name: str) -> object:
         raise ImportError(name)
 

@@ -1,4 +1,4 @@
-"""Which uploads time gives up, by kind and state; concatenations live as groups."""
+"""Expiry by kind and state; a concatenation expires as a group."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_live(bench: Bench, upload: Upload) -> bool:
 
 
 def swept(bench: Bench) -> set[str]:
-    """What the clean-up finds and removes, by name."""
+    """The names of the uploads that the clean-up removes."""
     found = list(bench.engine.remove.expirable(expired_too=False))
     gone = [
         bench.engine.remove.expire(upload, cutoff, keep_record=False)
@@ -41,17 +41,17 @@ def swept(bench: Bench) -> set[str]:
 
 
 def touch(bench: Bench, partial: Upload) -> None:
-    """One more byte."""
+    """Append one byte."""
     row = bench.row(partial)
     bench.engine.append.stream(row, row.offset, None, ScriptedReader(b"x"), exact=False)
 
 
 # -- by kind and state -----------------------------------------------------------------
 
-#: (kind, state) -> is it refused, is it removed, once it is idle for too long?
-GIVEN_UP = {
+#: (kind, state) -> (requests are refused, the clean-up removes it) when it is idle.
+EXPIRES = {
     ("ordinary", Status.UPLOADING): (True, True),
-    # Requests go on with it, and only the clean-up takes its process for gone.
+    # A request may continue the completion; only the clean-up removes it.
     ("ordinary", Status.COMPLETING): (False, True),
     ("ordinary", Status.COMPLETE): (False, False),
     ("partial", Status.UPLOADING): (True, True),
@@ -63,14 +63,14 @@ GIVEN_UP = {
 }
 
 
-@pytest.mark.parametrize(("kind", "status"), GIVEN_UP)
-def test_what_is_idle_for_too_long_is_given_up_by_kind_and_state(
+@pytest.mark.parametrize(("kind", "status"), EXPIRES)
+def test_idle_uploads_expire_by_kind_and_state(
     bench: Bench, kind: str, status: Status
 ) -> None:
     concat = {"ordinary": None, "partial": "partial", "final": "final;a"}[kind]
     upload = bench.create(10, partial=kind == "partial", concat=concat)
     bench.repository.rows[upload.id] = row = replace(upload, status=status)
-    is_refused, is_removed = GIVEN_UP[kind, status]
+    is_refused, is_removed = EXPIRES[kind, status]
     expires_at = START + DAY if is_refused else None
     assert bench.engine.expiry.expires_at(row) == expires_at
     bench.clock.advance(days=1, microseconds=-1)
@@ -95,7 +95,7 @@ def test_a_partial_upload_that_expires_when_it_is_complete_is_announced(
 # -- concatenations --------------------------------------------------------------------
 
 
-def test_being_named_is_activity(bench: Bench) -> None:
+def test_becoming_a_member_is_activity(bench: Bench) -> None:
     a = bench.partial(b"abc")
     bench.clock.advance(hours=20)
     final = bench.final(a)
@@ -123,7 +123,7 @@ def test_a_waiting_final_and_its_members_live_by_the_activity_of_one(
             bench.clock() if upload is b else START
         )
     assert bench.engine.expiry.expires_at(bench.row(final)) == bench.clock() + DAY
-    # What a member tells is its own; it may live longer.
+    # A member reports its own end, but may live longer.
     assert bench.engine.expiry.expires_at(bench.row(a)) == START + DAY
     assert swept(bench) == set()
     bench.clock.advance(days=1)
@@ -137,7 +137,7 @@ def test_a_member_lives_by_the_final_that_was_just_made(bench: Bench) -> None:
     a = bench.partial(b"a", 2)
     bench.clock.advance(hours=20)
     final = bench.final(a)
-    # As if being named had not been noted.
+    # Without the activity of becoming a member.
     bench.repository.rows[a.id] = replace(bench.row(a), last_activity_at=START)
     bench.clock.advance(hours=20)
     assert is_live(bench, a)
@@ -160,7 +160,7 @@ def test_a_member_of_two_finals_lives_by_the_more_active_one(bench: Bench) -> No
 
 
 @pytest.mark.parametrize("end", ["complete", "terminated"])
-def test_a_final_that_waits_no_more_keeps_no_member(bench: Bench, end: str) -> None:
+def test_a_final_that_no_longer_waits_keeps_no_member(bench: Bench, end: str) -> None:
     a, b = bench.partial(b"abc"), bench.partial(b"de")
     final = bench.final(a, b)
     if end == "complete":
@@ -190,7 +190,7 @@ def test_a_lifetime_ends_however_active_the_others_are() -> None:
     )
 
 
-def test_a_lifetime_alone_asks_for_no_activity() -> None:
+def test_a_lifetime_alone_queries_no_activity() -> None:
     bench = Bench(expiration=None, lifetime=DAY)
     final = bench.final(bench.partial(b"a", 2))
     asked: list[str] = []
@@ -199,7 +199,7 @@ def test_a_lifetime_alone_asks_for_no_activity() -> None:
     assert asked == []
 
 
-def test_others_are_asked_for_only_where_it_matters(bench: Bench) -> None:
+def test_group_activity_is_queried_only_where_it_matters(bench: Bench) -> None:
     ordinary, partial = bench.create(10), bench.material(10)
     final = bench.final(partial)
     asked: list[str] = []
@@ -216,7 +216,7 @@ def test_others_are_asked_for_only_where_it_matters(bench: Bench) -> None:
     assert "group_activity" in asked
 
 
-def test_a_group_that_came_alive_is_not_removed(bench: Bench) -> None:
+def test_a_group_with_new_activity_is_not_removed(bench: Bench) -> None:
     a, b = bench.partial(b"a"), bench.partial(b"b", 100)
     final = bench.final(a, b)
     bench.clock.advance(days=1)

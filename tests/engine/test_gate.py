@@ -1,4 +1,4 @@
-"""The gate: kind and action as a table, and which hooks each kind of upload has."""
+"""The gate: a table of kinds and actions, and the hooks of each kind."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from tests.engine.fakes import Bench, RecordingPolicy, ScriptedReader
 
 DIALECTS = ("tus", "content-range", None)
 Refused = type[ChunkedUploadError] | None
-#: Kind -> how such an upload is created.
+#: Kind -> the fields of a new upload of it.
 CREATED: dict[Kind, dict[str, Any]] = {
     Kind.ORDINARY: {},
     Kind.PARTIAL: {"partial": True, "concat": "partial"},
     Kind.FINAL: {"concat": "final;a b"},
 }
-#: (kind, action, dialect) -> the refusal; what is not here is allowed.
+#: (kind, action, dialect) -> the refusal; all else is allowed.
 REFUSALS: dict[tuple[Kind, Action, str | None], Refused] = {
     (Kind.PARTIAL, Action.APPEND, "content-range"): PartialUpload,
     (Kind.PARTIAL, Action.COMPLETE, "content-range"): PartialUpload,
@@ -56,7 +56,7 @@ REFUSALS: dict[tuple[Kind, Action, str | None], Refused] = {
     (Kind.FINAL, Action.COMPLETE, "content-range"): FinalUpload,
     (Kind.FINAL, Action.COMPLETE, None): FinalUpload,
 }
-#: Compared with a checksum, once it is complete.
+#: Allowed once the upload is complete, to compare a checksum.
 COMPARED = {
     (Kind.FINAL, Action.COMPLETE, "content-range", Status.COMPLETE),
     (Kind.FINAL, Action.COMPLETE, None, Status.COMPLETE),
@@ -108,7 +108,7 @@ def test_refusals_of_a_kind_are_forbidden_by_code() -> None:
 
 
 @pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.value)
-def test_only_a_file_is_handed_to_an_application(kind: Kind) -> None:
+def test_only_a_file_is_given_to_an_application(kind: Kind) -> None:
     if kind is not Kind.PARTIAL:
         require_file(upload_of(kind))
         return
@@ -144,7 +144,7 @@ IS_ASKED: dict[str, Callable[[Gate, Upload], bool]] = {
 
 @pytest.mark.parametrize("hook", ASK)
 @pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.value)
-def test_hooks_are_asked_of_files_only(
+def test_hooks_are_called_for_files_only(
     gate: Gate, policy: RecordingPolicy, kind: Kind, hook: str
 ) -> None:
     upload = upload_of(kind)
@@ -156,7 +156,7 @@ def test_hooks_are_asked_of_files_only(
 
 
 @pytest.mark.parametrize("hook", IS_ASKED)
-def test_a_hook_that_the_application_has_not_is_not_asked(
+def test_a_hook_that_the_application_lacks_is_not_called(
     gate: Gate, policy: RecordingPolicy, hook: str
 ) -> None:
     policy.inspects = policy.verifies = policy.delivers = False
@@ -167,7 +167,7 @@ def test_a_hook_that_the_application_has_not_is_not_asked(
     assert gate.asks_inspect is False
 
 
-#: Signals that a partial upload has, and whether it has them.
+#: Signal -> a partial upload has it.
 SIGNALS = {
     "created": True,
     "chunk_received": True,
@@ -200,7 +200,7 @@ def test_a_signal_without_a_listener_is_not_heard(
 
 
 class SmallStorage(MemoryStorage):
-    """Has room for what the upload's state says, and for 100 bytes without one."""
+    """Limits the length to that of the upload's state, or to 100 bytes without one."""
 
     def max_length(self, state: State | None = None) -> int | None:
         return 100 if state is None else state["most"]  # type: ignore[return-value]
@@ -235,7 +235,7 @@ def test_a_length_is_limited_by_policy_storage_and_number(
     with pytest.raises(TooLarge) as caught:
         gate.require_length(most + 1, state)
     assert caught.value.limit == most
-    # Each dialect has a status of its own for the limit of the policy.
+    # Each dialect has its own status for the policy's limit.
     assert caught.value.status == (400 if most == largest else 413)
 
 
@@ -270,7 +270,7 @@ def test_members_whose_sum_is_above_it_make_no_final() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.UPLOADING, Status.COMPLETE])
-def test_a_final_upload_takes_no_bytes_on_any_road(status: Status) -> None:
+def test_a_final_upload_takes_no_bytes_by_any_method(status: Status) -> None:
     bench = Bench()
     final = bench.final(bench.partial(b"abc"))
     if status is Status.COMPLETE:

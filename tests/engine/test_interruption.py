@@ -1,4 +1,4 @@
-"""Readers of this process that are let go when their upload is somebody else's."""
+"""Readers that are interrupted when another request has their upload."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_reader_of_an_upload_is_interrupted_once() -> None:
         assert (reader.interrupts, other.interrupts) == (1, 0)
 
 
-def test_nobody_is_interrupted_once_the_request_is_over() -> None:
+def test_no_reader_is_interrupted_after_its_request() -> None:
     receiving, reader = ActiveReaders(), ScriptedReader()
     upload_id = uuid4()
     with pytest.raises(BodyInterrupted), receiving.register(upload_id, reader):
@@ -44,7 +44,7 @@ def test_nobody_is_interrupted_once_the_request_is_over() -> None:
     assert reader.interrupts == 0
 
 
-def test_a_request_that_ends_does_not_forget_its_successor() -> None:
+def test_a_request_that_ends_keeps_its_successor_registered() -> None:
     receiving, first, second = ActiveReaders(), ScriptedReader(), ScriptedReader()
     upload_id = uuid4()
     overtaken = ExitStack()
@@ -56,7 +56,7 @@ def test_a_request_that_ends_does_not_forget_its_successor() -> None:
 
 
 class SilentReader:
-    """A body of some bytes and then silence, until somebody interrupts it."""
+    """A body of some bytes and then silence, until it is interrupted."""
 
     ended = False
     is_short = False
@@ -81,7 +81,7 @@ class SilentReader:
 
     def wait(self) -> None:
         self.is_waiting.set()
-        assert self._let_go.wait(30), "nobody let the reader go"
+        assert self._let_go.wait(30), "the reader was not interrupted"
         raise BodyInterrupted
 
     def linger(self, seconds: float) -> bool:
@@ -111,7 +111,7 @@ def terminate(bench: Bench, upload: Upload) -> None:
 @pytest.mark.parametrize(
     ("newer", "error"),
     [
-        # What it had received was committed before it waited: nothing is lost.
+        # The received bytes were committed before the wait, so none is lost.
         (take_over, Superseded),
         (append, Superseded),
         (terminate, UnknownUpload),
@@ -141,7 +141,7 @@ def test_a_newer_request_frees_the_thread_of_a_silent_client(
     assert [type(caught) for caught in raised] == [error]
 
 
-def test_a_refused_append_frees_nobody(bench: Bench) -> None:
+def test_a_refused_append_interrupts_no_reader(bench: Bench) -> None:
     upload = bench.create(10)
 
     def refused() -> None:
@@ -153,7 +153,7 @@ def test_a_refused_append_frees_nobody(bench: Bench) -> None:
     assert reader.interrupts == 0
 
 
-def test_a_take_over_of_a_removed_upload_frees_nobody(bench: Bench) -> None:
+def test_a_take_over_of_a_removed_upload_interrupts_no_reader(bench: Bench) -> None:
     upload = bench.create(10)
     bench.engine.remove.terminate(upload)
     with pytest.raises(UnknownUpload):

@@ -1,11 +1,23 @@
-"""Removal: members of final uploads that are no longer needed."""
+"""Removal: termination, expiry, discarded uploads, uncommitted bytes, members."""
 
 from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from flask_chunked.engine.records import Upload
-from tests.engine.fakes import Bench
+from flask_chunked.engine.states import Status
+from flask_chunked.exceptions import (
+    BodyInterrupted,
+    DatabaseUnavailable,
+    StorageError,
+    UnknownUpload,
+    UploadExpired,
+)
+from tests.engine.fakes import Bench, ScriptedReader, disconnect
 
 
 @pytest.fixture
@@ -14,6 +26,240 @@ def bench() -> Bench:
     bench = Bench()
     bench.policy.keeps_partials = False
     return bench
+
+
+@pytest.fixture
+def upload(bench: Bench) -> Upload:
+    """An upload with all its bytes."""
+    return bench.filled(b"0123456789")
+
+
+# -- termination, expiry and discarded uploads -----------------------------------------
+
+
+def test_termination_removes_bytes_and_row(bench: Bench, upload: Upload) -> None:
+    bench.engine.remove.terminate(upload)
+    assert bench.repository.rows == {}
+    assert list(bench.storage.stored()) == []
+    with pytest.raises(UnknownUpload):
+        bench.engine.remove.terminate(upload)
+
+
+def test_a_termination_whose_process_died_is_repeated(
+    bench: Bench, upload: Upload
+) -> None:
+    bench.repository.failing = {"remove"}
+    with pytest.raises(DatabaseUnavailable):
+        bench.engine.remove.terminate(upload)
+    assert bench.row(upload).status is Status.TERMINATING
+    bench.repository.failing = set()
+    bench.engine.remove.terminate(upload)
+    assert bench.repository.rows == {}
+
+
+def test_a_moved_file_leaves_only_a_record_to_remove(
+    bench: Bench, upload: Upload
+) -> None:
+    bench.engine.complete.request(upload, None)
+    bench.repository.rows[upload.id] = replace(bench.row(upload), storage_key=None)
+    bench.engine.remove.terminate(upload)
+    assert bench.repository.rows == {}
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["remove", "keep"])
+def test_expiry_removes_bytes_and_maybe_the_record(bench: Bench, keep: bool) -> None:
+    upload = bench.filled()
+    bench.clock.advance(days=2)
+    for candidate, before in bench.engine.remove.expirable(expired_too=not keep):
+        assert bench.engine.remove.expire(candidate, before, keep_record=keep)
+    assert list(bench.storage.stored()) == []
+    assert (upload.id in bench.repository.rows) is keep
+    assert bench.policy.seen("expired") == [10]
+    if keep:
+        with pytest.raises(UploadExpired):
+            bench.engine.expiry.require_live(bench.row(upload))
+        again = list(bench.engine.remove.expirable(expired_too=False))
+        assert again == []
+        for candidate, before in bench.engine.remove.expirable(expired_too=True):
+            bench.engine.remove.expire(candidate, before, keep_record=False)
+        assert bench.repository.rows == {}
+        assert bench.policy.seen("expired") == [10]
+
+
+def test_a_lifetime_ends_however_active_the_upload_is() -> None:
+    bench = Bench(lifetime=timedelta(hours=30))
+    upload = bench.create(10)
+    for _ in range(2):
+        bench.clock.advance(hours=14)
+        upload = bench.engine.append.stream(
+            upload, upload.offset, None, ScriptedReader(b"ab"), exact=False
+        )
+    assert bench.engine.expiry.expires_at(upload) == upload.created_at + timedelta(
+        hours=30
+    )
+    assert list(bench.engine.remove.expirable(expired_too=True)) == []
+    bench.clock.advance(hours=2)
+    with pytest.raises(UploadExpired):
+        bench.engine.expiry.require_live(upload)
+    ((candidate, cutoff),) = bench.engine.remove.expirable(expired_too=True)
+    assert bench.engine.remove.expire(candidate, cutoff, keep_record=False)
+    assert bench.repository.rows == {}
+
+
+def test_a_lifetime_alone_keeps_idle_uploads() -> None:
+    bench = Bench(expiration=None, lifetime=timedelta(days=3))
+    upload = bench.create(10)
+    bench.clock.advance(days=2)
+    bench.engine.expiry.require_live(upload)
+    assert list(bench.engine.remove.expirable(expired_too=True)) == []
+    bench.clock.advance(days=1)
+    assert [
+        found.id for found, _ in bench.engine.remove.expirable(expired_too=True)
+    ] == [upload.id]
+
+
+def test_an_upload_with_new_activity_does_not_expire(bench: Bench) -> None:
+    upload = bench.create(10)
+    bench.clock.advance(days=2)
+    ((candidate, before),) = bench.engine.remove.expirable(expired_too=True)
+    bench.repository.rows[upload.id] = replace(
+        bench.row(upload), last_activity_at=bench.clock()
+    )
+    assert bench.engine.remove.expire(candidate, before, keep_record=False) is None
+    assert upload.id in bench.repository.rows
+
+
+def test_a_complete_upload_never_expires(bench: Bench, upload: Upload) -> None:
+    bench.engine.complete.request(upload, None)
+    bench.clock.advance(days=2)
+    assert list(bench.engine.remove.expirable(expired_too=True)) == []
+    bench.engine.expiry.require_live(bench.row(upload))
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_upload_whose_creation_failed_is_discarded(
+    bench: Bench, started: bool
+) -> None:
+    upload = bench.create(10)
+    if started:
+        bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
+    bench.engine.remove.discard(upload, unless_started=True)
+    assert (upload.id in bench.repository.rows) is started
+    bench.engine.remove.discard(upload)
+    assert bench.repository.rows == {}
+    bench.engine.remove.discard(upload)
+
+
+@pytest.mark.parametrize("error", [None, StorageError(), KeyboardInterrupt()], ids=repr)
+def test_a_creating_request_that_fails_leaves_nothing(
+    bench: Bench, error: BaseException | None
+) -> None:
+    upload = bench.create(10)
+    with (
+        nullcontext() if error is None else pytest.raises(type(error)),
+        bench.engine.remove.discarding(upload),
+    ):
+        if error is not None:
+            raise error
+    assert (upload.id in bench.repository.rows) is (error is None)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_creating_request_that_fails_may_keep_received_bytes(
+    bench: Bench, started: bool
+) -> None:
+    upload = bench.create(10)
+    with (
+        pytest.raises(BodyInterrupted),
+        bench.engine.remove.discarding(upload, unless_started=True),
+    ):
+        script = [b"abc", disconnect()] if started else [disconnect()]
+        bench.engine.append.stream(upload, 0, 10, ScriptedReader(*script))
+    assert (upload.id in bench.repository.rows) is started
+
+
+def test_discarding_an_upload_that_another_request_removes_succeeds(
+    bench: Bench,
+) -> None:
+    upload = bench.create(10)
+
+    def interfere(name: str) -> None:
+        if name == "begin_termination":
+            bench.repository.before = lambda _: None
+            bench.engine.remove.terminate(upload)
+
+    bench.repository.before = interfere
+    bench.engine.remove.discard(upload)
+    assert bench.repository.rows == {}
+
+
+def test_a_complete_upload_is_never_discarded(bench: Bench, upload: Upload) -> None:
+    bench.engine.complete.request(upload, None)
+    bench.engine.remove.discard(upload)
+    assert bench.row(upload).is_complete
+
+
+# -- uncommitted bytes -----------------------------------------------------------------
+
+
+def with_uncommitted_bytes(bench: Bench) -> Upload:
+    """Three committed bytes, followed by three uncommitted ones."""
+    upload = bench.create(10)
+    bench.engine.append.stream(upload, 0, 3, ScriptedReader(b"abc"))
+    bench.repository.failing = {"advance"}
+    with pytest.raises(DatabaseUnavailable):
+        bench.engine.append.stream(bench.row(upload), 3, 6, ScriptedReader(b"def"))
+    bench.repository.failing = set()
+    return bench.row(upload)
+
+
+def test_uncommitted_bytes_can_be_truncated(bench: Bench) -> None:
+    upload = with_uncommitted_bytes(bench)
+    assert upload.blob is not None
+    assert bench.storage.measure(upload.blob) == 6
+    assert bench.engine.remove.truncate_uncommitted(upload)
+    assert bench.storage.measure(upload.blob) == 3
+
+
+def test_uncommitted_bytes_of_a_newer_writer_stay(bench: Bench) -> None:
+    upload = with_uncommitted_bytes(bench)
+
+    def take(name: str) -> None:
+        if name == "holds":
+            bench.repository.before = lambda _: None
+            bench.repository.take_over(upload.id)
+
+    bench.repository.before = take
+    assert not bench.engine.remove.truncate_uncommitted(upload)
+    assert upload.blob is not None
+    assert bench.storage.measure(upload.blob) == 6
+    moved_on = replace(upload, offset=1)
+    assert not bench.engine.remove.truncate_uncommitted(moved_on)
+
+
+def test_a_finished_file_can_be_truncated_but_no_moved_one(
+    bench: Bench, upload: Upload
+) -> None:
+    done = bench.engine.complete.request(upload, None).upload
+    assert bench.engine.remove.truncate_uncommitted(done)
+    assert not bench.engine.remove.truncate_uncommitted(replace(done, storage_key=None))
+
+
+def test_termination_succeeds_after_a_failed_deletion(
+    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(blob: object) -> None:
+        raise StorageError()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.storage, "delete", fail)
+        with pytest.raises(StorageError):
+            bench.engine.remove.terminate(upload)
+    bench.engine.remove.terminate(upload)
+    assert bench.repository.rows == {}
+
+
+# -- members of final uploads ----------------------------------------------------------
 
 
 def complete(bench: Bench, final: Upload) -> Upload:
@@ -30,7 +276,7 @@ def used(bench: Bench) -> tuple[Upload, Upload]:
     return part, waiting
 
 
-def test_the_last_final_that_waits_takes_used_members_with_it(
+def test_removing_the_last_waiting_final_removes_used_members(
     bench: Bench, used: tuple[Upload, Upload]
 ) -> None:
     part, waiting = used

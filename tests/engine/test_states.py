@@ -8,7 +8,7 @@ from flask_chunked.engine.states import TRANSITIONS, Event, Status, sources, tar
 
 
 @pytest.mark.parametrize("event", list(Event))
-def test_every_event_has_one_goal_and_a_source(event: Event) -> None:
+def test_every_event_has_one_target_and_a_source(event: Event) -> None:
     assert sources(event)
     assert target(event) in Status
 

@@ -1,4 +1,4 @@
-"""A ``verify`` that takes long: one at a time, renewed, released, waited for."""
+"""Long calls of ``verify``: one at a time, renewed, released, waited for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ THREAD = "flask-chunked-verify"
 
 
 class SlowPolicy(RecordingPolicy):
-    """Things happen while it verifies, once."""
+    """Calls ``meanwhile`` once during ``verify``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,12 +57,12 @@ def upload(bench: Bench) -> Upload:
 
 
 def complete(bench: Bench, upload: Upload) -> bool:
-    """Was it this request that completed it?"""
+    """True if this request has completed the upload."""
     return bench.engine.complete.request(bench.row(upload), None).first
 
 
 def crash(bench: Bench, upload: Upload) -> None:
-    """A request began to verify, and its process is gone."""
+    """Begin a verification whose process dies."""
     now = bench.clock()
     assert bench.repository.begin_completion(upload.id, now, now - STALE)
 
@@ -76,19 +76,19 @@ def test_a_second_request_starts_no_second_verify(
 ) -> None:
     refusals: list[CompletionInProgress] = []
 
-    def rival() -> None:
+    def interfere() -> None:
         for seen in (upload, bench.row(upload)):
             with pytest.raises(CompletionInProgress) as caught:
                 bench.engine.complete.request(seen, expected)
             refusals.append(caught.value)
 
-    policy.meanwhile = rival
+    policy.meanwhile = interfere
     assert complete(bench, upload)
     assert policy.seen("verify") == [10]
     assert [(error.status, error.retry_after) for error in refusals] == [(503, 5)] * 2
 
 
-def test_a_request_that_began_with_its_last_bytes_is_the_one(
+def test_the_request_of_the_last_bytes_verifies(
     bench: Bench, policy: SlowPolicy
 ) -> None:
     upload = bench.create(10)
@@ -103,7 +103,7 @@ def test_a_request_that_began_with_its_last_bytes_is_the_one(
     assert bench.row(upload).verify_started_at is None
 
 
-def test_one_that_stood_still_for_a_minute_is_gone(
+def test_a_verification_without_renewal_for_a_minute_is_stale(
     bench: Bench, policy: SlowPolicy, upload: Upload
 ) -> None:
     crash(bench, upload)
@@ -116,38 +116,38 @@ def test_one_that_stood_still_for_a_minute_is_gone(
     assert policy.seen("verify") == [10]
 
 
-def test_one_that_was_taken_for_gone_comes_second(
+def test_a_stale_verification_that_returns_late_changes_nothing(
     bench: Bench, policy: SlowPolicy, upload: Upload
 ) -> None:
-    def rival() -> None:
+    def interfere() -> None:
         bench.clock.advance(seconds=60)
         assert complete(bench, upload)
 
-    policy.meanwhile = rival
+    policy.meanwhile = interfere
     assert not complete(bench, upload)
     assert policy.seen("verify") == [10, 10]
     assert len(policy.seen("deliver")) == 1
 
 
-def test_a_refusal_of_one_that_was_taken_for_gone_does_not_stop_the_other(
+def test_a_late_refusal_of_a_stale_verification_changes_nothing(
     bench: Bench, policy: SlowPolicy, upload: Upload
 ) -> None:
-    def rival() -> None:
+    def interfere() -> None:
         bench.clock.advance(seconds=60)
         crash(bench, upload)
         policy.refusals["verify"] = ChunkedUploadError("infected")
 
-    policy.meanwhile = rival
+    policy.meanwhile = interfere
     with pytest.raises(ChunkedUploadError, match="infected"):
         complete(bench, upload)
     row = bench.row(upload)
     assert (row.status, row.verify_started_at) == (Status.COMPLETING, bench.clock())
 
 
-def test_one_that_finds_another_at_work_says_so(
+def test_a_request_that_finds_another_verifying_reports_it(
     bench: Bench, policy: SlowPolicy, upload: Upload
 ) -> None:
-    """Its completion was refused by a third request, and begun again by a fourth."""
+    """A third request refuses its completion, and a fourth begins it again."""
 
     def before(name: str) -> None:
         row = bench.row(upload)
@@ -162,9 +162,7 @@ def test_one_that_finds_another_at_work_says_so(
         complete(bench, upload)
 
 
-def test_without_a_verify_there_is_nothing_to_wait_for(
-    bench: Bench, upload: Upload
-) -> None:
+def test_without_a_verify_no_request_waits(bench: Bench, upload: Upload) -> None:
     bench.policy.verifies = False
     begun = bench.repository.begin_completion(upload.id, bench.clock(), None)
     assert begun is not None
@@ -244,7 +242,7 @@ def test_a_release_that_fails_costs_a_minute_and_hides_no_error(
 
 @dataclass
 class Renewals:
-    """Waits for the thread that renews."""
+    """Waits for renewals by the thread."""
 
     bench: Bench
     noted: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -270,7 +268,7 @@ def renewals(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Renewals:
     return Renewals(bench)
 
 
-def test_one_that_is_at_work_for_long_is_not_taken_for_gone(
+def test_a_renewed_verification_is_not_stale(
     bench: Bench, policy: SlowPolicy, upload: Upload, renewals: Renewals
 ) -> None:
     def meanwhile() -> None:
@@ -291,7 +289,7 @@ def threads() -> list[threading.Thread]:
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()], ids=repr)
-def test_nothing_is_renewed_any_more_after_it(
+def test_nothing_is_renewed_after_the_verification(
     bench: Bench, policy: SlowPolicy, upload: Upload, error: BaseException | None
 ) -> None:
     working: list[threading.Thread] = []
@@ -303,7 +301,7 @@ def test_nothing_is_renewed_any_more_after_it(
         with pytest.raises(ZeroDivisionError):
             complete(bench, upload)
     (keeper,) = working
-    # RENEWAL is 10 s: it ends by being told.
+    # RENEWAL is 10 s, so the event ends the thread.
     keeper.join(timeout=5)
     assert not keeper.is_alive()
     assert keeper.daemon
@@ -321,9 +319,7 @@ def test_a_renewal_that_fails_is_logged_and_stops_nothing(
     with caplog.at_level(logging.WARNING, logger="flask_chunked"):
         assert complete(bench, upload)
     messages = {record.getMessage() for record in caplog.records}
-    assert messages == {
-        f"upload {upload.id} is being verified, which could not be noted"
-    }
+    assert messages == {f"cannot renew the verification of upload {upload.id}"}
 
 
 def test_a_renewal_that_comes_late_changes_nothing(
@@ -342,7 +338,7 @@ def test_a_renewal_that_comes_late_changes_nothing(
 
 @dataclass
 class FakeTime:
-    """A clock that goes on by sleeping only."""
+    """A clock that only ``sleep`` advances."""
 
     now: float = 100.0
     slept: list[float] = field(default_factory=list)
@@ -363,7 +359,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 
 def at_look(bench: Bench, count: int, happens: Callable[[], object]) -> None:
-    """Let something happen at the count-th look at the row."""
+    """Call ``happens`` at the count-th read of the row."""
     looks = 0
 
     def before(name: str) -> None:
@@ -376,7 +372,7 @@ def at_look(bench: Bench, count: int, happens: Callable[[], object]) -> None:
     bench.repository.before = before
 
 
-def test_a_request_waits_for_the_outcome_of_another_one(
+def test_a_request_waits_for_the_result_of_another_one(
     bench: Bench, upload: Upload, time: FakeTime
 ) -> None:
     crash(bench, upload)
@@ -401,7 +397,7 @@ def test_a_request_verifies_where_another_one_gave_up(
     assert time.slept == [PAUSE]
 
 
-def test_a_request_that_waited_long_enough_is_told_to_come_again(
+def test_a_request_that_waited_long_enough_asks_for_a_retry(
     bench: Bench, upload: Upload, time: FakeTime
 ) -> None:
     crash(bench, upload)
@@ -411,7 +407,7 @@ def test_a_request_that_waited_long_enough_is_told_to_come_again(
     assert bench.policy.seen("verify") == []
 
 
-def test_an_upload_that_is_removed_while_it_is_waited_for_is_unknown(
+def test_an_upload_that_is_removed_during_the_wait_is_unknown(
     bench: Bench, upload: Upload, time: FakeTime
 ) -> None:
     crash(bench, upload)

@@ -116,7 +116,7 @@ MUTANTS = (
                 "if not mine.id:",
             ),
         ),
-        (RACES, "tests/engine/test_sections.py", "tests/engine/test_append.py"),
+        (RACES, "tests/engine/test_stream.py", "tests/engine/test_append.py"),
     ),
     Mutant(
         "end of file trusted",

@@ -1,22 +1,27 @@
-"""Short bodies claim under the lock of their one section, if at all."""
+"""When a writer claims, looks at the fence, and stores a storage's state."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from flask_chunked.engine.records import Upload
+from flask_chunked.engine.records import Expected, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
     BodyInterrupted,
+    ChecksumMismatch,
     ChunkSizeMismatch,
     DatabaseUnavailable,
     OffsetMismatch,
     Superseded,
     UnknownUpload,
 )
+from flask_chunked.storage.base import Blob, Part, Receipt, State
+from flask_chunked.storage.memory import MemoryAppender, MemoryStorage
 from tests.engine.fakes import Bench, ScriptedReader
 
 CONTENT = b"0123456789"
@@ -39,7 +44,7 @@ def short(*script: object) -> ScriptedReader:
 
 
 def watch(bench: Bench) -> list[str]:
-    """Names of the repository's methods, from now on."""
+    """The names of the repository's methods that are called from now on."""
     calls: list[str] = []
     bench.repository.before = calls.append
     return calls
@@ -49,26 +54,26 @@ def append(bench: Bench, upload: Upload, reader: ScriptedReader) -> Upload:
     return bench.engine.append.stream(upload, upload.offset, len(CONTENT), reader)
 
 
-def test_claim_under_the_lock_needs_no_look_at_the_fence(
+def test_claim_under_the_lock_needs_no_check_of_the_fence(
     bench: Bench, upload: Upload
 ) -> None:
     calls = watch(bench)
     after = append(bench, upload, short(CONTENT))
     assert [call for call in calls if call != "holds"] == ["claim", "advance"]
-    # The one is the memory repository's own, inside advance().
+    # MemoryRepository.advance() calls holds() itself.
     assert calls.index("holds") > calls.index("advance")
     assert after == bench.row(upload)
     assert bench.stored(upload) == CONTENT
 
 
-def test_new_upload_is_as_good_as_claimed(bench: Bench, upload: Upload) -> None:
+def test_new_upload_needs_no_claim(bench: Bench, upload: Upload) -> None:
     calls = watch(bench)
     bench.engine.append.stream_first(upload, 10, short(CONTENT))
     assert calls[:2] == ["holds", "advance"]
     assert bench.stored(upload) == CONTENT
 
 
-def test_new_upload_that_was_taken_over_is_left_alone(
+def test_new_upload_that_was_taken_over_is_not_changed(
     bench: Bench, upload: Upload
 ) -> None:
     bench.engine.append.take_over(upload)
@@ -86,7 +91,7 @@ def test_stale_offset_is_a_conflict_and_changes_nothing(
     assert bench.stored(upload) == CONTENT
 
 
-def test_other_start_than_the_snapshots_is_refused_before_the_body(
+def test_another_start_than_the_offset_is_refused_before_the_body(
     bench: Bench, upload: Upload
 ) -> None:
     reader = short(CONTENT)
@@ -102,7 +107,7 @@ def test_refused_upload_gets_no_file(bench: Bench, upload: Upload) -> None:
     assert list(bench.storage.stored()) == []
 
 
-def test_silent_client_claims_before_it_is_waited_for(
+def test_claim_precedes_the_wait_for_a_silent_client(
     bench: Bench, upload: Upload
 ) -> None:
     calls = watch(bench)
@@ -111,7 +116,7 @@ def test_silent_client_claims_before_it_is_waited_for(
     assert seen == [["claim"]]
 
 
-def test_client_that_went_away_is_told_who_took_over(
+def test_interrupted_body_at_a_stale_offset_is_a_conflict(
     bench: Bench, upload: Upload
 ) -> None:
     append(bench, upload, short(CONTENT))
@@ -119,9 +124,7 @@ def test_client_that_went_away_is_told_who_took_over(
         append(bench, upload, short(BodyInterrupted()))
 
 
-def test_file_that_is_gone_is_explained_by_the_claim(
-    bench: Bench, upload: Upload
-) -> None:
+def test_claim_explains_a_missing_file(bench: Bench, upload: Upload) -> None:
     half = bench.engine.append.stream(upload, 0, 5, short(CONTENT[:5]))
     done = append(bench, half, short(CONTENT[5:]))
     bench.engine.complete.request(done, None)
@@ -132,10 +135,10 @@ def test_file_that_is_gone_is_explained_by_the_claim(
         append(bench, half, short(CONTENT[5:]))
 
 
-def test_late_repeat_beside_a_completion_is_a_conflict(
+def test_late_repeat_during_a_completion_is_a_conflict(
     bench: Bench, upload: Upload
 ) -> None:
-    """The file is finished before the row says so: the bytes are not lost."""
+    """The file is finished before its row is complete, and no byte is lost."""
     half = bench.engine.append.stream(upload, 0, 5, short(CONTENT[:5]))
     bench.repository.rows[upload.id] = full = replace(half, offset=10)
     assert full.blob is not None
@@ -147,9 +150,7 @@ def test_late_repeat_beside_a_completion_is_a_conflict(
     assert caught.value.expected == 10
 
 
-def test_state_that_changed_since_the_look_is_anothers(
-    bench: Bench, upload: Upload
-) -> None:
+def test_changed_storage_state_is_superseded(bench: Bench, upload: Upload) -> None:
     def save(name: str) -> None:
         if name == "claim":
             row = bench.repository.rows[upload.id]
@@ -170,9 +171,7 @@ def test_storage_with_parts_is_opened_for_the_claimed_row(
     assert calls[:2] == ["claim", "holds"]
 
 
-def test_late_claim_frees_others_and_not_its_own_reader(
-    bench: Bench, upload: Upload
-) -> None:
+def test_late_claim_interrupts_other_readers_only(bench: Bench, upload: Upload) -> None:
     mine = short(CONTENT)
     theirs = ScriptedReader(
         b"abc",
@@ -185,9 +184,7 @@ def test_late_claim_frees_others_and_not_its_own_reader(
     assert bench.stored(upload) == CONTENT
 
 
-def test_client_that_is_let_go_before_its_claim_takes_nothing_over(
-    bench: Bench, upload: Upload
-) -> None:
+def test_interrupted_reader_makes_no_claim(bench: Bench, upload: Upload) -> None:
     taken: list[Upload] = []
     reader = short(
         lambda: taken.append(bench.engine.append.take_over(upload)), BodyInterrupted()
@@ -197,7 +194,7 @@ def test_client_that_is_let_go_before_its_claim_takes_nothing_over(
     assert bench.row(upload).fence == taken[0].fence
 
 
-def test_client_that_goes_away_before_its_claim_changes_nothing(
+def test_client_that_disconnects_before_its_claim_changes_nothing(
     bench: Bench, upload: Upload
 ) -> None:
     with pytest.raises(BodyInterrupted):
@@ -205,17 +202,17 @@ def test_client_that_goes_away_before_its_claim_changes_nothing(
     assert bench.row(upload) == upload
 
 
-# -- bodies that come whole, to the end of the file -----------------------------------
+# -- bodies of one block at the end of the file ---------------------------------------
 
 
 @pytest.fixture
 def plain(bench: Bench) -> Bench:
-    """Nobody wants to see the first bytes."""
+    """No hook inspects the first bytes."""
     bench.policy.inspects = False
     return bench
 
 
-def test_body_that_comes_whole_is_committed_without_a_claim(
+def test_body_in_one_block_is_committed_without_a_claim(
     plain: Bench, upload: Upload
 ) -> None:
     calls = watch(plain)
@@ -225,7 +222,7 @@ def test_body_that_comes_whole_is_committed_without_a_claim(
     assert (after.fence, plain.stored(upload)) == (upload.fence, CONTENT)
 
 
-def test_new_upload_is_committed_without_a_look_at_the_fence(
+def test_new_upload_is_committed_without_a_check_of_the_fence(
     plain: Bench, upload: Upload
 ) -> None:
     calls = watch(plain)
@@ -246,7 +243,7 @@ def test_last_bytes_begin_the_completion(plain: Bench, upload: Upload) -> None:
     [(CONTENT[:5], CONTENT[5:]), (CONTENT[:5], None, CONTENT[5:])],
     ids=["in two blocks", "with a pause"],
 )
-def test_body_that_comes_in_pieces_is_claimed(
+def test_body_in_several_blocks_is_claimed(
     plain: Bench, upload: Upload, script: tuple[object, ...]
 ) -> None:
     calls = watch(plain)
@@ -255,7 +252,7 @@ def test_body_that_comes_in_pieces_is_claimed(
     assert plain.stored(upload) == CONTENT
 
 
-def test_bytes_behind_others_that_wait_for_their_commit_look_at_the_fence(
+def test_block_after_uncommitted_bytes_checks_the_fence(
     plain: Bench, upload: Upload
 ) -> None:
     calls = watch(plain)
@@ -264,9 +261,7 @@ def test_bytes_behind_others_that_wait_for_their_commit_look_at_the_fence(
     assert calls.index("advance") < len(calls) - 2
 
 
-def test_body_that_goes_on_behind_the_end_is_claimed(
-    plain: Bench, upload: Upload
-) -> None:
+def test_body_beyond_the_end_is_claimed(plain: Bench, upload: Upload) -> None:
     calls = watch(plain)
     with pytest.raises(ChunkSizeMismatch):
         append(plain, upload, short(CONTENT + b"more"))
@@ -274,7 +269,7 @@ def test_body_that_goes_on_behind_the_end_is_claimed(
     assert plain.stored(upload) == CONTENT
 
 
-def test_tail_of_another_writer_is_not_touched_without_a_claim(
+def test_uncommitted_bytes_of_another_writer_need_a_claim(
     plain: Bench, upload: Upload
 ) -> None:
     mine = short(CONTENT)
@@ -290,7 +285,9 @@ def test_tail_of_another_writer_is_not_touched_without_a_claim(
     assert plain.stored(upload) == CONTENT
 
 
-def test_silent_writer_is_let_go_and_cannot_go_on(plain: Bench, upload: Upload) -> None:
+def test_silent_writer_is_interrupted_and_superseded(
+    plain: Bench, upload: Upload
+) -> None:
     theirs = ScriptedReader(
         None, lambda: append(plain, plain.row(upload), short(CONTENT)), b"other"
     )
@@ -301,7 +298,7 @@ def test_silent_writer_is_let_go_and_cannot_go_on(plain: Bench, upload: Upload) 
 
 
 @pytest.mark.parametrize("when", ["before the section", "before the commit"])
-def test_offset_that_was_told_since_the_look_stays_true(
+def test_offset_that_a_take_over_returned_stays_true(
     plain: Bench, upload: Upload, when: str
 ) -> None:
     def take_over(name: str = "advance") -> None:
@@ -358,7 +355,7 @@ def test_new_upload_that_was_taken_over_gets_no_bytes(
     assert list(plain.storage.stored()) == []
 
 
-def test_commit_without_an_answer_is_not_tried_again_without_a_claim(
+def test_after_an_unanswered_commit_the_next_append_claims(
     plain: Bench, upload: Upload
 ) -> None:
     def fail(name: str) -> None:
@@ -369,13 +366,13 @@ def test_commit_without_an_answer_is_not_tried_again_without_a_claim(
     with pytest.raises(DatabaseUnavailable):
         append(plain, upload, short(CONTENT))
     calls = watch(plain)
-    # What it left is a dead tail, which nobody goes on with.
+    # Its uncommitted bytes stay in the file and do not count.
     append(plain, plain.row(upload), short(b"abcdefghij"))
     assert calls[0] == "claim"
     assert plain.stored(upload) == b"abcdefghij"
 
 
-def test_bytes_of_a_claimed_writer_are_never_committed_as_others(
+def test_bytes_of_another_writer_are_never_committed(
     plain: Bench, upload: Upload
 ) -> None:
     """Both have the same fence; the commit of one fails when its bytes are written."""
@@ -395,3 +392,147 @@ def test_bytes_of_a_claimed_writer_are_never_committed_as_others(
     assert failures == ["advance"]
     assert after.offset == 10
     assert plain.stored(upload) == b"abcdefghij"
+
+
+# -- a storage that keeps parts and cannot read them -----------------------------------
+
+
+class PartAppender(MemoryAppender):
+    """Saves a state before each block; each flush makes a part."""
+
+    save: Callable[[State], None]
+    saved = 0
+    settled: list[bool]
+
+    def bind(self, save: Callable[[State], None]) -> None:
+        self.save = save
+        self.settled = []
+
+    def write(self, block: bytes | bytearray | memoryview) -> None:
+        self.saved += 1
+        self.save({"taken": self.saved})
+        super().write(block)
+
+    def flush(self) -> Receipt:
+        super().flush()
+        part = Part(self.saved, self.position, f"etag {self.saved}")
+        return Receipt({"taken": self.saved, "flushed": self.position}, (part,))
+
+    def settle(self, *, committed: bool) -> None:
+        self.settled.append(committed)
+
+
+class PartStorage(MemoryStorage):
+    """Records the parts that ``finalize`` gets."""
+
+    reads_unfinished = False
+    keeps_parts = True
+    last: PartAppender
+    finalized: list[tuple[Part, ...]]
+
+    def appender(self, blob: Blob) -> PartAppender:
+        self.last = PartAppender(self, blob)
+        return self.last
+
+    def new_state(self, length: int | None) -> State:
+        return {"length": length}
+
+    def finalize(self, blob: Blob) -> Receipt:
+        self.finalized.append(blob.parts)
+        return super().finalize(blob)
+
+
+@pytest.fixture
+def parts_bench() -> Bench:
+    bench = Bench()
+    bench.storage.__class__ = PartStorage
+    storage = bench.storage
+    assert isinstance(storage, PartStorage)
+    storage.finalized = []
+    return bench
+
+
+def storage_of(parts_bench: Bench) -> PartStorage:
+    assert isinstance(parts_bench.storage, PartStorage)
+    return parts_bench.storage
+
+
+def test_new_upload_has_the_state_that_the_storage_gives_it(parts_bench: Bench) -> None:
+    assert parts_bench.row(parts_bench.create(10)).storage_state == {"length": 10}
+
+
+def test_finalize_gets_the_parts_of_all_steps(parts_bench: Bench) -> None:
+    upload = parts_bench.create(10)
+    for start, block in ((0, b"0123"), (4, b"456789")):
+        reader = ScriptedReader(block)
+        upload = parts_bench.engine.append.stream(upload, start, None, reader)
+    assert parts_bench.row(upload).storage_state == {"taken": 1, "flushed": 10}
+    parts_bench.engine.complete.request(upload, None)
+    (parts,) = storage_of(parts_bench).finalized
+    assert [part.size for part in parts] == [4, 10]
+
+
+def test_storage_learns_that_its_receipt_is_committed(parts_bench: Bench) -> None:
+    parts_bench.filled()
+    assert storage_of(parts_bench).last.settled == [True]
+
+
+def test_saved_state_moves_nothing_else(parts_bench: Bench) -> None:
+    upload = parts_bench.create(8)
+    reader = ScriptedReader(b"0123")
+    upload = parts_bench.engine.append.stream(upload, 0, None, reader)
+    before = parts_bench.row(upload)
+
+    def look(name: str) -> None:
+        row = parts_bench.row(upload)
+        if row.storage_state == {"taken": 1} and name == "holds":
+            assert (row.offset, row.last_start) == (4, before.last_start)
+            assert row.last_digest == before.last_digest
+
+    parts_bench.repository.before = look
+    parts_bench.engine.append.stream(upload, 4, None, ScriptedReader(b"4567"))
+
+
+def test_superseded_writer_saves_no_state_and_writes_nothing(
+    parts_bench: Bench,
+) -> None:
+    upload = parts_bench.create(10)
+    storage = storage_of(parts_bench)
+    seen: list[str] = []
+
+    def overtake(name: str) -> None:
+        if name == "advance" and not seen:
+            seen.append(name)
+            parts_bench.repository.take_over(upload.id)
+
+    parts_bench.repository.before = overtake
+    with pytest.raises(Superseded):
+        parts_bench.engine.append.stream(upload, 0, None, ScriptedReader(b"0123"))
+    assert parts_bench.row(upload).storage_state == {"length": 10}
+    assert storage.last.settled == []
+
+
+def test_storage_learns_that_its_receipt_is_lost(parts_bench: Bench) -> None:
+    upload = parts_bench.create(10)
+    advances = []
+
+    def overtake(name: str) -> None:
+        advances.append(name)
+        # The first one saves the part's number.
+        if advances.count("advance") == 2 and name == "advance":
+            parts_bench.repository.take_over(upload.id)
+
+    parts_bench.repository.before = overtake
+    with pytest.raises(Superseded):
+        parts_bench.engine.append.stream(upload, 0, None, ScriptedReader(b"0123"))
+    assert storage_of(parts_bench).last.settled == [False]
+
+
+def test_digest_is_computed_from_the_finished_bytes(parts_bench: Bench) -> None:
+    upload = parts_bench.filled(b"0123456789")
+    right = Expected("sha256", hashlib.sha256(b"0123456789").hexdigest())
+    with pytest.raises(ChecksumMismatch):
+        parts_bench.engine.complete.request(upload, Expected("sha256", "0" * 64))
+    assert len(storage_of(parts_bench).finalized) == 1
+    assert parts_bench.engine.complete.request(upload, right).first
+    assert len(storage_of(parts_bench).finalized) == 3

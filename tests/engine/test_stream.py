@@ -1,4 +1,4 @@
-"""Sections of a streamed body: what is moved at once, and by which way."""
+"""Sections of a streamed body: spliced or read, commits, digests, repeats."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def spliced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Bytes of every move from a pipe into a file."""
+    """The sizes of all splices from a pipe into a file."""
     moves: list[int] = []
     real = os.splice
 
@@ -54,9 +54,9 @@ def spliced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield moves
 
 
-def pouring(*script: Any) -> ScriptedReader:
+def splicing(*script: Any) -> ScriptedReader:
     reader = ScriptedReader(*script)
-    reader.pours = True
+    reader.can_splice = True
     return reader
 
 
@@ -72,11 +72,11 @@ def create(bench: Bench, length: int, hash_name: str | None = None) -> Upload:
     )
 
 
-def test_what_follows_a_block_goes_through_a_pipe(
+def test_bytes_after_the_first_block_go_through_a_pipe(
     bench: Bench, spliced: list[int]
 ) -> None:
     upload = create(bench, 150_000)
-    reader = pouring(BLOCK, BLOCK, None, BLOCK)
+    reader = splicing(BLOCK, BLOCK, None, BLOCK)
     after = bench.engine.append.stream(upload, 0, 150_000, reader)
     assert after.offset == 150_000
     assert bench.stored(upload) == BLOCK * 3
@@ -91,20 +91,22 @@ def test_the_storage_knows_how_long_the_file_will_be(
         LocalAppender, "expect", lambda appender, length: expected.append(length)
     )
     upload = create(bench, 150_000)
-    bench.engine.append.stream(upload, 0, 50_000, pouring(BLOCK))
+    bench.engine.append.stream(upload, 0, 50_000, splicing(BLOCK))
     unknown = bench.create(None)
-    bench.engine.append.stream(unknown, 0, None, pouring(BLOCK))
+    bench.engine.append.stream(unknown, 0, None, splicing(BLOCK))
     assert expected == [150_000]
 
 
-def test_bytes_that_are_hashed_are_seen(bench: Bench, spliced: list[int]) -> None:
+def test_hashed_bytes_do_not_go_through_a_pipe(
+    bench: Bench, spliced: list[int]
+) -> None:
     upload = create(bench, 100_000, "md5")
-    bench.engine.append.stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
+    bench.engine.append.stream(upload, 0, 100_000, splicing(BLOCK, BLOCK))
     assert spliced == []
     assert bench.stored(upload) == BLOCK * 2
 
 
-def test_a_reader_that_cannot_pour_is_read(bench: Bench, spliced: list[int]) -> None:
+def test_a_reader_that_cannot_splice_is_read(bench: Bench, spliced: list[int]) -> None:
     upload = create(bench, 150_000)
     reader = ScriptedReader(BLOCK, BLOCK, BLOCK)
     bench.engine.append.stream(upload, 0, 150_000, reader)
@@ -112,7 +114,7 @@ def test_a_reader_that_cannot_pour_is_read(bench: Bench, spliced: list[int]) -> 
     assert bench.stored(upload) == BLOCK * 3
 
 
-def test_where_there_is_no_pipe_bytes_are_read(
+def test_without_a_pipe_bytes_are_read(
     bench: Bench, spliced: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> int:
@@ -122,13 +124,13 @@ def test_where_there_is_no_pipe_bytes_are_read(
     assert Pipe.open() is None
     before = len(os.listdir("/proc/self/fd"))
     upload = create(bench, 100_000)
-    bench.engine.append.stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
+    bench.engine.append.stream(upload, 0, 100_000, splicing(BLOCK, BLOCK))
     assert spliced == []
     assert bench.stored(upload) == BLOCK * 2
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_file_system_without_splice_gets_the_bytes_all_the_same(
+def test_a_file_system_without_splice_gets_all_bytes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object, **options: object) -> int:
@@ -136,14 +138,14 @@ def test_a_file_system_without_splice_gets_the_bytes_all_the_same(
 
     monkeypatch.setattr(os, "splice", refuse)
     upload = create(bench, 100_000)
-    bench.engine.append.stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
+    bench.engine.append.stream(upload, 0, 100_000, splicing(BLOCK, BLOCK))
     assert bench.stored(upload) == BLOCK * 2
 
 
 @pytest.mark.parametrize(
     ("code", "kind"), [(errno.ENOSPC, StorageFull), (errno.EIO, StorageError)]
 )
-def test_a_failed_move_keeps_what_was_there_before(
+def test_a_failed_splice_keeps_the_bytes_before_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
 ) -> None:
     real = os.splice
@@ -156,25 +158,25 @@ def test_a_failed_move_keeps_what_was_there_before(
     monkeypatch.setattr(os, "splice", fail)
     upload = create(bench, 100_000)
     with pytest.raises(kind):
-        bench.engine.append.stream(upload, 0, 100_000, pouring(BLOCK, BLOCK))
+        bench.engine.append.stream(upload, 0, 100_000, splicing(BLOCK, BLOCK))
     row = bench.row(upload)
     assert row.offset == 50_000
     monkeypatch.setattr(os, "splice", real)
-    bench.engine.append.stream(row, 50_000, 100_000, pouring(BLOCK))
+    bench.engine.append.stream(row, 50_000, 100_000, splicing(BLOCK))
     assert bench.stored(upload) == BLOCK * 2
 
 
-def test_without_a_length_everything_is_poured(
+def test_without_a_length_all_further_bytes_are_spliced(
     bench: Bench, spliced: list[int]
 ) -> None:
     upload = bench.create(None)
-    after = bench.engine.append.stream(upload, 0, None, pouring(BLOCK, BLOCK))
+    after = bench.engine.append.stream(upload, 0, None, splicing(BLOCK, BLOCK))
     assert (after.offset, sum(spliced)) == (100_000, 50_000)
 
 
-def test_nothing_is_poured_beyond_the_end(bench: Bench, spliced: list[int]) -> None:
+def test_no_byte_beyond_the_end_is_spliced(bench: Bench, spliced: list[int]) -> None:
     upload = create(bench, 60_000)
-    reader = pouring(BLOCK, BLOCK)
+    reader = splicing(BLOCK, BLOCK)
     with pytest.raises(ChunkSizeMismatch):
         bench.engine.append.stream(upload, 0, 60_000, reader)
     assert sum(spliced) == 10_000
@@ -189,29 +191,29 @@ def test_a_section_ends_when_its_time_is_up(
     bench.repository.before = asked.append
     upload = create(bench, 150_000)
     bench.engine.append.stream(upload, 0, 150_000, ScriptedReader(*[BLOCK] * 3))
-    # MemoryRepository.advance() asks holds() itself.
+    # MemoryRepository.advance() calls holds() itself.
     assert asked.count("holds") == 3 + 1
     assert asked.count("advance") == 1
 
 
-def test_one_section_asks_once_and_commits_once(bench: Bench) -> None:
+def test_one_section_checks_the_fence_once_and_commits_once(bench: Bench) -> None:
     asked: list[str] = []
     bench.repository.before = asked.append
     upload = create(bench, 150_000)
-    bench.engine.append.stream(upload, 0, 150_000, pouring(*[BLOCK] * 3))
+    bench.engine.append.stream(upload, 0, 150_000, splicing(*[BLOCK] * 3))
     assert asked == ["create", "claim", "holds", "advance", "holds"]
 
 
-def test_a_cut_behind_a_pipe_keeps_everything(bench: Bench) -> None:
+def test_an_interruption_after_a_splice_keeps_all_bytes(bench: Bench) -> None:
     upload = create(bench, 150_000)
-    reader = pouring(BLOCK, BLOCK, BodyInterrupted())
+    reader = splicing(BLOCK, BLOCK, BodyInterrupted())
     with pytest.raises(BodyInterrupted):
         bench.engine.append.stream(upload, 0, 150_000, reader)
     assert bench.row(upload).offset == 100_000
     assert bench.stored(upload) == BLOCK * 2
 
 
-def test_a_storage_that_fails_behind_a_cut_is_told(
+def test_a_storage_failure_after_an_interruption_is_raised(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = create(bench, 150_000)
@@ -244,7 +246,7 @@ def no_reading(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.storage, "open", refuse)
 
 
-def test_completion_does_not_read_what_was_seen(
+def test_completion_does_not_read_hashed_bytes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = create(bench, 150_000, "md5")
@@ -263,7 +265,7 @@ def test_completion_does_not_read_what_was_seen(
 
 
 @pytest.mark.parametrize("origin", [None, b"of another past"])
-def test_a_stage_that_went_on_from_elsewhere_does_not_count(
+def test_a_stage_digest_of_another_origin_is_ignored(
     bench: Bench, origin: bytes | None
 ) -> None:
     upload = create(bench, 100_000, "md5")
@@ -311,7 +313,7 @@ def test_a_storage_that_cannot_read_keeps_digests_of_chunks(
     assert not bench.engine.append.is_repeat(after, 50_000, 50_005, "0" * 64)
 
 
-def test_a_repeat_of_a_file_that_was_moved_away_is_none(bench: Bench) -> None:
+def test_a_moved_file_has_no_repeats(bench: Bench) -> None:
     upload = bench.filled(BLOCK)
     digest = hashlib.sha256(BLOCK).hexdigest()
     assert bench.engine.append.is_repeat(upload, 0, len(BLOCK), digest)
@@ -319,8 +321,8 @@ def test_a_repeat_of_a_file_that_was_moved_away_is_none(bench: Bench) -> None:
     assert not bench.engine.append.is_repeat(moved, 0, len(BLOCK), digest)
 
 
-def test_a_repeat_beside_the_deletion_finds_no_upload(bench: Bench) -> None:
-    """Its row was read before the upload was removed, its bytes are read after that."""
+def test_a_repeat_during_deletion_finds_no_upload(bench: Bench) -> None:
+    """The row is read before the removal of the upload, the bytes after it."""
     upload = bench.filled(BLOCK)
     digest = hashlib.sha256(BLOCK).hexdigest()
     bench.engine.remove.terminate(upload)
@@ -328,7 +330,7 @@ def test_a_repeat_beside_the_deletion_finds_no_upload(bench: Bench) -> None:
         bench.engine.append.is_repeat(upload, 0, len(BLOCK), digest)
 
 
-def test_a_repeat_of_bytes_that_were_removed_outside_says_so(bench: Bench) -> None:
+def test_a_repeat_of_missing_bytes_is_bytes_missing(bench: Bench) -> None:
     upload = bench.filled(BLOCK)
     assert upload.blob is not None
     bench.storage.delete(upload.blob)
