@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 class UTCDateTime(TypeDecorator[datetime]):
     """Aware UTC datetimes on every database, stored without an offset."""
 
+    #: Generated migrations import the type from here.
+    __module__ = "flask_chunked.models"
+
     impl = DateTime
     cache_ok = True
 
