@@ -21,6 +21,7 @@ import requests
 from flask import Flask, request
 
 from flask_chunked import ChunkedUploadBlueprint
+from flask_chunked.engine.verification import STALE
 from tests.faults.outside import (
     Answer,
     Answers,
@@ -35,8 +36,9 @@ OWNER = "X-Owner"
 #: For gunicorn: the tests' application, where a header tells the owner.
 APP = "tests.servers.uploaders:create_app()"
 CLIENTS = 4
-#: Seconds that one upload may take, faults included.
-PATIENCE = 60.0
+#: Seconds that one upload may take, faults included. A verification whose process or
+#: database went away is repeated only when it is stale.
+PATIENCE = 60.0 + STALE.total_seconds()
 #: Seconds that a client waits before it comes again.
 PAUSE = 0.02
 KIB = 1024
