@@ -80,7 +80,7 @@ class StreamWriter(UploadWriter):
 
     def _receive(self, reader: Reader, stop: int | None) -> None:
         while not reader.ended:
-            self.wait_for_buffer()
+            self._digest_thread.wait_for_buffer()
             block = reader.read()
             if not block:
                 if not reader.ended and not self._waited(reader):
@@ -121,14 +121,16 @@ class StreamWriter(UploadWriter):
                 return
             count = self._splice(reader, stop)
             if count is None:
-                self.wait_for_buffer()
+                self._digest_thread.wait_for_buffer()
                 count = self._write_up_to(reader.read_ready(), stop)
 
     def _write_up_to(self, block: memoryview, stop: int | None) -> int:
         room = len(block) if stop is None else stop - self._appender.position
         kept = block[:room]
         if kept:
-            self._put(kept)
+            self._appender.write(kept)
+            # After the write: a digest state stands for bytes that are there.
+            self._digest_thread.update(kept)
         if room < len(block):
             reported = self._appender.position - self.claimed.offset
             extra = len(block) - room
