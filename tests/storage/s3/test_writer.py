@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_chunked.engine import writer as engine_writer
+from flask_chunked.engine import stream
 from flask_chunked.engine.records import Step
 from flask_chunked.engine.writer import UploadWriter
 from flask_chunked.exceptions import (
@@ -253,8 +253,8 @@ def app_with_parts(
     app_factory: AppFactory, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[int], Flask]]:
     """Apps with parts of a size, on which no clock commits."""
-    monkeypatch.setattr(engine_writer, "COMMIT_SECONDS", 600.0)
-    monkeypatch.setattr(engine_writer, "SECTION_SECONDS", 600.0)
+    monkeypatch.setattr(stream, "COMMIT_SECONDS", 600.0)
+    monkeypatch.setattr(stream, "SECTION_SECONDS", 600.0)
     made = []
 
     def make(part: int) -> Flask:
