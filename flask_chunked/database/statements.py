@@ -60,7 +60,8 @@ class Statements:
         self.members = MemberTable(table)
         self.expiry = ExpiryConditions(table, self.members)
         self._table = table
-        self._returning: dict[int, Any] = {}
+        #: Id of a statement -> the statement, kept alive for its id, and its variant.
+        self._returning: dict[int, tuple[Update, Any]] = {}
         self._id = c.id == bindparam("upload_id", type_=c.id.type)
         self._is_open = c.status == Status.UPLOADING.value
         self._its_fence = c.fence == bindparam("its_fence", type_=c.fence.type)
@@ -80,9 +81,9 @@ class Statements:
         """The statement with the changed row as its result."""
         known = self._returning.get(id(statement))
         if known is None:
-            known = statement.returning(*self._table.c)
+            known = (statement, statement.returning(*self._table.c))
             self._returning[id(statement)] = known
-        return known
+        return known[1]
 
     # -- groups of statements ----------------------------------------------------------
 
