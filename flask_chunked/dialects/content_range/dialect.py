@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime, timezone
 
 from flask import Response, jsonify
 
@@ -35,6 +34,7 @@ from ...request.forms import (
     receive_raw,
 )
 from ...request.parts import PartLimits, PartTarget, stage_target
+from ...schemas import format_utc
 from ..base import Dialect, Handler
 from ..downloads import send_content
 from ..listing import list_uploads
@@ -301,9 +301,5 @@ class ContentRangeDialect(Dialect):
             # The fields that django-chunked-upload returns to its clients.
             body["upload_id"] = str(upload.id)
             expires_at = request.engine.expiry.expires_at(upload)
-            body["expires"] = None if expires_at is None else _iso(expires_at)
+            body["expires"] = None if expires_at is None else format_utc(expires_at)
         return body
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
