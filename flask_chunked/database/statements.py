@@ -81,7 +81,12 @@ class Statements:
         """The statement with the changed row as its result."""
         known = self._returning.get(id(statement))
         if known is None:
-            known = (statement, statement.returning(*self._table.c))
+            changed = statement.returning(*self._table.c)
+            # Another database may have compiled the statement without this clause, and
+            # SQLAlchemy's copy of a compiled statement keeps its list of no columns.
+            for memo in ("_all_selected_columns", "exported_columns"):
+                vars(changed).pop(memo, None)
+            known = (statement, changed)
             self._returning[id(statement)] = known
         return known[1]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from flask import Flask
 from sqlalchemy.dialects import sqlite
@@ -25,6 +27,18 @@ def test_each_event_has_a_statement_without_lists(app: Flask, event: Event) -> N
     # A list of values raises ValueError.
     prepared = PreparedStatement(statements.transitions[event], sqlite.dialect())
     assert prepared.writes
+
+
+@pytest.mark.parametrize("event", Event)
+def test_changed_row_is_converted_whatever_was_compiled_before(
+    app: Flask, event: Event
+) -> None:
+    statements = Statements(registered(app).table)
+    plain = statements.transitions[event]
+    assert not PreparedStatement(plain, sqlite.dialect())._converters
+    changed = PreparedStatement(statements.returning(plain), sqlite.dialect())
+    number, convert = changed._converters[0]
+    assert (number, convert(uuid.UUID(int=7).hex)) == (0, uuid.UUID(int=7))
 
 
 def test_single_statements_have_no_lists(app: Flask) -> None:
