@@ -11,13 +11,17 @@ from ..exceptions import StorageError, StorageFull
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+def storage_error(error: OSError) -> StorageError:
+    """The storage's error for an error of the operating system."""
+    return StorageFull() if error.errno in FULL_DISK else StorageError()
+
+
 class translate_os_errors:
     """Context manager that raises storage errors in place of :class:`OSError`.
 
     A class with two methods is faster than a generator.
 
-    :raises StorageFull: the error number is one of :data:`FULL_DISK`.
-    :raises StorageError: any other :class:`OSError`.
+    :raises StorageError: as :func:`storage_error` chooses.
     """
 
     __slots__ = ()
@@ -31,8 +35,5 @@ class translate_os_errors:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not isinstance(error, OSError):
-            return
-        if error.errno in FULL_DISK:
-            raise StorageFull() from error
-        raise StorageError() from error
+        if isinstance(error, OSError):
+            raise storage_error(error) from error

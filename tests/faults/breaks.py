@@ -96,7 +96,7 @@ BREAKS = (
         "disk full",
         f"{_IO}::test_full_disk_refuses_and_goes_on_when_there_is_space",
         Change(
-            "storage/os_errors.py", "if error.errno in FULL_DISK:", "if error is None:"
+            "storage/os_errors.py", "if error.errno in FULL_DISK", "if error is None"
         ),
     ),
     _row("duels", "tests/faults/test_duels.py", *_ANY_WRITER),

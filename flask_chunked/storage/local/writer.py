@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 from ...exceptions import BytesMissing, StorageError
 from ..base import Appender, Stage
-from ..os_errors import translate_os_errors
+from ..os_errors import storage_error, translate_os_errors
 from ..values import Blob, Receipt
 from .files import (
     close_file,
@@ -94,8 +94,7 @@ class LocalAppender(Appender):
         if self._unusable is not None:
             raise StorageError(self._unusable)
         try:
-            with translate_os_errors():
-                self._enter()
+            self._enter()
             self._inside = True
             yield
         finally:
@@ -103,23 +102,30 @@ class LocalAppender(Appender):
             self._has_both_names = False
             self._section_start = None
             self._is_truncated = False
-            with translate_os_errors():
-                self._remove_if_empty()
-                self._file.unlock()
+            self._remove_if_empty()
+            self._unlock()
 
     def _enter(self) -> None:
+        # Here and in each write, a plain ``except`` saves two calls a section.
         try:
             self._file.lock(create=self.position == 0)
-        except FileNotFoundError as error:
-            if not self.position:
-                raise
-            raise BytesMissing() from error
-        if self._file.size_when_locked() < self.position:
+            size = self._file.size_when_locked()
+        except OSError as error:
+            if self.position and isinstance(error, FileNotFoundError):
+                raise BytesMissing() from error
+            raise storage_error(error) from error
+        if size < self.position:
             raise BytesMissing()
         if not self.position:
             # A writer that died before it synced the directory may have created the
             # name.
             self._entry_unsynced = True
+
+    def _unlock(self) -> None:
+        try:
+            self._file.unlock()
+        except OSError as error:
+            raise storage_error(error) from error
 
     def _remove_if_empty(self) -> None:
         """Remove the file if a section at offset 0 wrote nothing.
@@ -166,14 +172,14 @@ class LocalAppender(Appender):
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         self._require_section()
-        with translate_os_errors(), self._truncating():
+        with self._truncating():
             self._preallocation.reserve(self._file.fd, self.position, len(block))
             written = write_all(self._file.fd, block, self.position)
         self._advance(written)
 
     def write_from(self, pipe: int, count: int) -> None:
         self._require_section()
-        with translate_os_errors(), self._truncating():
+        with self._truncating():
             self._preallocation.reserve(self._file.fd, self.position, count)
             splice_all(pipe, self._file.fd, self.position, count)
         self._advance(count)
@@ -315,19 +321,25 @@ class LocalAppender(Appender):
     @contextmanager
     def _truncating(self) -> Iterator[None]:
         """Truncate the file to the position before a write and after a failed one."""
-        fd = self._file.fd
         if not self._is_truncated:
-            self._remove_stale_finished()
-            size = self._file.size()
-            if size < self.position:
-                raise BytesMissing()
-            if size > self.position:
-                os.ftruncate(fd, self.position)
+            self._truncate()
         self._is_truncated = False
         try:
             yield
-        except OSError:
+        except OSError as error:
             with suppress(OSError):
-                os.ftruncate(fd, self.position)
-            raise
+                os.ftruncate(self._file.fd, self.position)
+            raise storage_error(error) from error
         self._is_truncated = True
+
+    def _truncate(self) -> None:
+        """Remove what other writers left after the position."""
+        try:
+            self._remove_stale_finished()
+            size = self._file.size()
+            if size > self.position:
+                os.ftruncate(self._file.fd, self.position)
+        except OSError as error:
+            raise storage_error(error) from error
+        if size < self.position:
+            raise BytesMissing()
