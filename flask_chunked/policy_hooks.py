@@ -46,9 +46,7 @@ class PolicyHooks:
         self._quotas = quotas
         self._app = app
         self._instance = instance
-
-    def _overrides(self, hook: str) -> bool:
-        return self._policy.overrides(hook)
+        self._overrides = policy.overrides
 
     @property
     def inspects(self) -> bool:

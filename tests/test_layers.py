@@ -42,8 +42,8 @@ INNER: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "storage.local": (
         ("files", "preallocation"),
-        ("reader", "tree"),
-        ("export", "inventory", "lock", "paths", "stage"),
+        ("paths", "reader"),
+        ("export", "inventory", "lock", "stage"),
         ("removal", "writer"),
         ("storage",),
     ),
@@ -82,8 +82,8 @@ INNER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("repository",),
     ),
     "request": (
-        ("access", "buffers", "representation", "servers"),
-        ("body", "boundary"),
+        ("buffers", "representation", "servers"),
+        ("body",),
         ("context", "multipart"),
         ("fields", "parts"),
         ("forms",),

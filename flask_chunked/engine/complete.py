@@ -1,7 +1,4 @@
-"""Completes uploads: compares digests, finishes, verifies, announces and delivers.
-
-Every step can be repeated after a crash.
-"""
+"""Completes uploads, in steps that a request can repeat after a crash."""
 
 from __future__ import annotations
 
@@ -156,7 +153,8 @@ class Completer:
         self._gate.announce("completed", done)
         if done.event_id is not None and done.delivered_at is None:
             self.deliver(done)
-        self._remover.drop(self._remover.members_of(done))
+        if kind_of(done) is Kind.FINAL:
+            self._remover.drop(self._remover.members_of(done))
 
     def _complete_at_once(
         self, seen: Upload, expected: Expected | None

@@ -20,8 +20,7 @@ from werkzeug.sansio.multipart import (
 )
 
 from ..exceptions import MalformedBody
-from .boundary import find
-from .buffers import Buffer, release_buffer, take_buffer
+from .buffers import Buffer, find, release_buffer, take_buffer
 
 #: Bytes of a file that are read and searched at once.
 BUFFER_SIZE = 2**20

@@ -18,7 +18,7 @@ from .files import (
     sync_directory,
     sync_parent,
 )
-from .tree import Tree
+from .paths import Tree
 
 
 def move_file(tree: Tree, directories: Sequence[str], name: str, target: str) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 
 from ..values import StoredItem
 from .files import close_file
-from .tree import Tree
+from .paths import Tree
 
 #: ``StoredItem.piece`` of an unfinished name whose file may have both names.
 SECOND_NAME = "second name"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...exceptions import StorageBusy
 from .files import CREATE, CREATE_NEW, WRITE, close_file, try_lock, unlock
-from .tree import Tree
+from .paths import Tree
 
 _MAX_IMMEDIATE_RETRIES = 100
 

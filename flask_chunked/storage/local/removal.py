@@ -13,8 +13,7 @@ from contextlib import ExitStack, suppress
 from ...exceptions import StorageBusy, StorageError
 from .files import close_file, sync_directory, unlink_name
 from .lock import LockedFile, LockTimeout
-from .paths import STAGING, FilePaths
-from .tree import Tree
+from .paths import STAGING, FilePaths, Tree
 
 _STAGE_NAME = re.compile(r"[0-9a-f]{32}")
 

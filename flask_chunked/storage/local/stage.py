@@ -8,10 +8,10 @@ from contextlib import suppress
 from uuid import uuid4
 
 from ..base import Stage
-from ..os_errors import translate_os_errors
+from ..os_errors import storage_error
 from .files import CREATE_NEW, close_file, try_lock, write_all
+from .paths import Tree
 from .preallocation import Preallocation
-from .tree import Tree
 
 
 class LocalStage(Stage):
@@ -26,9 +26,11 @@ class LocalStage(Stage):
         self._preallocation = preallocation
         self.fd = -1
         self.directory = -1
-        with translate_os_errors():
+        try:
             while self.fd < 0:
                 self._create(tree)
+        except OSError as error:
+            raise storage_error(error) from error
 
     def _create(self, tree: Tree) -> None:
         self.name = uuid4().hex
@@ -45,14 +47,13 @@ class LocalStage(Stage):
     def write(self, block: bytes | bytearray | memoryview) -> int:
         if self.fd < 0:
             raise RuntimeError("The stage is closed or was taken")
-        with translate_os_errors():
+        try:
             self._preallocation.reserve(self.fd, self.size, len(block))
-            try:
-                written = write_all(self.fd, block, self.size)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(self.fd, self.size)
-                raise
+            written = write_all(self.fd, block, self.size)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self.fd, self.size)
+            raise storage_error(error) from error
         self.size += written
         return written
 
@@ -64,10 +65,12 @@ class LocalStage(Stage):
             raise RuntimeError("The stage is closed or was taken")
         hasher = hashlib.sha256()
         position = 0
-        with translate_os_errors():
+        try:
             while block := os.pread(self.fd, 2**20, position):
                 hasher.update(block)
                 position += len(block)
+        except OSError as error:
+            raise storage_error(error) from error
         return hasher
 
     def detach(self) -> int:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from ...exceptions import BytesMissing, ConfigurationError, StorageBusy, StorageError
 from ..base import Storage
-from ..os_errors import translate_os_errors
+from ..os_errors import storage_error, translate_os_errors
 from ..values import Blob, Buffer, Receipt, StorageSettings, StoredItem
 from .export import move_file
 from .files import (
@@ -33,12 +33,11 @@ from .files import (
 )
 from .inventory import SECOND_NAME, list_items
 from .lock import LockedFile, LockTimeout
-from .paths import STAGING, FileLayout, FilePaths, file_size
+from .paths import STAGING, FileLayout, FilePaths, Tree, file_size
 from .preallocation import MAX_AHEAD, Preallocation
 from .reader import BoundedFile
 from .removal import discard_orphan, discard_stage, unlink_names, unlink_second_name
 from .stage import LocalStage
-from .tree import Tree
 from .writer import LocalAppender
 
 
@@ -118,15 +117,18 @@ class LocalStorage(Storage):
         paths = self._layout.paths(blob.key)
         name = paths.finished if finished else paths.unfinished
         file = self._locked(paths, name)
-        with translate_os_errors(), ExitStack() as failed:
-            failed.enter_context(file)
-            failed.callback(self._remove_new, file)
-            file.create_locked()
-            write_all(file.fd, content, 0)
-            if self.settings.durable:
-                sync_data(file.fd)
-                sync_directory(file.directory)
-            failed.pop_all()
+        try:
+            with ExitStack() as failed:
+                failed.enter_context(file)
+                failed.callback(self._remove_new, file)
+                file.create_locked()
+                write_all(file.fd, content, 0)
+                if self.settings.durable:
+                    sync_data(file.fd)
+                    sync_directory(file.directory)
+                failed.pop_all()
+        except OSError as error:
+            raise storage_error(error) from error
         return file
 
     def _remove_new(self, file: LockedFile) -> None:

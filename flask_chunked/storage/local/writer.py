@@ -27,10 +27,9 @@ from .files import (
     write_all,
 )
 from .lock import LockedFile, LockTimeout
-from .paths import FilePaths
+from .paths import FilePaths, Tree
 from .preallocation import Preallocation
 from .stage import LocalStage
-from .tree import Tree
 
 #: After this many bytes the kernel is asked to start writing them to the medium.
 WRITE_BACK = 4 * 2**20
@@ -208,12 +207,14 @@ class LocalAppender(Appender):
         if stage.fd < 0:
             raise RuntimeError("The stage is closed or was taken")
         size = stage.size
-        with translate_os_errors():
+        try:
             self._remove_stale_finished()
             if self.position or not self._rename_stage(stage):
                 with self._truncating():
                     copy_all(stage.fd, self._file.fd, self.position, size)
                 stage.close()
+        except OSError as error:
+            raise storage_error(error) from error
         self.position += size
         self._has_written = True
 
@@ -273,16 +274,15 @@ class LocalAppender(Appender):
         self._require_section()
         if not self._durable:
             return Receipt()
-        with translate_os_errors():
-            try:
-                sync_data(self._file.fd)
-                if self._entry_unsynced:
-                    sync_directory(self._file.directory)
-            except OSError:
-                # The kernel reports lost pages only once: a second sync would succeed
-                # although the bytes are lost.
-                self._unusable = "An earlier flush failed; the bytes must be resent"
-                raise
+        try:
+            sync_data(self._file.fd)
+            if self._entry_unsynced:
+                sync_directory(self._file.directory)
+        except OSError as error:
+            # The kernel reports lost pages only once: a second sync would succeed
+            # although the bytes are lost.
+            self._unusable = "An earlier flush failed; the bytes must be resent"
+            raise storage_error(error) from error
         self._entry_unsynced = False
         synced = self.position - self.position % RELEASE_STEP
         if synced > self._released:
