@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from .models import ChunkedUploadMixin
     from .policy import UploadPolicy
+    from .registration import dispose
     from .schemas import ChunkedUploadSchema
     from .signals import (
         chunk_received,
@@ -57,6 +58,7 @@ __all__ = [
     "delete_expired",
     "delete_upload",
     "deliver_pending",
+    "dispose",
     "upload_completed",
     "upload_created",
     "upload_expired",
@@ -88,6 +90,7 @@ _DEFINED_IN = {
         ),
         "models": ("ChunkedUploadMixin",),
         "policy": ("UploadPolicy",),
+        "registration": ("dispose",),
         "schemas": ("ChunkedUploadSchema",),
         "signals": (
             "chunk_received",

@@ -155,3 +155,9 @@ class PolicyHooks:
             # A receiver cannot refuse: the commit that it hears of is done.
             except Exception:
                 logger.exception("receiver of %s failed", signal.name)
+            if not self._sessions.release_if_clean():
+                logger.warning(
+                    "db.session has uncommitted writes after a receiver of %s; "
+                    "flask_chunked does not commit them: call db.session.commit()",
+                    signal.name,
+                )

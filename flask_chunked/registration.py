@@ -12,6 +12,7 @@ from flask import Flask
 from sqlalchemy import BigInteger, Select, Table, bindparam, false, inspect, or_
 
 from .config.settings import Settings
+from .database.connections import SQLiteSettings
 from .database.inserts import Tables
 from .database.parts import PartTable
 from .database.quotas import QuotaTable
@@ -71,7 +72,7 @@ class Registration:
         self.removals = removal_table(self.table)
         bind_key = getattr(model, "__bind_key__", None)
         self.database = Database(
-            db, bind_key, durable=settings.durable, wal=settings.sqlite_wal
+            db, bind_key, SQLiteSettings(settings.durable, settings.sqlite_wal)
         )
         self.quotas = self._make_quotas()
         self.storage = self._make_storage()
@@ -249,3 +250,14 @@ def registrations(app: Flask) -> dict[str, Registration]:
     """All blueprints of the app, by the name they are registered under."""
     state: dict[str, Registration] = app.extensions.setdefault(EXTENSION, {})
     return state
+
+
+def dispose(app: Flask) -> None:
+    """Close the database connections that the library has opened for the app.
+
+    The next request opens new ones. Connections of the application's engines stay as
+    they are. Call it where a test deletes the database's file, and before a fork.
+    """
+    with app.app_context():
+        for here in registrations(app).values():
+            here.database.dispose()

@@ -71,8 +71,8 @@ INNER: dict[str, tuple[tuple[str, ...], ...]] = {
     "models": (("mixin",), ("columns",), ("checks", "fields")),
     "config": (("values",), ("settings",)),
     "database": (
-        ("missing_tables", "pages", "rows", "session_guard", "sqlite"),
-        ("table_definitions",),
+        ("connections", "missing_tables", "pages", "rows", "sqlite", "statement_kinds"),
+        ("session_guard", "table_definitions"),
         ("members", "parts", "transactions"),
         ("expiry_conditions", "quota_counts"),
         ("quota_rows", "statements"),

@@ -137,11 +137,11 @@ def test_a_whole_life(pg_app: Callable[..., Flask], tmp_path: Path) -> None:
     assert len(stored_files(tmp_path)) == 1
 
 
-def test_engine_is_the_applications_own(pg_app: Callable[..., Flask]) -> None:
+def test_pool_is_the_applications_own(pg_app: Callable[..., Flask]) -> None:
     app = pg_app()
     here = registered(app)
     with app.app_context():
-        assert here.database.engine() is here.db.engine
+        assert here.database.engine().pool is here.db.engine.pool
 
 
 def test_duel_has_one_winner_for_each_offset(pg_app: Callable[..., Flask]) -> None:

@@ -55,9 +55,26 @@ class PreparedStatement:
         self.statement = statement
         self.writes = isinstance(statement, UpdateBase)
         compiled: Any = statement.compile(dialect=dialect)
-        self.text = str(compiled)
+        required = [bind for bind in compiled.bind_names if bind.required]
+        if any(bind.expanding for bind in required):
+            raise ValueError(
+                "The statement has a list parameter, so its text changes with each "
+                "execution; compare with each value separately"
+            )
+        unknown = dict.fromkeys(bind.key for bind in required)
+        # The ORM adds a constant list for a class that shares its table with others.
+        state = compiled.construct_expanded_state(unknown)
+        self.text: str = state.statement
+        listed = {
+            name: bind
+            for bind, names in state.parameter_expansion.items()
+            for name in names
+        }
         self._parameters = [
-            _parameter(compiled.binds[name], dialect) for name in compiled.positiontup
+            _parameter(
+                compiled.binds[listed.get(name, name)], state.parameters[name], dialect
+            )
+            for name in state.positiontup
         ]
         converters = [
             result_converter(column.type, dialect)
@@ -89,17 +106,17 @@ class PreparedStatement:
         return converted
 
 
-def _parameter(bind: Any, dialect: Dialect) -> tuple[str | None, Convert | None, Any]:
-    """Return the value's name and its conversion, or no name and a constant."""
-    if bind.expanding:
-        raise ValueError(
-            "The statement has a list parameter, so its text changes with each "
-            "execution; compare with each value separately"
-        )
+def _parameter(
+    bind: Any, value: object, dialect: Dialect
+) -> tuple[str | None, Convert | None, Any]:
+    """Return the value's name and its conversion, or no name and a constant.
+
+    :param value: the constant, not yet converted.
+    """
     convert = bind_converter(bind.type, dialect)
     if bind.required:
         return bind.key, convert, None
-    return None, None, bind.value if convert is None else convert(bind.value)
+    return None, None, value if convert is None else convert(value)
 
 
 class _BorrowedConnection:
@@ -143,6 +160,8 @@ class SQLiteExecutor:
 
     def __init__(self, engine: Engine, queue: threading.RLock, timeout: float) -> None:
         self._engine = engine
+        #: SQLite's module, or another one with its interface.
+        self._driver: Any = engine.dialect.dbapi
         self._queue = queue
         self._timeout = timeout
         self._idle: list[sqlite3.Connection] = []
@@ -164,9 +183,9 @@ class SQLiteExecutor:
                 return self.execute_prepared(prepared, values)
             with self._queue:
                 return self.execute_prepared(prepared, values)
-        except sqlite3.Error as error:
+        except self._driver.Error as error:
             raise DBAPIError.instance(
-                prepared.text, None, error, sqlite3.Error
+                prepared.text, None, error, self._driver.Error
             ) from error
 
     def execute_prepared(
@@ -174,7 +193,7 @@ class SQLiteExecutor:
     ) -> Result:
         """Execute a compiled statement and commit.
 
-        :raises sqlite3.Error: the driver raised it.
+        Errors of the driver are not translated.
         """
         arguments = prepared.arguments(values)
         with self._connection() as connection:
@@ -197,7 +216,7 @@ class SQLiteExecutor:
                 cursor = connection.execute(text, arguments)
                 # Without a write-ahead log, fetchall() commits an UPDATE ... RETURNING.
                 return cursor.fetchall(), cursor.rowcount
-            except sqlite3.OperationalError as error:
+            except self._driver.OperationalError as error:
                 now = time.monotonic()
                 deadline = deadline or now + self._timeout
                 if _BUSY not in str(error) or now >= deadline:

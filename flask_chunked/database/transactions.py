@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import (
     DBAPIError,
     InterfaceError,
@@ -24,7 +24,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import UpdateBase
 
 from ..exceptions import CommitUnanswered, DatabaseUnavailable
+from .connections import (
+    SQLiteSettings,
+    committing_engine,
+    count_listeners,
+    is_in_memory,
+    is_shared,
+    separate_engine,
+)
 from .missing_tables import first_missing, is_unknown_name
+from .session_guard import current_session, our_statements
 from .sqlite import Result, SQLiteExecutor, Statement, changed_nothing
 
 if TYPE_CHECKING:
@@ -34,36 +43,43 @@ logger = logging.getLogger("flask_chunked")
 
 #: Seconds that a statement waits for SQLite's write lock.
 BUSY_TIMEOUT = 5.0
-#: Pages of the write-ahead log (16 MiB) after which SQLite runs a checkpoint. Commits
-#: write the same few pages repeatedly, and each checkpoint syncs the database file.
-CHECKPOINT_PAGES = 4096
-#: psycopg's default. The library leaves any other value unchanged.
-PREPARE_THRESHOLD = 5
 #: SQLSTATEs: a prepared statement does not exist, or exists already.
 _LOST_STATEMENTS = frozenset({"26000", "42P05"})
-_CHECKED = "flask_chunked.checked_for_pooler"
 
 
 class Database:
     """Transactions on the database of one model.
 
+    Connections are made as those of the application's engine are. They are made anew
+    if the application replaces its engine, or adds listeners to it.
+
     :param bind_key: the model's ``__bind_key__``; ``None``: the default database.
-    :param durable: SQLite syncs each commit (``synchronous=FULL``).
-    :param wal: SQLite keeps a write-ahead log, so that readers do not block writers.
     """
 
     def __init__(
-        self, db: SQLAlchemy, bind_key: str | None, *, durable: bool, wal: bool
+        self, db: SQLAlchemy, bind_key: str | None, settings: SQLiteSettings
     ) -> None:
         self._db = db
         self._bind_key = bind_key
-        self._durable = durable
-        self._wal = wal
-        self._engine: Engine | None = None
+        self._settings = settings
+        #: Flask-SQLAlchemy's engines of the app, in which tests replace some.
+        self._engines: Mapping[str | None, Any] = {}
+        #: What they had last under the key. At first nothing equals it.
+        self._seen: object = self
+        #: Flask-SQLAlchemy's own, and what stood in its place last.
+        self._session = self._seen_session = db.session
+        self._source: Any = None
+        self._engine: Any = None
+        #: What the application has put in the place of its engine.
+        self._replacement: Connection | None = None
+        self._is_shared = False
+        self._listeners: int | None = None
         self._pid = 0
+        self._own_executor: SQLiteExecutor | None = None
+        #: ``None``: statements go through SQLAlchemy's connections.
         self._executor: SQLiteExecutor | None = None
         self._lock = threading.RLock()
-        self._warned_of_memory = False
+        self._warned_of_sharing = False
         #: The tables that the statements need. An unknown name in an error is compared
         #: with them.
         self.tables: list[Table] = []
@@ -124,15 +140,21 @@ class Database:
     def engine(self) -> Engine:
         """The SQLAlchemy engine of these transactions.
 
-        For a SQLite file it is a separate engine; else it is the application's.
+        For a SQLite file it is a separate engine; else it has the application's pool.
         """
-        # A forked worker must not share its parent's SQLite connections.
-        if self._engine is None or self._pid != os.getpid():
+        if (
+            self._engines.get(self._bind_key) is not self._seen
+            or self._db.session is not self._seen_session
+            # A forked worker must not share its parent's SQLite connections.
+            or self._pid != os.getpid()
+            or (
+                self._listeners is not None
+                and self._listeners != count_listeners(self._source)
+            )
+        ):
             with self._lock:
-                self._engine = self._make_engine()
-                self._executor = self._make_executor(self._engine)
-                self._pid = os.getpid()
-        return self._engine
+                self._look_up()
+        return self._engine  # type: ignore[no-any-return]
 
     @property
     def supports_update_returning(self) -> bool:
@@ -140,11 +162,14 @@ class Database:
         return self.engine().dialect.update_returning
 
     def dispose(self) -> None:
-        """Close the connections that this object opened. Only tests need it."""
-        if self._engine is not None and self._engine is not self._app_engine():
+        """Close the connections that this object opened. The next use opens new ones.
+
+        Connections of the application's pool stay open.
+        """
+        if self._own_executor is not None:
+            self._own_executor.close()
+        if self._listeners is not None:
             self._engine.dispose()
-        if self._executor is not None:
-            self._executor.close()
 
     def create_tables(self, tables: list[Table]) -> None:
         """Create the missing tables. Several processes may call it concurrently."""
@@ -153,65 +178,80 @@ class Database:
                 with self._begin() as connection:
                     for table in tables:
                         table.create(connection, checkfirst=True)
-                    if connection.dialect.name != "sqlite":
+                    if not self._uses_their_connection() and self._listeners is None:
                         # detach() closes the connection instead of pooling it: a
                         # server that forks later would share it among its workers.
                         connection.detach()
+                self.dispose()
                 return
             except (OperationalError, ProgrammingError, DBAPIError):
                 # Another process created the table after this one checked for it.
                 if attempt == 4:
                     raise
 
-    def _app_engine(self) -> Engine:
-        return self._db.engines[self._bind_key]
+    def _look_up(self) -> None:
+        """Make an engine and an executor for what the application has now."""
+        self._engines = self._db.engines
+        self._seen_session = self._db.session
+        engine = self._engines[self._bind_key]
+        theirs = self._bind_of_session() or engine
+        source, pid = theirs.engine, os.getpid()
+        listeners = count_listeners(source)
+        if (source, pid) != (self._source, self._pid) or (
+            self._listeners not in (None, listeners)
+        ):
+            if self._pid == pid:
+                self.dispose()
+            self._is_shared = is_shared(source)
+            is_separate = source.dialect.name == "sqlite" and not self._is_shared
+            self._listeners = listeners if is_separate else None
+            self._engine = self._make_engine(source)
+            self._own_executor = self._make_executor() if is_separate else None
+            self._source, self._pid = source, pid
+        self._replacement = theirs if isinstance(theirs, Connection) else None
+        self._executor = None if self._replacement else self._own_executor
+        self._seen = engine
 
-    def _make_engine(self) -> Engine:
-        shared = self._app_engine()
-        if shared.dialect.name not in ("sqlite", "postgresql"):
+    def _bind_of_session(self) -> Connection | None:
+        """The connection of a session that a test has put in the place of another."""
+        if self._db.session is self._session:
+            return None
+        bind = self._db.session.get_bind(clause=self.tables[0])
+        return bind if isinstance(bind, Connection) else None
+
+    def _make_engine(self, theirs: Engine) -> Engine:
+        name = theirs.dialect.name
+        if name not in ("sqlite", "postgresql"):
             logger.warning(
                 "%s is not supported: if it ignores case in comparisons, the user Ann "
                 "sees the uploads of the user ann (docs/deployment.rst, Databases)",
-                shared.dialect.name,
+                name,
             )
-        if shared.dialect.driver == "psycopg":
-            _watch_for_poolers(shared)
-        if shared.dialect.name != "sqlite" or _is_in_memory(shared):
-            return shared
-        separate = create_engine(
-            shared.url, connect_args={"timeout": BUSY_TIMEOUT}, pool_size=8
-        )
-        statements = [f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}"]
-        if self._wal:
-            statements.insert(0, "PRAGMA journal_mode=WAL")
-            statements.append(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        if self._listeners is not None:
+            return separate_engine(theirs, self._settings, BUSY_TIMEOUT)
+        return committing_engine(theirs) if name == "postgresql" else theirs
 
-        @event.listens_for(separate, "connect")
-        def set_pragmas(connection: Any, _record: object) -> None:
-            cursor = connection.cursor()
-            for statement in statements:
-                cursor.execute(statement)
-            cursor.close()
-
-        return separate
-
-    def _make_executor(self, engine: Engine) -> SQLiteExecutor | None:
-        dialect = engine.dialect
-        if dialect.name != "sqlite" or _is_in_memory(engine):
-            return None
+    def _make_executor(self) -> SQLiteExecutor | None:
+        dialect = self._engine.dialect
         if dialect.driver != "pysqlite" or not dialect.update_returning:
             return None
-        return SQLiteExecutor(engine, self._lock, BUSY_TIMEOUT)
+        # The executor converts times itself.
+        if dialect.native_datetime:
+            return None
+        return SQLiteExecutor(self._engine, self._lock, BUSY_TIMEOUT)
 
     def _sqlite_executor(self) -> SQLiteExecutor | None:
         self.engine()
         return self._executor
 
+    def _uses_their_connection(self) -> bool:
+        return self._is_shared or self._replacement is not None
+
     @contextmanager
     def _begin(self) -> Iterator[Connection]:
         engine = self.engine()
-        if _is_in_memory(engine):
-            with self._lock, self._begin_in_memory(engine) as connection:
+        if self._uses_their_connection():
+            with self._lock, our_statements(), self._begin_shared() as connection:
                 yield connection
             return
         # SQLite allows one writer at a time. Waiting for a lock of this process is
@@ -221,25 +261,35 @@ class Database:
             yield connection
 
     @contextmanager
-    def _begin_in_memory(self, engine: Engine) -> Iterator[Connection]:
-        """Use the one connection that all threads and ``db.session`` share.
+    def _begin_shared(self) -> Iterator[Connection]:
+        """Use the one connection that the application's ``db.session`` uses too.
 
-        If ``db.session`` is in a transaction, use a savepoint in it.
+        If it is in a transaction, use a savepoint in it.
         """
-        if not self._warned_of_memory:
-            self._warned_of_memory = True
-            logger.warning(
-                "SQLite in memory is for tests only: all threads share one connection, "
-                "and committing an upload also commits the application's pending work"
-            )
-        session = self._db.session()
-        if session.in_transaction():
-            connection = session.connection(bind_arguments={"bind": self._app_engine()})
-            with connection.begin_nested():
-                yield connection
-            return
-        with engine.begin() as connection:
+        connection = self._replacement
+        if connection is not None:
+            _begin_at_the_driver(connection)
+        else:
+            self._warn_of_sharing()
+            session = current_session(self._db)
+            if session is None or not session.in_transaction():
+                with self._engine.begin() as connection:
+                    yield connection
+                return
+            connection = session.connection(bind_arguments={"bind": self._source})
+        with connection.begin_nested():
             yield connection
+
+    def _warn_of_sharing(self) -> None:
+        if self._warned_of_sharing:
+            return
+        self._warned_of_sharing = True
+        pool = type(self._source.pool).__name__
+        logger.warning(
+            "%s is for tests only: all threads share one connection, and committing an "
+            "upload also commits the application's pending work",
+            "SQLite in memory" if is_in_memory(self._source) else pool,
+        )
 
     def _raise_ours(
         self, error: SQLAlchemyError, failure: type[DatabaseUnavailable]
@@ -279,36 +329,12 @@ class Database:
         return True
 
 
-def _watch_for_poolers(engine: Engine) -> None:
-    watch = ("checkout", _disable_prepared_statements)
-    if not event.contains(engine, *watch):
-        event.listen(engine, *watch)
+def _begin_at_the_driver(connection: Connection) -> None:
+    """Begin the transaction in which tests have put a connection.
 
-
-def _disable_prepared_statements(connection: Any, record: Any, _proxy: object) -> None:
-    """Disable prepared statements if psycopg is connected to a pooler.
-
-    PgBouncer in transaction mode may use another server connection for each
-    transaction, on which another client may have prepared a statement of the same name.
-    A pooler reports its own process id to its clients. The check runs once for each
-    connection.
+    Python's SQLite driver delays BEGIN. The end of a savepoint before it commits, and
+    the test could not roll that back.
     """
-    if record.info.get(_CHECKED) or connection.prepare_threshold != PREPARE_THRESHOLD:
-        return
-    try:
-        (pid,) = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
-        connection.rollback()
-    # The connection is not usable: the caller's statement raises the error.
-    except Exception:
-        return
-    record.info[_CHECKED] = True
-    if pid != connection.info.backend_pid:
-        connection.prepare_threshold = None
-
-
-def _is_in_memory(engine: Engine) -> bool:
-    url = engine.url
-    if engine.dialect.name != "sqlite":
-        return False
-    database = url.database or ""
-    return database in ("", ":memory:") or "mode=memory" in str(url)
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite" and not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN")

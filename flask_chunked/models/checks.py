@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import cache
+from inspect import signature
 from typing import Any
 from uuid import UUID
 
@@ -72,6 +73,11 @@ def require_model(
             f"{subject} is not a mapped class with the columns of an upload. Derive "
             "it from ChunkedUploadMixin and db.Model"
         )
+    if _needs_arguments(model):
+        raise ConfigurationError(
+            f"{subject} has a constructor that needs arguments, and the library calls "
+            "it without. Give each argument a default"
+        )
     mapper = inspect(model)
     table = mapper.persist_selectable
     if not isinstance(table, Table) or table is not model.__table__:
@@ -101,6 +107,14 @@ def _is_upload(model: type[Any]) -> bool:
     except NoInspectionAvailable:
         return False
     return isinstance(model, type) and issubclass(model, ChunkedUploadMixin)
+
+
+def _needs_arguments(model: type[Any]) -> bool:
+    try:
+        signature(model).bind()
+    except TypeError:
+        return True
+    return False
 
 
 @cache

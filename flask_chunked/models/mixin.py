@@ -28,10 +28,11 @@ from sqlalchemy import (
     Uuid,
     event,
 )
-from sqlalchemy.orm import Mapped, Mapper, mapped_column
+from sqlalchemy.orm import Mapped, MappedAsDataclass, Mapper, mapped_column
 
 from ..engine.expiry import utcnow
 from ..engine.states import Status
+from ..exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -100,6 +101,16 @@ class ChunkedUploadMixin:
     verify_started_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     expected_digest: Mapped[str | None] = mapped_column(String(255))
     attached_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+    def __init_subclass__(cls, **options: object) -> None:
+        if issubclass(cls, MappedAsDataclass):
+            raise ConfigurationError(
+                f"Model {cls.__name__} is a dataclass (MappedAsDataclass), and the "
+                "columns of an upload are no arguments of a constructor. Derive the "
+                "model from ChunkedUploadMixin and a DeclarativeBase of its own, "
+                "without MappedAsDataclass, and pass it as model="
+            )
+        super().__init_subclass__(**options)
 
     @property
     def is_complete(self) -> bool:

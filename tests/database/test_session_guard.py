@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,8 @@ from flask_login import (  # type: ignore[import-untyped]
     login_user,
 )
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import String, insert, update
+from sqlalchemy import String, event, insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 
@@ -32,10 +35,21 @@ from flask_chunked import (
     deliver_pending,
     uploads,
 )
+from flask_chunked.signals import BY_EVENT
 
 from ..apps import blueprint_of, dispose, make_app, registered, rows, stored_files
 from ..conftest import AppFactory
 from ..exchange import begin, content_range, finish, post_whole, put_form, put_raw, send
+from ..places import DATABASE
+from ..session_writes import (
+    POSTGRESQL_READS,
+    POSTGRESQL_WRITES,
+    RAW_WRITES,
+    READS,
+    SQLITE_READS,
+    WRITES,
+    Way,
+)
 
 PUT_TYPES = {
     "raw": ("application/octet-stream", b"%s"),
@@ -210,14 +224,6 @@ def add(site: Site) -> None:
     site.db.session.add(site.note(text="pending"))
 
 
-def change(site: Site) -> None:
-    site.db.session.get(site.note, 1).text = "pending"  # type: ignore[union-attr]
-
-
-def remove(site: Site) -> None:
-    site.db.session.delete(site.db.session.get(site.note, 1))
-
-
 def flush(site: Site) -> None:
     add(site)
     site.db.session.flush()
@@ -227,11 +233,9 @@ def insert_in_bulk(site: Site) -> None:
     site.db.session.execute(insert(site.note).values(text="pending"))
 
 
-def update_in_bulk(site: Site) -> None:
-    site.db.session.execute(update(site.note).values(text="pending"))
-
-
-WORK = [add, change, remove, flush, insert_in_bulk, update_in_bulk]
+IS_SQLITE = os.environ.get(DATABASE) != "postgresql"
+ALL_WRITES = {**WRITES, **(RAW_WRITES if IS_SQLITE else POSTGRESQL_WRITES)}
+ALL_READS = {**READS, **(SQLITE_READS if IS_SQLITE else POSTGRESQL_READS)}
 
 REQUESTS: dict[str, Callable[[FlaskClient, str], TestResponse]] = {
     "create-raw": lambda client, url: put_raw(client, b"abc"),
@@ -271,11 +275,11 @@ def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Pa
 
 
 @pytest.mark.parametrize("act", REQUESTS.values(), ids=REQUESTS)
-@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize("work", ALL_WRITES.values(), ids=ALL_WRITES)
 def test_uncommitted_work_is_an_error_that_names_commit(
     working: tuple[Site, Path],
     monkeypatch: pytest.MonkeyPatch,
-    work: Callable[[Site], None],
+    work: Way,
     act: Callable[[FlaskClient, str], TestResponse],
 ) -> None:
     site, directory = working
@@ -283,7 +287,8 @@ def test_uncommitted_work_is_an_error_that_names_commit(
     before, files = rows(site.app), stored_files(directory)
     url = f"/uploads/{before[0].id}"
     blueprint = blueprint_of(site.app)
-    monkeypatch.setattr(blueprint, "work", lambda: work(site))
+    session = site.db.session
+    monkeypatch.setattr(blueprint, "work", lambda: work(session, site.note))
     with pytest.raises(RuntimeError, match=r"db\.session\.commit\(\)"):
         act(client, url)
     assert site.notes() == ["first"]
@@ -293,21 +298,193 @@ def test_uncommitted_work_is_an_error_that_names_commit(
     assert site.connections() == 0
 
 
-@pytest.mark.parametrize("hook", ["validate", "inspect"])
-def test_uncommitted_work_of_an_early_hook_is_an_error_too(
-    app_factory: AppFactory, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, hook: str
+@pytest.fixture(scope="module")
+def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Path]]:
+    """A site for all cases, whose hooks call what ``HOOKS`` has."""
+    directory = tmp_path_factory.mktemp("hooked")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flask_chunked.database.transactions.BUSY_TIMEOUT", 0.0)
+        yield Site(partial(make_app, directory), Hooked), directory
+
+
+#: Name of a hook -> what it does, in the one test that runs.
+HOOKS: dict[str, Callable[[], object]] = {}
+
+
+class Hooked(ChunkedUploadBlueprint):
+    """Every hook does what a test wants."""
+
+    def get_user_id(self) -> object:
+        HOOKS.get("get_user_id", int)()
+        return 1
+
+    def get_query(self) -> Any:
+        HOOKS.get("get_query", int)()
+        return super().get_query()
+
+    def validate(self, upload: Upload) -> None:
+        HOOKS.get("validate", int)()
+
+    def inspect(self, upload: Upload, head: bytes) -> None:
+        HOOKS.get("inspect", int)()
+
+    def verify(self, upload: Any) -> None:
+        HOOKS.get("verify", int)()
+
+    def deliver(self, upload: Any) -> None:
+        HOOKS.get("deliver", int)()
+
+
+@pytest.fixture
+def do_in() -> Iterator[dict[str, Callable[[], object]]]:
+    """``HOOKS``, which is empty again after the test."""
+    yield HOOKS
+    HOOKS.clear()
+
+
+REFUSING = ("get_user_id", "get_query", "validate", "inspect", "verify")
+
+
+@pytest.mark.parametrize("work", ALL_WRITES.values(), ids=ALL_WRITES)
+@pytest.mark.parametrize("hook", REFUSING)
+def test_uncommitted_work_of_a_hook_is_an_error_too(
+    hooked: tuple[Site, Path],
+    do_in: dict[str, Callable[[], object]],
+    hook: str,
+    work: Way,
 ) -> None:
-    monkeypatch.setattr("flask_chunked.database.transactions.BUSY_TIMEOUT", 0.0)
+    site, _ = hooked
+    client = site.client()
+    url = begin(client, b"abc", 3)
+    do_in[hook] = lambda: work(site.db.session, site.note)
+    with pytest.raises(RuntimeError, match=r"uncommitted writes .*commit\(\)"):
+        if hook in ("get_query", "verify"):
+            finish(client, url, b"abc")
+        else:
+            put_raw(client, b"abc")
+    do_in.clear()
+    assert site.notes() == ["first"]
+    assert finish(client, url, b"abc").status_code == 200
 
-    def work(*args: object) -> None:
-        flush(site)
 
-    policy = type("Uploads", (ChunkedUploadBlueprint,), {hook: work})
-    site = Site(app_factory, policy)
-    for request_of in (put_raw, put_form, post_whole):
-        with pytest.raises(RuntimeError, match=rf"{hook}\(\).*commit\(\)"):
-            request_of(site.client(), b"abc")
+@pytest.mark.parametrize("work", ALL_WRITES.values(), ids=ALL_WRITES)
+def test_delivery_with_uncommitted_work_stays_pending_and_says_so(
+    hooked: tuple[Site, Path],
+    do_in: dict[str, Callable[[], object]],
+    caplog: pytest.LogCaptureFixture,
+    work: Way,
+) -> None:
+    site, _ = hooked
+    do_in["deliver"] = lambda: work(site.db.session, site.note)
+    answer = send(site.client(), b"abc")
+    assert answer.status_code == 200
+    assert "call db.session.commit() first" in caplog.text
+    assert site.notes() == ["first"]
+    with site.app.app_context():
+        (left,) = deliver_pending(older_than=timedelta(0))
+        assert not left.delivered
+        do_in["deliver"] = lambda: site.db.session.get(site.note, 1)
+        (done,) = deliver_pending(older_than=timedelta(0))
+        assert done.delivered
+
+
+@pytest.mark.parametrize("read", ALL_READS.values(), ids=ALL_READS)
+@pytest.mark.parametrize("hook", [*REFUSING, "deliver"])
+def test_read_is_no_write(
+    hooked: tuple[Site, Path],
+    do_in: dict[str, Callable[[], object]],
+    hook: str,
+    read: Way,
+) -> None:
+    site, _ = hooked
+    client = site.client()
+    do_in[hook] = lambda: read(site.db.session, site.note)
+    assert send(client, b"abc").status_code == 200
+    do_in.clear()
+    with site.app.app_context():
+        assert list(deliver_pending(older_than=timedelta(0))) == []
+    assert site.connections() == 0
+
+
+def begin_by_listener(db: SQLAlchemy, statement: str) -> None:
+    """SQLAlchemy's recipe for savepoints on SQLite."""
+
+    @event.listens_for(db.engine, "connect")
+    def leave_begin_to_us(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(db.engine, "begin")
+    def begin_now(connection: Any) -> None:
+        connection.exec_driver_sql(statement)
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("statement", ["BEGIN", "BEGIN IMMEDIATE"])
+def test_savepoint_recipe_hides_no_write_and_makes_no_read_one(
+    app_factory: AppFactory, do_in: dict[str, Callable[[], object]], statement: str
+) -> None:
+    site = Site(app_factory, Hooked)
+    with site.app.app_context():
+        site.db.engine.dispose()
+        begin_by_listener(site.db, statement)
+    session, note = site.db.session, site.note
+    for hook in (*REFUSING, "deliver"):
+        for read in ALL_READS.values():
+            do_in[hook] = partial(read, session, note)
+            assert send(site.client(), b"abc").status_code == 200
+        do_in.clear()
+    for write in ALL_WRITES.values():
+        do_in["validate"] = partial(write, session, note)
+        with pytest.raises(RuntimeError, match=r"commit\(\)"):
+            put_raw(site.client(), b"abc")
         assert site.notes() == ["first"]
+
+
+def test_flush_that_failed_leaves_nothing_to_lose(
+    app_factory: AppFactory, do_in: dict[str, Callable[[], object]]
+) -> None:
+    site = Site(app_factory, Hooked)
+
+    def fail() -> None:
+        site.db.session.add(site.note(id=1, text="again"))
+        with suppress(IntegrityError):
+            site.db.session.flush()
+
+    do_in["validate"] = fail
+    assert put_raw(site.client(), b"abc").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["created", "completed"])
+def test_uncommitted_work_of_a_receiver_is_logged(
+    app_factory: AppFactory, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    site = Site(app_factory, ChunkedUploadBlueprint)
+    signal = BY_EVENT[name]
+    with signal.connected_to(lambda *_, **__: add(site), site.app):
+        put_raw(site.client(), b"")
+        post_whole(site.client(), b"abc")
+    assert f"uncommitted writes after a receiver of {signal.name}" in caplog.text
+
+
+def test_receiver_that_reads_holds_no_connection_while_a_body_is_read(
+    app_factory: AppFactory,
+) -> None:
+    site = Site(app_factory, ChunkedUploadBlueprint)
+
+    def read(*_: object, **__: object) -> None:
+        assert site.db.session.get(site.note, 1)
+
+    held: list[int] = []
+
+    def look(*_: object, **__: object) -> None:
+        held.append(site.connections())
+
+    with (
+        BY_EVENT["created"].connected_to(read, site.app),
+        BY_EVENT["chunk_received"].connected_to(look, site.app),
+    ):
+        assert put_raw(site.client(), b"abc").status_code == 200
+    assert held == [0]
 
 
 def test_uncommitted_work_of_verify_is_an_error_and_the_repeat_works(

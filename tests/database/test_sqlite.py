@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, event, select
 from sqlalchemy.orm import Session
 
 from flask_chunked.database import sqlite as sqlite_module
@@ -115,12 +115,30 @@ def test_single_statements_bypass_sqlalchemys_connections(app: Flask) -> None:
     assert seen == ["INSERT", "UPDATE", "DELETE"]
 
 
+def test_list_of_constants_is_part_of_the_text(app: Flask) -> None:
+    here = registered(app)
+    c = here.table.c
+    statuses = ["uploading", "completing"]
+    values = {"upload_id": BARE.id}
+    with app.app_context():
+        here.repository.create(BARE, {})
+        here.repository.create(FULL, {})
+        found = select(c.id).where(c.id == bindparam("upload_id", type_=c.id.type))
+        for wanted, count in ((statuses, 1), (statuses[1:], 0), ([], 0)):
+            statement = found.where(c.status.in_(wanted))
+            assert len(here.database.execute(statement, values).rows) == count
+        # The constants are converted as values are.
+        (row,) = here.database.execute(select(c.id).where(c.id.in_([FULL.id])), {}).rows
+        assert row == [FULL.id]
+
+
 def test_list_of_values_is_refused(app: Flask) -> None:
     here = registered(app)
     with app.app_context():
-        statement = delete(here.table).where(here.table.c.status.in_(["complete"]))
+        wanted = bindparam("statuses", expanding=True)
+        statement = delete(here.table).where(here.table.c.status.in_(wanted))
         with pytest.raises(ValueError, match="list"):
-            here.database.execute(statement, {})
+            here.database.execute(statement, {"statuses": ["complete"]})
 
 
 # -- failures --------------------------------------------------------------------------
@@ -143,9 +161,8 @@ def test_locked_database_changed_nothing(
     here = registered(app)
     other = sqlite3.connect(tmp_path / "app.db", isolation_level=None)
     with app.app_context():
-        # Made by the fixture with the usual time-out.
-        here.database.dispose()
-        here.database._engine = None
+        # Made by the fixture with the usual time-out; a new listener makes it anew.
+        event.listen(here.db.engine, "connect", lambda *_: None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseUnavailable) as caught:
             here.repository.create(BARE, {})
