@@ -108,7 +108,7 @@ class Site:
         with self.app.app_context():
             db.create_all()
             db.session.add(User(id=1))
-            db.session.add(Note(id=1, text="first"))
+            db.session.add(Note(text="first"))
             db.session.commit()
 
     def client(self) -> FlaskClient:
@@ -581,6 +581,7 @@ def lose(*_: object) -> None:
     raise sqlite3.OperationalError("server closed the connection unexpectedly")
 
 
+@pytest.mark.sqlite
 def test_database_that_is_away_for_the_hooks_instance_is_503(
     app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -597,6 +598,7 @@ def test_database_that_is_away_for_the_hooks_instance_is_503(
     assert finish(client, url, b"abc").status_code == 200
 
 
+@pytest.mark.sqlite
 def test_connection_that_is_lost_while_the_session_holds_it_changes_no_answer(
     app_factory: AppFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
