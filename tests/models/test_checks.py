@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import types
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     LargeBinary,
+    MetaData,
     Numeric,
     SmallInteger,
     String,
@@ -39,6 +42,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
+    MappedAsDataclass,
     column_property,
     mapped_column,
     relationship,
@@ -51,7 +55,7 @@ from flask_chunked import (
     ConfigurationError,
 )
 from flask_chunked.engine.states import Status
-from flask_chunked.models import CORE_COLUMNS, UTCDateTime
+from flask_chunked.models import CORE_COLUMNS, UTCDateTime, default_model
 from flask_chunked.models.checks import require_model
 
 from ..apps import rows
@@ -439,6 +443,34 @@ def test_model_in_two_tables_is_refused_and_its_parent_is_taken() -> None:
     assert "more than one table (media JOIN film" in refusal(Film)
     require_model(Media, "user", SQLITE, "videos")
     require_model(Song, "user", SQLITE, "videos")
+
+
+@pytest.mark.parametrize(
+    "bases",
+    [(DeclarativeBase, MappedAsDataclass), (MappedAsDataclass, DeclarativeBase)],
+    ids=["last", "first"],
+)
+@pytest.mark.parametrize("options", [{}, {"init": False}, {"kw_only": True}])
+def test_dataclass_is_refused_when_it_is_defined(
+    bases: tuple[type, ...], options: dict[str, Any]
+) -> None:
+    base = types.new_class("Base", bases)
+    with pytest.raises(ConfigurationError, match="MappedAsDataclass"):
+        types.new_class("Video", (ChunkedUploadMixin, base), options)
+    other: Any = SimpleNamespace(Model=base, metadata=MetaData())
+    with pytest.raises(ConfigurationError, match="ChunkedUpload is a dataclass"):
+        default_model(other)
+
+
+def test_constructor_that_needs_arguments_is_refused() -> None:
+    def needs(self: Any, title: str) -> None:
+        self.title = title
+
+    def takes(self: Any, title: str = "none", **columns: Any) -> None:
+        self.title = title
+
+    assert "needs arguments" in refusal(model_of({"__init__": needs}))
+    require_model(model_of({"__init__": takes}), "user", SQLITE, "videos")
 
 
 def test_subclass_that_hides_a_column_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sqlalchemy import (
     event,
     insert,
     inspect,
+    update,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
@@ -214,6 +216,91 @@ def test_naming_convention_of_the_application_is_respected(
         for rest in ("offset_ge_0", "offset_le_length", "status")
     }
     assert send(app.test_client(), b"abc").status_code == 200
+
+
+@pytest.mark.parametrize("naming", [None, NAMING], ids=["ours", "convention"])
+@pytest.mark.parametrize("name", ["Media", "Film", "Short"])
+@pytest.mark.parametrize("joined", [False, True], ids=["single", "joined-too"])
+def test_classes_that_share_a_table_work_as_models(
+    app_factory: AppFactory, naming: dict[str, str] | None, name: str, joined: bool
+) -> None:
+    db = SQLAlchemy(metadata=MetaData(naming_convention=naming))
+
+    class Media(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        kind: Mapped[str] = mapped_column(String(20))
+        __mapper_args__: Mapping[str, Any] = {
+            "polymorphic_on": "kind",
+            "polymorphic_identity": "Media",
+        }
+
+    class Film(Media):
+        __mapper_args__: Mapping[str, Any] = {"polymorphic_identity": "Film"}
+
+    class Short(Film):
+        __mapper_args__: Mapping[str, Any] = {"polymorphic_identity": "Short"}
+
+    if joined:
+
+        class Song(Media):
+            id: Mapped[uuid.UUID] = mapped_column(
+                ForeignKey("media.id"), primary_key=True
+            )
+            __mapper_args__: Mapping[str, Any] = {"polymorphic_identity": "Song"}
+
+    seen: list[str] = []
+
+    class Uploads(ChunkedUploadBlueprint):
+        model: Any = {"Media": Media, "Film": Film, "Short": Short}[name]
+
+        def get_user_id(self) -> object:
+            return "ada"
+
+        def verify(self, upload: Any) -> None:
+            seen.append(type(upload).__name__)
+
+    app = app_factory(db=db, blueprint_class=Uploads)
+    with app.app_context():
+        db.create_all()
+    client = app.test_client()
+    url = begin(client, b"abc", 6)
+    assert client.get(url).status_code == 200
+    assert client.head(url).headers["Upload-Offset"] == "3"
+    assert put_form(client, b"def", start=3, url=url).status_code == 200
+    assert finish(client, url, b"abcdef").status_code == 200
+    assert len(client.get("/uploads/?status=all&count=1").json or []) == 1
+    assert rows(app)[0].extra["kind"] == name
+    assert client.delete(url).status_code == 204
+    assert seen == [name]
+
+
+def test_class_of_another_kind_does_not_see_an_upload(app_factory: AppFactory) -> None:
+    db = SQLAlchemy()
+
+    class Media(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        kind: Mapped[str] = mapped_column(String(20))
+        __mapper_args__: Mapping[str, Any] = {
+            "polymorphic_on": "kind",
+            "polymorphic_identity": "media",
+        }
+
+    class Film(Media):
+        __mapper_args__: Mapping[str, Any] = {"polymorphic_identity": "film"}
+
+    class Uploads(ChunkedUploadBlueprint):
+        model = Film
+
+        def get_user_id(self) -> object:
+            return "ada"
+
+    app = app_factory(db=db, blueprint_class=Uploads)
+    client = app.test_client()
+    url = begin(client, b"abc", 6)
+    assert len(client.get("/uploads/?status=all").json or []) == 1
+    with app.app_context():
+        db.session.execute(update(Media).values(kind="media"))
+        db.session.commit()
+    assert client.get(url).status_code == 404
+    assert client.get("/uploads/?status=all").json == []
 
 
 @pytest.mark.parametrize("naming", [None, NAMING], ids=["ours", "convention"])
