@@ -23,7 +23,7 @@ def test_blocks_follow_each_other(stages: dict[str, MemoryStage]) -> None:
     stage = MemoryStage(stages, NOW)
     assert [stage.write(b"abc"), stage.write(bytearray(b"de"))] == [3, 2]
     assert stage.write(memoryview(b"xfx")[1:2]) == 1
-    assert (stage.size, stage.content) == (6, b"abcdef")
+    assert (stage.size, bytes(stage.content or b"")) == (6, b"abcdef")
     assert stage.sha256().digest() == hashlib.sha256(b"abcdef").digest()
 
 
