@@ -160,7 +160,7 @@ class Appender:
             try:
                 yield writer
             except BaseException:
-                writer.interrupted = reader.is_let_go
+                writer.interrupted = reader.interrupted
                 writer.rollback()
                 raise
             if writer.committed > start and not writer.is_claimed:
@@ -235,7 +235,7 @@ class Appender:
         :raises Superseded: a later request has claimed it.
         """
         self._expiry.require_live(upload)
-        if mine is not None and mine.is_let_go:
+        if mine is not None and mine.interrupted:
             # A later request has interrupted this one and owns the upload now.
             raise Superseded(self._expiry.current(upload.id).offset, start)
         claimed = self._repository.claim(upload.id, start, fence)

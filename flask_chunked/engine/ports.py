@@ -180,33 +180,30 @@ class Reader(Protocol):
     def unread(self, block: memoryview) -> None:
         """Take back the last block, if the body has not ended."""
 
-    def read_ready(self) -> memoryview:
+    def read_nowait(self) -> memoryview:
         """:meth:`read` for use in a section: it waits a few milliseconds at most.
 
         It is also empty if the server cannot say whether bytes have arrived.
         """
 
-    def pour(self, pipe: int, count: int) -> int | None:
+    def splice_into(self, pipe: int, count: int) -> int | None:
         """Move up to ``count`` bytes into a pipe without reading them.
 
-        :return: the number of bytes, as in :meth:`read_ready`; ``None``: not possible.
+        :return: the number of bytes, as in :meth:`read_nowait`; ``None``: not possible.
         """
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> bool:
         """Wait for the client.
 
+        :param timeout: return after so many seconds; ``None``: the read timeout
+            applies, and its end is an error.
+        :return: ``True``: the client went on; ``False``: ``timeout`` passed first.
         :raises BodyTimeout: no byte arrived within the read timeout.
         :raises BodyInterrupted: the client is gone.
         """
 
-    def linger(self, seconds: float) -> bool:
-        """Wait for the client, but no longer than ``seconds``.
-
-        :return: ``True``: the client went on.
-        """
-
     @property
-    def is_let_go(self) -> bool:
+    def interrupted(self) -> bool:
         """True if :meth:`interrupt` ended the body early."""
 
     def interrupt(self) -> None:

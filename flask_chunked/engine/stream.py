@@ -64,7 +64,7 @@ class StreamWriter(UploadWriter):
         # The received bytes are committed before the error propagates, even if it asks
         # the worker to exit.
         except BaseException as error:
-            self.interrupted = reader.is_let_go
+            self.interrupted = reader.interrupted
             if not self.refused:
                 self._commit_received(error)
             raise
@@ -108,7 +108,7 @@ class StreamWriter(UploadWriter):
         if not pending or not self._appender.lingers:
             return False
         left = self._committed_at + COMMIT_SECONDS - time.monotonic()
-        return left > 0 and reader.linger(left)
+        return left > 0 and reader.wait(left)
 
     def _take_section(
         self, block: memoryview, reader: Reader, stop: int | None
@@ -122,7 +122,7 @@ class StreamWriter(UploadWriter):
             count = self._splice(reader, stop)
             if count is None:
                 self._digest_thread.wait_for_buffer()
-                count = self._write_up_to(reader.read_ready(), stop)
+                count = self._write_up_to(reader.read_nowait(), stop)
 
     def _write_up_to(self, block: memoryview, stop: int | None) -> int:
         room = len(block) if stop is None else stop - self._appender.position
@@ -151,7 +151,7 @@ class StreamWriter(UploadWriter):
             # Further bytes are too many, which a plain read reports.
             return None
         pipe = self._pipe = self._pipe or Pipe.open()
-        moved = None if pipe is None else reader.pour(pipe.inlet, room)
+        moved = None if pipe is None else reader.splice_into(pipe.inlet, room)
         if pipe is None or moved is None:
             self._may_splice = False
             return None

@@ -438,8 +438,9 @@ class ScriptedReader:
     :ivar is_short: the body is short, so its writer may claim late.
     :ivar can_splice: its bytes can go through a pipe.
     :ivar interrupts: the number of interruptions; the script goes on.
-    :ivar goes_on: silence ends during :meth:`linger`.
-    :ivar lingered: the arguments of :meth:`linger`, in seconds.
+    :ivar waited: how often :meth:`wait` saw the client go on.
+    :ivar goes_on: silence ends during a :meth:`wait` with a timeout.
+    :ivar timeouts: the timeouts of :meth:`wait`, in seconds.
     """
 
     def __init__(
@@ -450,7 +451,7 @@ class ScriptedReader:
         self.interrupts = 0
         self.can_splice = False
         self.goes_on = True
-        self.lingered: list[float] = []
+        self.timeouts: list[float] = []
         self.is_short = False
 
     @property
@@ -472,11 +473,11 @@ class ScriptedReader:
     def unread(self, block: memoryview) -> None:
         self._script.insert(0, bytes(block))
 
-    def read_ready(self) -> memoryview:
+    def read_nowait(self) -> memoryview:
         ready = bool(self._script) and isinstance(self._script[0], (bytes, Exception))
         return self.read() if ready else memoryview(b"")
 
-    def pour(self, pipe: int, count: int) -> int | None:
+    def splice_into(self, pipe: int, count: int) -> int | None:
         if not self.can_splice or not self._script:
             return None
         block = self._script[0]
@@ -488,19 +489,18 @@ class ScriptedReader:
             self._script.insert(0, block[moved:])
         return moved
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None:
+            self.timeouts.append(timeout)
+            if not self.goes_on:
+                return False
         self.waited += 1
         if self._script and self._script[0] is None:
             self._script.pop(0)
-
-    def linger(self, seconds: float) -> bool:
-        self.lingered.append(seconds)
-        if self.goes_on:
-            self.wait()
-        return self.goes_on
+        return True
 
     @property
-    def is_let_go(self) -> bool:
+    def interrupted(self) -> bool:
         """True if it was interrupted."""
         return self.interrupts > 0
 

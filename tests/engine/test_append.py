@@ -175,7 +175,7 @@ def test_a_pause_makes_no_expensive_commit_before_it_is_due(
     assert bench.engine.append.stream(upload, 0, 9, reader).offset == 9
     assert expensive == commits
     assert bench.stored(upload) == b"abcdefghi"
-    assert all(0 < offered <= seconds for offered in reader.lingered)
+    assert all(0 < timeout <= seconds for timeout in reader.timeouts)
 
 
 def test_without_uncommitted_bytes_the_wait_is_plain(
@@ -184,7 +184,7 @@ def test_without_uncommitted_bytes_the_wait_is_plain(
     upload = bench.create(3)
     reader = ScriptedReader(None, b"abc")
     bench.engine.append.stream(upload, 0, 3, reader)
-    assert (reader.lingered, reader.waited, expensive) == ([], 1, [3])
+    assert (reader.timeouts, reader.waited, expensive) == ([], 1, [3])
 
 
 def test_bytes_before_a_pause_stay_when_the_client_is_lost_in_it(

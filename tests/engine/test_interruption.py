@@ -63,7 +63,7 @@ class SilentReader:
 
     def __init__(self, content: bytes) -> None:
         self._content = content
-        self._let_go = threading.Event()
+        self._interrupted = threading.Event()
         self.is_waiting = threading.Event()
 
     def read(self) -> memoryview:
@@ -73,26 +73,24 @@ class SilentReader:
     def unread(self, block: memoryview) -> None:
         self._content = bytes(block)
 
-    def read_ready(self) -> memoryview:
+    def read_nowait(self) -> memoryview:
         return memoryview(b"")
 
-    def pour(self, pipe: int, count: int) -> int | None:
+    def splice_into(self, pipe: int, count: int) -> int | None:
         return None
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is None, "commits to memory are cheap"
         self.is_waiting.set()
-        assert self._let_go.wait(30), "the reader was not interrupted"
+        assert self._interrupted.wait(30), "the reader was not interrupted"
         raise BodyInterrupted
 
-    def linger(self, seconds: float) -> bool:
-        raise AssertionError("memory's commits cost nothing")
-
     @property
-    def is_let_go(self) -> bool:
-        return self._let_go.is_set()
+    def interrupted(self) -> bool:
+        return self._interrupted.is_set()
 
     def interrupt(self) -> None:
-        self._let_go.set()
+        self._interrupted.set()
 
 
 def take_over(bench: Bench, upload: Upload) -> None:

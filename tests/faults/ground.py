@@ -261,22 +261,19 @@ class Blocks:
         """Put it back."""
         self._blocks.insert(0, bytes(block))
 
-    def read_ready(self) -> memoryview:
+    def read_nowait(self) -> memoryview:
         return self.read()
 
-    def pour(self, pipe: int, count: int) -> int | None:
+    def splice_into(self, pipe: int, count: int) -> int | None:
         """Everything is seen."""
         return None
 
-    def wait(self) -> None:
-        """The client goes on at once."""
-
-    def linger(self, seconds: float) -> bool:
-        """The client goes on when it is waited for, and not before."""
-        return False
+    def wait(self, timeout: float | None = None) -> bool:
+        """The client goes on at once, unless the wait has a timeout."""
+        return timeout is None
 
     @property
-    def is_let_go(self) -> bool:
+    def interrupted(self) -> bool:
         """It never is."""
         return False
 
