@@ -134,7 +134,7 @@ class Statements:
             self._id, its_fence, its_offset, self._is_open
         )
         #: A claim after bytes were written, if no other request changed the upload.
-        self.claim_as_seen = self._move(Event.APPEND, its_offset, its_fence)
+        self.claim_if_unchanged = self._move(Event.APPEND, its_offset, its_fence)
         self.advance = self._set(
             "offset",
             "last_start",

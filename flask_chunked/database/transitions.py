@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from ..engine.records import Cutoff, Ending, Upload
+from ..engine.records import CompletionRecord, Cutoff, Upload
 from ..engine.states import Event, Status, target
 from ..exceptions import CommitUnanswered
 from .inserts import Inserts
@@ -29,16 +29,16 @@ class Transitions(Inserts):
     """
 
     def claim(
-        self, upload_id: UUID, start: int, fence: int | None = None
+        self, upload_id: UUID, start: int, expected_fence: int | None = None
     ) -> Upload | None:
         """Increment the fence of an open upload whose offset is ``start``.
 
-        :param fence: the upload must also have this fence; ``None``: any.
+        :param expected_fence: the upload must also have this fence; ``None``: any.
         """
-        if fence is None:
+        if expected_fence is None:
             return self._transition(upload_id, Event.APPEND, its_offset=start)
-        values = {"its_offset": start, "its_fence": fence}
-        return self._update(upload_id, self._statements.claim_as_seen, values)
+        values = {"its_offset": start, "its_fence": expected_fence}
+        return self._update(upload_id, self._statements.claim_if_unchanged, values)
 
     def take_over(self, upload_id: UUID) -> Upload | None:
         """Increment the fence of an open upload."""
@@ -67,14 +67,16 @@ class Transitions(Inserts):
     def complete(
         self,
         upload_id: UUID,
-        ending: Ending,
+        record: CompletionRecord,
         at: datetime,
     ) -> Upload | None:
         """Change from completing to complete, and store digest and event."""
-        values = completion_values(ending, at)
+        values = completion_values(record, at)
         return self._end(upload_id, Event.COMPLETE, new_last_activity_at=at, **values)
 
-    def finish(self, seen: Upload, ending: Ending, at: datetime) -> Upload | None:
+    def finish(
+        self, seen: Upload, record: CompletionRecord, at: datetime
+    ) -> Upload | None:
         """Change from uploading to complete, if fence and offset are as seen."""
         return self._end(
             seen.id,
@@ -82,7 +84,7 @@ class Transitions(Inserts):
             its_fence=seen.fence,
             its_offset=seen.offset,
             new_last_activity_at=at,
-            **completion_values(ending, at),
+            **completion_values(record, at),
         )
 
     def begin_termination(
@@ -197,11 +199,11 @@ class Transitions(Inserts):
         return self._select(connection, upload_id)
 
 
-def completion_values(ending: Ending, at: datetime) -> dict[str, object]:
+def completion_values(record: CompletionRecord, at: datetime) -> dict[str, object]:
     """The new values of the columns that a completion sets."""
     return {
-        "new_digest": ending.digest,
+        "new_digest": record.digest,
         "new_completed_at": at,
-        "new_event_id": ending.event_id,
-        "new_delivered_at": at if ending.delivered else None,
+        "new_event_id": record.event_id,
+        "new_delivered_at": at if record.delivered else None,
     }

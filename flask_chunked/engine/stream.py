@@ -8,7 +8,7 @@ from types import TracebackType
 
 from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
 from .ports import Ports, Reader
-from .records import Ending, Upload
+from .records import CompletionRecord, Upload
 from .splice import PIPE_SIZE, Pipe
 from .writer import SECTION_SECONDS, Claim, UploadWriter
 
@@ -22,8 +22,9 @@ class StreamWriter(UploadWriter):
     """Writes a body as it arrives. On an error, the received bytes stay.
 
     :param finishing: the commit of the last byte begins completion.
-    :param ending: makes the completion record, if the whole file is written in one
-        section, so that its only commit completes the upload; ``None``: not possible.
+    :param make_record: makes the completion record, if the whole file is written in
+        one section, so that its only commit completes the upload; ``None``: not
+        possible.
     """
 
     def __init__(
@@ -32,11 +33,11 @@ class StreamWriter(UploadWriter):
         ports: Ports,
         *,
         finishing: bool = False,
-        ending: Callable[[], Ending] | None = None,
+        make_record: Callable[[], CompletionRecord] | None = None,
         claim: Claim | None = None,
     ) -> None:
         super().__init__(claimed, ports, finishing=finishing, claim=claim)
-        self._ending = ending
+        self._make_record = make_record
         self._pipe: Pipe | None = None
         self._may_splice = self._appender.drains_pipes and not self._digests
 
@@ -175,8 +176,8 @@ class StreamWriter(UploadWriter):
         waited = time.monotonic() - self._committed_at
         return pending >= COMMIT_BYTES or waited >= COMMIT_SECONDS
 
-    def _finish(self) -> Ending | None:
+    def _finish(self) -> CompletionRecord | None:
         """Finish the file, if it is whole, and return the completion record."""
-        if self._ending is None or self._appender.position != self.claimed.length:
+        if self._make_record is None or self._appender.position != self.claimed.length:
             return None
-        return self._ending() if self._appender.finish() else None
+        return self._make_record() if self._appender.finish() else None

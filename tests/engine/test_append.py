@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from flask_chunked.engine import stream
-from flask_chunked.engine.records import Step
+from flask_chunked.engine.records import OffsetCommit
 from flask_chunked.exceptions import (
     AlreadyComplete,
     BodyInterrupted,
@@ -141,9 +141,9 @@ def expensive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     offsets: list[int] = []
     advance = bench.repository.advance
 
-    def note(step: Step) -> bool:
-        offsets.append(step.offset)
-        return advance(step)
+    def note(commit: OffsetCommit) -> bool:
+        offsets.append(commit.offset)
+        return advance(commit)
 
     monkeypatch.setattr(bench.repository, "advance", note)
     return offsets

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flask_chunked.engine import stream
-from flask_chunked.engine.records import Expected, NewUpload, Upload
+from flask_chunked.engine.records import ExpectedDigest, NewUpload, Upload
 from flask_chunked.engine.splice import Pipe
 from flask_chunked.exceptions import (
     BodyInterrupted,
@@ -236,7 +236,7 @@ def test_a_storage_failure_after_an_interruption_is_raised(
 
 def complete(bench: Bench, upload: Upload, content: bytes) -> None:
     digest = hashlib.md5(content).hexdigest()
-    bench.engine.complete.request(bench.row(upload), Expected("md5", digest))
+    bench.engine.complete.request(bench.row(upload), ExpectedDigest("md5", digest))
 
 
 def no_reading(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

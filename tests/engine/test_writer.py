@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from flask_chunked.engine.records import Expected, Upload
+from flask_chunked.engine.records import ExpectedDigest, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
@@ -530,9 +530,9 @@ def test_storage_learns_that_its_receipt_is_lost(parts_bench: Bench) -> None:
 
 def test_digest_is_computed_from_the_finished_bytes(parts_bench: Bench) -> None:
     upload = parts_bench.filled(b"0123456789")
-    right = Expected("sha256", hashlib.sha256(b"0123456789").hexdigest())
+    right = ExpectedDigest("sha256", hashlib.sha256(b"0123456789").hexdigest())
     with pytest.raises(ChecksumMismatch):
-        parts_bench.engine.complete.request(upload, Expected("sha256", "0" * 64))
+        parts_bench.engine.complete.request(upload, ExpectedDigest("sha256", "0" * 64))
     assert len(storage_of(parts_bench).finalized) == 1
-    assert parts_bench.engine.complete.request(upload, right).first
+    assert parts_bench.engine.complete.request(upload, right).completed_now
     assert len(storage_of(parts_bench).finalized) == 3

@@ -147,7 +147,7 @@ MUTANTS = (
             Change(
                 "engine/complete.py",
                 "        done = self._repository.complete(begun.id,",
-                "        if not ending.delivered:\n"
+                "        if not record.delivered:\n"
                 "            self._gate.deliver(begun)\n"
                 "        done = self._repository.complete(begun.id,",
             ),

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from flask_chunked import maintenance
-from flask_chunked.engine.records import Expected, Upload
+from flask_chunked.engine.records import ExpectedDigest, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
@@ -203,7 +203,7 @@ def _take_over(ground: Ground, known: Known) -> None:
 
 def _finish(ground: Ground, known: Known) -> None:
     digest = hashlib.md5(known.content).hexdigest()
-    ground.engine.complete.request(row_of(ground, known), Expected("md5", digest))
+    ground.engine.complete.request(row_of(ground, known), ExpectedDigest("md5", digest))
 
 
 def _finish_unchecked(ground: Ground, known: Known) -> None:
@@ -211,7 +211,9 @@ def _finish_unchecked(ground: Ground, known: Known) -> None:
 
 
 def _finish_wrongly(ground: Ground, known: Known) -> None:
-    ground.engine.complete.request(row_of(ground, known), Expected("md5", "0" * 32))
+    ground.engine.complete.request(
+        row_of(ground, known), ExpectedDigest("md5", "0" * 32)
+    )
 
 
 def terminate(ground: Ground, known: Known) -> None:

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from flask_chunked.engine.records import Expected, NewUpload, Upload
+from flask_chunked.engine.records import ExpectedDigest, NewUpload, Upload
 from flask_chunked.engine.states import Status
 
 from .ground import Ground, append_form, append_staged, append_streamed, content
@@ -290,7 +290,9 @@ def whole_file(ground: Ground) -> None:
     append_staged(ground.engine, upload, 0, data)
     row = ground.engine.repository.get(upload.id)
     assert row is not None
-    ground.engine.complete.request(row, Expected("md5", hashlib.md5(data).hexdigest()))
+    ground.engine.complete.request(
+        row, ExpectedDigest("md5", hashlib.md5(data).hexdigest())
+    )
 
 
 def _partial(ground: Ground, length: int) -> Upload:
