@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
+from ..storage.base import SpliceTarget
 from .ports import Ports, Reader
 from .records import CompletionRecord, Upload
 from .splice import PIPE_SIZE, Pipe
@@ -39,7 +40,10 @@ class StreamWriter(UploadWriter):
         super().__init__(claimed, ports, finishing=finishing, claim=claim)
         self._make_record = make_record
         self._pipe: Pipe | None = None
-        self._may_splice = self._appender.drains_pipes and not self._digests
+        #: Takes spliced bytes; ``None``: bytes are read and written.
+        self._splice_target: SpliceTarget | None = None
+        if not self._digests and isinstance(self._appender, SpliceTarget):
+            self._splice_target = self._appender
 
     def __exit__(
         self,
@@ -106,9 +110,10 @@ class StreamWriter(UploadWriter):
         It waits only for storages whose commits are expensive.
         """
         pending = self._appender.position > self.committed
-        if not pending or not self._appender.lingers:
+        interval = self._appender.commit_interval
+        if not pending or not interval:
             return False
-        left = self._committed_at + COMMIT_SECONDS - time.monotonic()
+        left = self._committed_at + interval - time.monotonic()
         return left > 0 and reader.wait(left)
 
     def _take_section(
@@ -143,7 +148,8 @@ class StreamWriter(UploadWriter):
 
         :return: the number of bytes; ``None``: not possible, so read and write them.
         """
-        if not self._may_splice:
+        target = self._splice_target
+        if target is None:
             return None
         room = PIPE_SIZE
         if stop is not None:
@@ -154,10 +160,10 @@ class StreamWriter(UploadWriter):
         pipe = self._pipe = self._pipe or Pipe.open()
         moved = None if pipe is None else reader.splice_into(pipe.inlet, room)
         if pipe is None or moved is None:
-            self._may_splice = False
+            self._splice_target = None
             return None
         if moved:
-            self._appender.write_from(pipe.outlet, moved)
+            target.write_from_pipe(pipe.outlet, moved)
         return moved
 
     def _is_rest_at_end_of_file(

@@ -64,7 +64,7 @@ class UploadWriter:
         self._appender = ports.storage.appender(claimed.require_blob())
         self._appender.bind(self._save)
         if claimed.length is not None:
-            self._appender.expect(claimed.length)
+            self._appender.set_length(claimed.length)
         # Recognises a repeated chunk, where the storage cannot read the chunk again.
         self._digest = None if ports.storage.reads_unfinished else hashlib.sha256()
         self._file_digest = resume(
@@ -176,11 +176,11 @@ class UploadWriter:
             started_at = commit.at if verifies and completion is None else None
             commit = replace(commit, completes=True, verify_started_at=started_at)
         if not self._repository.advance(commit):
-            self._appender.settle(committed=False)
+            self._appender.rollback()
             raise self._superseded()
         self._note(commit)
         self._committed_at = time.monotonic()
-        self._appender.settle(committed=True)
+        self._appender.committed()
 
     def _note(self, commit: OffsetCommit) -> None:
         """Update the snapshot to the row after this commit."""
@@ -258,7 +258,7 @@ class UploadWriter:
         return (
             self._appender.position == self.committed
             and not self._gate.inspects(self.claimed)
-            and self._appender.ends_at_position()
+            and self._appender.at_end_of_file()
         )
 
     def _check_fence(self) -> None:

@@ -168,7 +168,7 @@ def open_part(
     """
     sink = None if target.open is None else stack.enter_context(target.open())
     if isinstance(sink, Stage) and limits.keep is not None:
-        sink.expect(limits.keep)
+        sink.set_length(limits.keep)
     own = [] if target.file_digest is None else [target.file_digest]
     part = FilePart(sink, limits, [*own, *digests])
     part.file_digest = target.file_digest

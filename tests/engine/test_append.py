@@ -137,7 +137,7 @@ def test_bytes_are_committed_before_the_wait_for_a_silent_client(
 @pytest.fixture
 def expensive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The committed offsets of a storage whose commits are expensive."""
-    monkeypatch.setattr(MemoryAppender, "lingers", True)
+    monkeypatch.setattr(MemoryAppender, "commit_interval", 1.0)
     offsets: list[int] = []
     advance = bench.repository.advance
 
@@ -150,24 +150,24 @@ def expensive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("lingers", "goes_on", "seconds", "commits"),
+    ("interval", "goes_on", "seconds", "commits"),
     [
-        pytest.param(True, True, 60.0, [9], id="goes-on"),
-        pytest.param(True, False, 60.0, [3, 6, 9], id="stays-silent"),
-        pytest.param(True, True, 0.0, [3, 6, 9], id="a-commit-is-due"),
-        pytest.param(False, True, 60.0, [3, 6, 9], id="commits-are-cheap"),
+        pytest.param(60.0, True, 60.0, [9], id="goes-on"),
+        pytest.param(60.0, False, 60.0, [3, 6, 9], id="stays-silent"),
+        pytest.param(60.0, True, 0.0, [3, 6, 9], id="a-commit-is-due"),
+        pytest.param(0.0, True, 60.0, [3, 6, 9], id="commits-are-cheap"),
     ],
 )
 def test_a_pause_makes_no_expensive_commit_before_it_is_due(
     bench: Bench,
     expensive: list[int],
     monkeypatch: pytest.MonkeyPatch,
-    lingers: bool,
+    interval: float,
     goes_on: bool,
     seconds: float,
     commits: list[int],
 ) -> None:
-    monkeypatch.setattr(MemoryAppender, "lingers", lingers)
+    monkeypatch.setattr(MemoryAppender, "commit_interval", interval)
     monkeypatch.setattr(stream, "COMMIT_SECONDS", seconds)
     upload = bench.create(9)
     reader = ScriptedReader(b"abc", None, b"def", None, b"ghi")
@@ -175,7 +175,7 @@ def test_a_pause_makes_no_expensive_commit_before_it_is_due(
     assert bench.engine.append.stream(upload, 0, 9, reader).offset == 9
     assert expensive == commits
     assert bench.stored(upload) == b"abcdefghi"
-    assert all(0 < timeout <= seconds for timeout in reader.timeouts)
+    assert all(0 < timeout <= interval for timeout in reader.timeouts)
 
 
 def test_without_uncommitted_bytes_the_wait_is_plain(

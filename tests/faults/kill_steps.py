@@ -34,7 +34,7 @@ from .steps import Steps
 SQLITE = "app.db"
 #: Steps that must have been taken since the bytes were written when the second one is.
 ORDER = (
-    ({"write file", "copy", "cut"}, "sync file", "row advance"),
+    ({"write file", "copy", "truncate"}, "sync file", "row advance"),
     ({"create file", "rename stage to file"}, "sync directory", "row advance"),
     ({"create file"}, "sync directory", "row create"),
     ({"link to finished"}, "sync directory", "row advance"),

@@ -87,9 +87,9 @@ MUTANTS = (
             ),
             Change(
                 "engine/writer.py",
-                "            self._appender.settle(committed=False)\n"
+                "            self._appender.rollback()\n"
                 "            raise self._superseded()\n",
-                "            self._appender.settle(committed=False)\n"
+                "            self._appender.rollback()\n"
                 "            raise self._superseded()\n"
                 "        self._appender.flush()\n",
             ),

@@ -302,7 +302,7 @@ OPERATIONS: dict[str, Operation] = {
         forgives=(OffsetMismatch,),
     ),
     "later streamed chunk": Operation(
-        steps(_SECTION, {"cut", "write file"}),
+        steps(_SECTION, {"truncate", "write file"}),
         _with_tail,
         _stream,
         forgives=(OffsetMismatch,),
@@ -318,7 +318,7 @@ OPERATIONS: dict[str, Operation] = {
         _stage,
     ),
     "later staged chunk": Operation(
-        steps(_SECTION, STAGING, {"cut", "copy"}), _with_tail, _stage
+        steps(_SECTION, STAGING, {"truncate", "copy"}), _with_tail, _stage
     ),
     "held chunk at once": Operation(
         steps(_SECTION - {"row claim"}, {"write file"}),
@@ -327,7 +327,7 @@ OPERATIONS: dict[str, Operation] = {
         forgives=(OffsetMismatch,),
     ),
     "held chunk": Operation(
-        steps(_SECTION, {"cut", "write file"}),
+        steps(_SECTION, {"truncate", "write file"}),
         _with_tail,
         _hold,
         forgives=(OffsetMismatch,),
@@ -335,7 +335,7 @@ OPERATIONS: dict[str, Operation] = {
     "last chunk with completion": Operation(
         steps(
             _SECTION,
-            {"cut", "write file", "rename to finished"},
+            {"truncate", "write file", "rename to finished"},
             COMPLETION - {"row begin_completion"},
         ),
         _with_tail,
@@ -344,7 +344,7 @@ OPERATIONS: dict[str, Operation] = {
     "take-over": Operation(steps({"row take_over"}), begun, _take_over),
     "completion": Operation(steps(COMPLETION, {"rename to finished"}), _full, _finish),
     "completion with a dead tail": Operation(
-        steps(COMPLETION, {"rename to finished", "cut", "sync file"}),
+        steps(COMPLETION, {"rename to finished", "truncate", "sync file"}),
         lambda ground: _full_with_tail(ground),
         _finish,
     ),
@@ -404,7 +404,7 @@ OPERATIONS: dict[str, Operation] = {
     "repair": Operation(
         steps(
             {"lock stage", "unlock stage", "unlink stage", "lock file", "unlock file"},
-            {"cut", "unlink file", "sync directory", "rmdir"},
+            {"truncate", "unlink file", "sync directory", "rmdir"},
             {"row begin_termination", "row remove", "row claim"},
         ),
         _untidy,

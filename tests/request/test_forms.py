@@ -95,13 +95,13 @@ def test_a_complete_form_frees_its_memory(
 def test_the_stage_of_a_chunk_knows_how_long_it_will_be(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected: list[int] = []
+    lengths: list[int] = []
     monkeypatch.setattr(
-        LocalStage, "expect", lambda stage, length: expected.append(length)
+        LocalStage, "set_length", lambda stage, length: lengths.append(length)
     )
     total = 2 * len(CONTENT)
     assert put_form(client, CONTENT, total=total).status_code == 200
-    assert expected == [len(CONTENT)]
+    assert lengths == [len(CONTENT)]
 
 
 def test_a_form_that_the_app_has_read_is_not_read_faster_than_it_is_hashed(

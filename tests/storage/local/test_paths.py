@@ -72,7 +72,7 @@ def test_keys_that_leave_the_root_are_refused(storage: LocalStorage, key: str) -
         storage.delete,
         storage.measure,
         storage.path,
-        storage.cut,
+        storage.truncate,
     ):
         with pytest.raises(StorageError, match="key"):
             method(Blob(key, 0))

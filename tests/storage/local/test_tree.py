@@ -65,7 +65,12 @@ def test_planted_links_are_refused(
     with pytest.raises(StorageError):
         append(storage, blob, b"abc")
     if link != ".staging":
-        for method in (storage.open, storage.finalize, storage.measure, storage.cut):
+        for method in (
+            storage.open,
+            storage.finalize,
+            storage.measure,
+            storage.truncate,
+        ):
             with pytest.raises(StorageError):
                 method(Blob(blob.key, 6))
         assert list(storage.stored()) == []

@@ -253,6 +253,7 @@ def app_with_parts(
     app_factory: AppFactory, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[int], Flask]]:
     """Apps with parts of a size, on which no clock commits."""
+    monkeypatch.setattr(S3Appender, "commit_interval", 600.0)
     monkeypatch.setattr(stream, "COMMIT_SECONDS", 600.0)
     monkeypatch.setattr(stream, "SECTION_SECONDS", 600.0)
     made = []
