@@ -331,7 +331,7 @@ def test_uncommitted_bytes_of_another_writer_need_a_claim(
         suppress(MalformedBody),
         uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(writer, b"dead tail")
+        put(writer, b"discarded")
         writer.pause()
         uninspected.repository.failing.add("claim")
         raise MalformedBody("no end")

@@ -27,31 +27,31 @@ def bench() -> Bench:
 
 
 def test_the_reader_of_an_upload_is_interrupted_once() -> None:
-    receiving, reader, other = ActiveReaders(), ScriptedReader(), ScriptedReader()
+    readers, reader, other = ActiveReaders(), ScriptedReader(), ScriptedReader()
     upload_id = uuid4()
-    with receiving.register(upload_id, reader), receiving.register(uuid4(), other):
-        receiving.interrupt(upload_id)
-        receiving.interrupt(upload_id)
+    with readers.register(upload_id, reader), readers.register(uuid4(), other):
+        readers.interrupt(upload_id)
+        readers.interrupt(upload_id)
         assert (reader.interrupts, other.interrupts) == (1, 0)
 
 
 def test_no_reader_is_interrupted_after_its_request() -> None:
-    receiving, reader = ActiveReaders(), ScriptedReader()
+    readers, reader = ActiveReaders(), ScriptedReader()
     upload_id = uuid4()
-    with pytest.raises(BodyInterrupted), receiving.register(upload_id, reader):
+    with pytest.raises(BodyInterrupted), readers.register(upload_id, reader):
         raise BodyInterrupted
-    receiving.interrupt(upload_id)
+    readers.interrupt(upload_id)
     assert reader.interrupts == 0
 
 
 def test_a_request_that_ends_keeps_its_successor_registered() -> None:
-    receiving, first, second = ActiveReaders(), ScriptedReader(), ScriptedReader()
+    readers, first, second = ActiveReaders(), ScriptedReader(), ScriptedReader()
     upload_id = uuid4()
     overtaken = ExitStack()
-    overtaken.enter_context(receiving.register(upload_id, first))
-    with receiving.register(upload_id, second):
+    overtaken.enter_context(readers.register(upload_id, first))
+    with readers.register(upload_id, second):
         overtaken.close()
-        receiving.interrupt(upload_id)
+        readers.interrupt(upload_id)
         assert (first.interrupts, second.interrupts) == (0, 1)
 
 

@@ -145,11 +145,11 @@ class Rehearsal:
             first = next(iter(uploads.values()))
             ground.blueprint.destination = first.destination
             # In the very transactions that change what they count.
-            found = ground.drifts()
+            found = ground.mismatches()
             for known in uploads.values():
                 found += broken(ground, known)
             self._repeat(ground, first, found)
-            found += ground.drifts()
+            found += ground.mismatches()
             for row in ground.here.repository.matching():
                 data = ground.content_of(row)
                 uploads.setdefault(row.id, Known(row.id, data, doomed=True))

@@ -28,7 +28,7 @@ from flask_chunked.engine.states import Status
 
 from .ground import Ground, append_form, append_staged, append_streamed, content
 from .invariants import Known, broken_at_rest
-from .operations import OPERATIONS, TAIL
+from .operations import OPERATIONS, UNCOMMITTED
 from .power import (
     Commit,
     Event,
@@ -234,7 +234,7 @@ def survive(cut: Cut, world: World, directory: Path) -> list[str]:
 
 
 def life(ground: Ground, chance: random.Random) -> None:
-    """Uploads in pieces of all kinds, dead tails, completion, concatenation, an end."""
+    """Pieces of all kinds, uncommitted bytes, completion, concatenation, an end."""
     engine = ground.engine
     uploads = [_partial(ground, chance.randint(1, 6000)) for _ in range(UPLOADS)]
     for _ in range(ACTS):
@@ -311,7 +311,7 @@ def _leave_tail(ground: Ground, row: Upload) -> None:
     """As a request that was killed after it had written, and before it committed."""
     assert row.blob is not None
     with ground.engine.storage.appender(row.blob) as appender, appender.exclusive():
-        appender.write(TAIL)
+        appender.write(UNCOMMITTED)
 
 
 def recordings(

@@ -116,14 +116,14 @@ def test_a_form_that_the_app_has_read_is_not_read_faster_than_it_is_hashed(
     most = 0
     update, take = DigestThread.update, DigestThread._take
 
-    def noted(beside: DigestThread, block: memoryview) -> None:
+    def noted(thread: DigestThread, block: memoryview) -> None:
         nonlocal most
-        update(beside, block)
-        most = max(most, beside._waiting)
+        update(thread, block)
+        most = max(most, thread._waiting)
 
-    def slowly(beside: DigestThread, block: memoryview) -> None:
+    def slowly(thread: DigestThread, block: memoryview) -> None:
         time.sleep(0.01)
-        take(beside, block)
+        take(thread, block)
 
     monkeypatch.setattr(forms, "BUFFER_SIZE", WORTH)
     monkeypatch.setattr(DigestThread, "update", noted)
