@@ -627,4 +627,4 @@ def test_upload_that_began_to_count_is_not_completed_without_the_count(
         begun = append_streamed(
             ground.engine, row, 0, [content(row.id, 10)], finishing=True
         )
-        assert ground.engine.complete.finish(begun).first
+        assert ground.engine.complete.finish(begun).completed_now
