@@ -170,7 +170,8 @@ def test_row_shows_whether_an_unanswered_step_happened(
     factory: Concatenations, more: dict[str, Any]
 ) -> None:
     upload = create(factory)
-    step = replace(step_of(upload, LENGTH), **more)
+    # The storage's state alone does not show it.
+    step = replace(step_of(upload, LENGTH), state=None, **more)
     table = factory.repository
     with (
         lossy(factory.database, lose_first(BEFORE)),
