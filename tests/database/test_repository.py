@@ -133,7 +133,7 @@ def test_step_to_the_end_begins_the_completion(factory: Concatenations) -> None:
 
 def test_step_to_the_end_may_complete_the_upload(factory: Concatenations) -> None:
     upload = create(factory)
-    step = step_of(upload, LENGTH, completes=True, ending=RECORD)
+    step = step_of(upload, LENGTH, completes=True, completion=RECORD)
     # The quota of an upload that counts changes in another transaction.
     counted = at(factory, upload, reserved=LENGTH)
     assert not factory.repository.advance(step)
@@ -161,7 +161,7 @@ def test_fence_is_held_by_the_writer_of_this_offset(factory: Concatenations) -> 
 STEPS: dict[str, dict[str, Any]] = {
     "part": {"offset": 3},
     "end": {"completes": True, "verify_started_at": NOW},
-    "completion": {"completes": True, "ending": RECORD},
+    "completion": {"completes": True, "completion": RECORD},
 }
 
 
