@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -142,6 +143,28 @@ def test_pool_is_the_applications_own(pg_app: Callable[..., Flask]) -> None:
     here = registered(app)
     with app.app_context():
         assert here.database.engine().pool is here.db.engine.pool
+
+
+@pytest.mark.parametrize("level", ["AUTOCOMMIT", "SERIALIZABLE", "READ COMMITTED"])
+def test_transactions_are_the_usual_ones_whatever_the_engine_has(
+    pg_app: Callable[..., Flask], level: str
+) -> None:
+    app = pg_app(SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": level})
+    begin(app.test_client(), b"abc", 6)
+    here = registered(app)
+    with app.app_context():
+        with suppress(ZeroDivisionError), here.database.transaction() as connection:
+            found = connection.execute(text("SHOW transaction_isolation")).scalar_one()
+            connection.execute(here.table.update().values(filename="changed"))
+            connection.execute(here.table.delete())
+            raise ZeroDivisionError
+        assert found == "read committed"
+        # The application's connections are as it wants them.
+        with here.db.engine.connect() as connection:
+            assert connection.get_isolation_level() == level
+    (row,) = rows(app)
+    assert row.filename != "changed"
+    assert send(app.test_client(), b"abc").status_code == 200
 
 
 def test_duel_has_one_winner_for_each_offset(pg_app: Callable[..., Flask]) -> None:
