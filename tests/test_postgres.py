@@ -138,18 +138,21 @@ def test_a_whole_life(pg_app: Callable[..., Flask], tmp_path: Path) -> None:
     assert len(stored_files(tmp_path)) == 1
 
 
-def test_pool_is_the_applications_own(pg_app: Callable[..., Flask]) -> None:
+def test_engine_is_the_applications_own(pg_app: Callable[..., Flask]) -> None:
     app = pg_app()
     here = registered(app)
     with app.app_context():
-        assert here.database.engine().pool is here.db.engine.pool
+        assert here.database.engine() is here.db.engine
 
 
 @pytest.mark.parametrize("level", ["AUTOCOMMIT", "SERIALIZABLE", "READ COMMITTED"])
+@pytest.mark.parametrize("as_option", [False, True], ids=["engine", "options"])
 def test_transactions_are_the_usual_ones_whatever_the_engine_has(
-    pg_app: Callable[..., Flask], level: str
+    pg_app: Callable[..., Flask], level: str, as_option: bool
 ) -> None:
-    app = pg_app(SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": level})
+    chosen: dict[str, object] = {"isolation_level": level}
+    options = {"execution_options": chosen} if as_option else chosen
+    app = pg_app(SQLALCHEMY_ENGINE_OPTIONS=options)
     begin(app.test_client(), b"abc", 6)
     here = registered(app)
     with app.app_context():
@@ -161,7 +164,10 @@ def test_transactions_are_the_usual_ones_whatever_the_engine_has(
         assert found == "read committed"
         # The application's connections are as it wants them.
         with here.db.engine.connect() as connection:
-            assert connection.get_isolation_level() == level
+            driver: Any = connection.connection.driver_connection
+            assert driver.autocommit is (level == "AUTOCOMMIT")
+            if not driver.autocommit:
+                assert connection.get_isolation_level() == level
     (row,) = rows(app)
     assert row.filename != "changed"
     assert send(app.test_client(), b"abc").status_code == 200

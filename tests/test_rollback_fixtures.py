@@ -35,12 +35,12 @@ def begun(engine: Engine) -> tuple[Connection, Transaction]:
 def swapped_engines(app: Flask, db: SQLAlchemy) -> Iterator[None]:
     """Connections in the place of engines (Flask-SQLAlchemy, issue 1171)."""
     with app.app_context():
-        engines = db.engines
+        engines: Any = db.engines
     kept = []
     for key, engine in engines.items():
         connection = engine.connect()
         kept.append((key, engine, connection, connection.begin()))
-        engines[key] = connection  # type: ignore[assignment]
+        engines[key] = connection
     yield
     for key, engine, connection, transaction in kept:
         transaction.rollback()
@@ -69,9 +69,10 @@ def bound_session(app: Flask, db: SQLAlchemy) -> Iterator[None]:
     kept = db.session
     with app.app_context():
         connection, transaction = begun(db.engine)
-        db.session = orm.scoped_session(  # type: ignore[assignment]
-            orm.sessionmaker(connection, join_transaction_mode="create_savepoint")
+        sessions: Any = orm.sessionmaker(
+            connection, join_transaction_mode="create_savepoint"
         )
+        db.session = orm.scoped_session(sessions)
         yield
         db.session.remove()
         transaction.rollback()

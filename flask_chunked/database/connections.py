@@ -5,11 +5,12 @@ Knows engines, pools and drivers; nothing of uploads.
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import AssertionPool, StaticPool
 
 #: Pages of the write-ahead log (16 MiB) after which SQLite runs a checkpoint. Commits
@@ -112,18 +113,22 @@ def _switch_to_wal(cursor: Any, driver_error: type[Exception]) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
 
 
-def committing_engine(theirs: Engine) -> Engine:
-    """The application's engine and pool, with transactions of the usual isolation.
+@contextmanager
+def usual_transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction on PostgreSQL with the usual isolation, whatever the engine has.
 
     An application may have chosen autocommit, in which two statements are no
-    transaction, or an isolation in which concurrent requests fail.
+    transaction, or an isolation in which concurrent requests fail. The connection
+    returns to the pool as it was.
     """
-    if theirs.dialect.driver == "psycopg":
-        _watch_for_poolers(theirs)
-    return theirs.execution_options(isolation_level="READ COMMITTED")
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="READ COMMITTED")
+        with connection.begin():
+            yield connection
 
 
-def _watch_for_poolers(engine: Engine) -> None:
+def watch_for_poolers(engine: Engine) -> None:
+    """Look at each connection that psycopg opens: does it end at a pooler?"""
     watch = ("checkout", _disable_prepared_statements)
     if not event.contains(engine, *watch):
         event.listen(engine, *watch)

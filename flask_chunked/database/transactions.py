@@ -26,11 +26,12 @@ from sqlalchemy.sql.dml import UpdateBase
 from ..exceptions import CommitUnanswered, DatabaseUnavailable
 from .connections import (
     SQLiteSettings,
-    committing_engine,
     count_listeners,
     is_in_memory,
     is_shared,
     separate_engine,
+    usual_transaction,
+    watch_for_poolers,
 )
 from .missing_tables import first_missing, is_unknown_name
 from .session_guard import current_session, our_statements
@@ -140,7 +141,7 @@ class Database:
     def engine(self) -> Engine:
         """The SQLAlchemy engine of these transactions.
 
-        For a SQLite file it is a separate engine; else it has the application's pool.
+        For a SQLite file it is a separate engine; else it is the application's.
         """
         if (
             self._engines.get(self._bind_key) is not self._seen
@@ -229,7 +230,9 @@ class Database:
             )
         if self._listeners is not None:
             return separate_engine(theirs, self._settings, BUSY_TIMEOUT)
-        return committing_engine(theirs) if name == "postgresql" else theirs
+        if theirs.dialect.driver == "psycopg":
+            watch_for_poolers(theirs)
+        return theirs
 
     def _make_executor(self) -> SQLiteExecutor | None:
         dialect = self._engine.dialect
@@ -252,6 +255,10 @@ class Database:
         engine = self.engine()
         if self._uses_their_connection():
             with self._lock, our_statements(), self._begin_shared() as connection:
+                yield connection
+            return
+        if engine.dialect.name == "postgresql":
+            with usual_transaction(engine) as connection:
                 yield connection
             return
         # SQLite allows one writer at a time. Waiting for a lock of this process is

@@ -197,6 +197,10 @@ def leave_transactions_to_a_listener(app: Flask) -> None:
 RECIPES: dict[str, tuple[dict[str, Any], Callable[[Flask], object]]] = {
     "savepoint-recipe": ({}, leave_transactions_to_a_listener),
     "autocommit": ({"isolation_level": "AUTOCOMMIT"}, bool),
+    "autocommit-option": (
+        {"execution_options": {"isolation_level": "AUTOCOMMIT"}},
+        bool,
+    ),
     "serializable": ({"isolation_level": "SERIALIZABLE"}, bool),
 }
 
@@ -259,14 +263,15 @@ def test_engine_that_the_application_replaces_counts_from_then_on(
     begin(app.test_client(), b"abc", 6)
     with app.app_context():
         db = registered(app).db
+        engines: Any = db.engines
         old = db.engine
-        db.engines[None] = create_engine(f"sqlite:///{tmp_path}/other.db")
+        engines[None] = create_engine(f"sqlite:///{tmp_path}/other.db")
         create_tables(app)
         assert rows(app) == []
         begin(app.test_client(), b"abc", 6)
         assert len(rows(app)) == 1
         db.engine.dispose()
-        db.engines[None] = old
+        engines[None] = old
         assert len(rows(app)) == 1
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -135,7 +136,7 @@ def test_list_of_constants_is_part_of_the_text(app: Flask) -> None:
 def test_list_of_values_is_refused(app: Flask) -> None:
     here = registered(app)
     with app.app_context():
-        wanted = bindparam("statuses", expanding=True)
+        wanted: Any = bindparam("statuses", expanding=True)
         statement = delete(here.table).where(here.table.c.status.in_(wanted))
         with pytest.raises(ValueError, match="list"):
             here.database.execute(statement, {"statuses": ["complete"]})

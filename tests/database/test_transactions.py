@@ -79,7 +79,8 @@ def test_other_databases_keep_the_applications_engine(
     here = registered(app)
     with app.app_context():
         theirs = create_engine("mysql+pymysql://", module=sqlite3, _initialize=False)
-        here.db.engines[None] = theirs
+        engines: Any = here.db.engines
+        engines[None] = theirs
         with caplog.at_level(logging.WARNING):
             assert here.database.engine() is theirs
     assert "mysql is not supported" in caplog.text
