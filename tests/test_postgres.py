@@ -215,10 +215,11 @@ def test_expiry_delivery_and_check(pg_app: Callable[..., Flask]) -> None:
     age_row(app, id_of(old))
     assert send(client, b"xyz").status_code == 200
     stuck = begin(client, b"abc", 6)
-    set_row(app, id_of(stuck), status="terminating")
     with app.app_context():
         assert [one.id for one in delete_expired()] == [id_of(old)]
-        assert [one.kind for one in check(repair=True)] == ["half-terminated"]
+        here = registered(app)
+        here.repository.terminate(id_of(stuck), here.engine.clock())
+        assert [one.kind for one in check(repair=True)] == ["half-removed"]
         assert list(check()) == []
         assert list(deliver_pending()) == []
         policy_of(app).fail = False

@@ -56,6 +56,7 @@ class Inserts(Queries):
         super().__init__(database, rows, blueprint, tables.uploads)
         self._quotas = tables.quotas
         self._parts = tables.parts
+        self._removals = tables.uploads.removals
 
     def create(
         self,

@@ -1,7 +1,7 @@
 """State changes of uploads: each is one conditional UPDATE.
 
-A change that ends an upload also changes the quota and the parts, in the same
-transaction.
+A change after which an upload no longer counts as unfinished also changes the quota and
+the parts, in the same transaction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from ..engine.records import Cutoff, Ending, Upload
-from ..engine.states import Event, Status, target
+from ..engine.states import Event, target
 from ..exceptions import CommitUnanswered
 from .inserts import Inserts
 
@@ -85,28 +85,9 @@ class Transitions(Inserts):
             **completion_values(ending, at),
         )
 
-    def begin_termination(
-        self, upload_id: UUID, *, spare_complete: bool = False
-    ) -> Upload | None:
-        """Change to terminating. Requests no longer see or change the upload.
-
-        :param spare_complete: leave a complete upload unchanged.
-        """
-        spared = Status.COMPLETE if spare_complete else Status.TERMINATING
-        changed = self._end(upload_id, Event.TERMINATE, spared=spared.value)
-        if changed is not None:
-            return changed
-        return self._update(upload_id, self._statements.terminate_again, {})
-
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
         """Change to expired, if the upload may expire and is past a limit."""
-        return self._end(
-            upload_id,
-            Event.EXPIRE,
-            idle_since=cutoff.idle_since,
-            created_before=cutoff.created_before,
-            verify_stale=cutoff.verify_stale,
-        )
+        return self._end(upload_id, Event.EXPIRE, **moments_of(cutoff))
 
     # -- inside --------------------------------------------------------------------
 
@@ -195,6 +176,15 @@ class Transitions(Inserts):
         if connection.execute(statement, values).rowcount != 1:
             return None
         return self._select(connection, upload_id)
+
+
+def moments_of(cutoff: Cutoff) -> dict[str, object]:
+    """The parameters of statements that expire uploads."""
+    return {
+        "idle_since": cutoff.idle_since,
+        "created_before": cutoff.created_before,
+        "verify_stale": cutoff.verify_stale,
+    }
 
 
 def completion_values(ending: Ending, at: datetime) -> dict[str, object]:

@@ -9,7 +9,6 @@ from datetime import timedelta
 import pytest
 
 from flask_chunked.engine.records import Upload
-from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     BodyInterrupted,
     DatabaseUnavailable,
@@ -45,16 +44,14 @@ def test_termination_removes_bytes_and_row(bench: Bench, upload: Upload) -> None
         bench.engine.remove.terminate(upload)
 
 
-def test_a_termination_whose_process_died_is_repeated(
+def test_a_termination_that_the_database_does_not_answer_changes_nothing(
     bench: Bench, upload: Upload
 ) -> None:
-    bench.repository.failing = {"remove"}
+    bench.repository.failing = {"terminate"}
     with pytest.raises(DatabaseUnavailable):
         bench.engine.remove.terminate(upload)
-    assert bench.row(upload).status is Status.TERMINATING
-    bench.repository.failing = set()
-    bench.engine.remove.terminate(upload)
-    assert bench.repository.rows == {}
+    assert bench.row(upload) == upload
+    assert len(list(bench.storage.stored())) == 1
 
 
 def test_a_moved_file_leaves_only_a_record_to_remove(
@@ -184,7 +181,7 @@ def test_discarding_an_upload_that_another_request_removes_succeeds(
     upload = bench.create(10)
 
     def interfere(name: str) -> None:
-        if name == "begin_termination":
+        if name == "terminate":
             bench.repository.before = lambda _: None
             bench.engine.remove.terminate(upload)
 
@@ -243,20 +240,6 @@ def test_a_finished_file_can_be_truncated_but_no_moved_one(
     done = bench.engine.complete.request(upload, None).upload
     assert bench.engine.remove.truncate_uncommitted(done)
     assert not bench.engine.remove.truncate_uncommitted(replace(done, storage_key=None))
-
-
-def test_termination_succeeds_after_a_failed_deletion(
-    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(blob: object) -> None:
-        raise StorageError()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(bench.storage, "delete", fail)
-        with pytest.raises(StorageError):
-            bench.engine.remove.terminate(upload)
-    bench.engine.remove.terminate(upload)
-    assert bench.repository.rows == {}
 
 
 # -- members of final uploads ----------------------------------------------------------

@@ -128,6 +128,11 @@ class Stand:
         """A partial upload with so many bytes."""
         return self.tus.partial(CONTENT[:size], len(CONTENT))
 
+    def terminated(self, url: str) -> str:
+        """The upload is removed."""
+        assert self.client.delete(url).status_code == 204
+        return url
+
     def waiting(self) -> tuple[str, str]:
         """A final upload, and the member whose last half it waits for."""
         a = self.tus.partial(CONTENT[:HALF])
@@ -213,7 +218,7 @@ def _ordinary_states() -> dict[str, State]:
         "moved": lambda s: s.moved(s.finished(s.ordinary(whole))),
         "late": lambda s: s.expired(s.ordinary(HALF)),
         "gone": lambda s: s.expired(s.ordinary(HALF), kept=True),
-        "removed": _with(lambda s: s.ordinary(HALF), status="terminating"),
+        "removed": lambda s: s.terminated(s.ordinary(HALF)),
     }
 
 
@@ -228,7 +233,7 @@ def _partial_states() -> dict[str, State]:
         "late": lambda s: s.expired(s.partial(HALF)),
         "stale": lambda s: s.expired(s.partial(whole)),
         "gone": lambda s: s.expired(s.partial(whole), kept=True),
-        "removed": _with(lambda s: s.partial(HALF), status="terminating"),
+        "removed": lambda s: s.terminated(s.partial(HALF)),
     }
 
 
@@ -252,7 +257,7 @@ def _final_states() -> dict[str, State]:
         "moved": lambda s: s.moved(done(s)),
         "late": lambda s: s.expired(waiting(s)),
         "gone": lambda s: s.expired(waiting(s), kept=True),
-        "removed": _with(waiting, status="terminating"),
+        "removed": lambda s: s.terminated(waiting(s)),
     }
 
 
