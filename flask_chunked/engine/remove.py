@@ -15,6 +15,7 @@ from itertools import islice
 
 from ..exceptions import (
     ChunkedUploadError,
+    StorageError,
     UnknownUpload,
     UploadExpired,
     UploadInUse,
@@ -232,12 +233,15 @@ class Remover(ByteRemover):
 
     def _finish_all(self, gone: Sequence[Removed]) -> list[Expired]:
         """Remove the bytes of expired uploads whose rows are deleted."""
-        done = [
-            self._finish(
-                one.upload, one.blob, is_new=one.upload.status is not Status.EXPIRED
-            )
-            for one in gone
-        ]
+        done: list[Expired] = []
+        try:
+            with self._storage.removing():
+                for one in gone:
+                    is_new = one.upload.status is not Status.EXPIRED
+                    done.append(self._finish(one.upload, one.blob, is_new=is_new))
+        except StorageError as error:
+            # After a power failure, the bytes of all may be there again.
+            done = [replace(one, error=one.error or error) for one in done]
         self._forget([one.upload.id for one in done if one.error is None])
         return done
 

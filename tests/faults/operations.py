@@ -406,7 +406,7 @@ OPERATIONS: dict[str, Operation] = {
         steps(
             {"lock stage", "unlock stage", "unlink stage", "lock file", "unlock file"},
             {"cut", "unlink file", "sync directory", "rmdir"},
-            {"row terminate", "row forget_removals", "row claim"},
+            {"row forget_removals", "row claim"},
         ),
         _untidy,
         _repair,
