@@ -12,13 +12,13 @@ from flask import Flask
 from sqlalchemy import BigInteger, Select, Table, bindparam, false, inspect, or_
 
 from .config.settings import Settings
-from .database.inserts import Tables
 from .database.parts import PartTable
 from .database.quotas import QuotaTable
 from .database.repository import SQLRepository
 from .database.session_guard import SessionGuard
 from .database.statements import Statements
 from .database.transactions import Database
+from .database.transitions import Tables
 from .engine.engine import Engine
 from .engine.expiry import Lifetimes
 from .engine.records import Upload

@@ -20,8 +20,9 @@ from sqlalchemy.exc import IntegrityError
 from ..engine.records import Cutoff, Removal, Removed, Upload
 from ..exceptions import CommitUnanswered, UploadInUse
 from .queries import BATCH
+from .statements import moments_of
 from .transactions import limit_waiting
-from .transitions import Transitions, moments_of
+from .transitions import Transitions
 
 logger = logging.getLogger("flask_chunked")
 

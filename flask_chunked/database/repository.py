@@ -15,11 +15,11 @@ from ..engine.states import Status
 from ..exceptions import CommitUnanswered
 from ..storage.base import Part
 from .deletions import Deletions
-from .inserts import Tables
 from .quotas import QuotaMismatch
 from .rows import RowMapper
+from .statements import completion_values
 from .transactions import Database
-from .transitions import completion_values
+from .transitions import Tables
 
 
 class SQLRepository(Deletions):

@@ -5,6 +5,7 @@ Building a statement takes longer than executing it, and each chunk needs severa
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -23,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.dml import Delete, Update
 
+from ..engine.records import Cutoff, Ending
 from ..engine.states import UNFINISHED, Event, Status, sources, target
 from .expiry_conditions import ExpiryConditions
 from .members import MemberTable
@@ -302,3 +304,22 @@ class Statements:
 def values_of(statuses: tuple[Status, ...]) -> list[str]:
     """The statuses as the column stores them."""
     return [status.value for status in statuses]
+
+
+def moments_of(cutoff: Cutoff) -> dict[str, object]:
+    """The parameters of statements that expire uploads."""
+    return {
+        "idle_since": cutoff.idle_since,
+        "created_before": cutoff.created_before,
+        "verify_stale": cutoff.verify_stale,
+    }
+
+
+def completion_values(ending: Ending, at: datetime) -> dict[str, object]:
+    """The new values of the columns that a completion sets."""
+    return {
+        "new_digest": ending.digest,
+        "new_completed_at": at,
+        "new_event_id": ending.event_id,
+        "new_delivered_at": at if ending.delivered else None,
+    }
