@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.dml import Delete, Update
 
-from ..engine.records import Cutoff, Ending
+from ..engine.records import CompletionRecord, Cutoff
 from ..engine.states import UNFINISHED, Event, Status, sources, target
 from .expiry_conditions import ExpiryConditions
 from .members import MemberTable
@@ -141,7 +141,7 @@ class Statements:
             self._id, its_fence, its_offset, self._is_open
         )
         #: A claim after bytes were written, if no other request changed the upload.
-        self.claim_as_seen = self._move(Event.APPEND, its_offset, its_fence)
+        self.claim_if_unchanged = self._move(Event.APPEND, its_offset, its_fence)
         self.advance = self._set(
             "offset",
             "last_start",
@@ -315,11 +315,11 @@ def moments_of(cutoff: Cutoff) -> dict[str, object]:
     }
 
 
-def completion_values(ending: Ending, at: datetime) -> dict[str, object]:
+def completion_values(record: CompletionRecord, at: datetime) -> dict[str, object]:
     """The new values of the columns that a completion sets."""
     return {
-        "new_digest": ending.digest,
+        "new_digest": record.digest,
         "new_completed_at": at,
-        "new_event_id": ending.event_id,
-        "new_delivered_at": at if ending.delivered else None,
+        "new_event_id": record.event_id,
+        "new_delivered_at": at if record.delivered else None,
     }

@@ -48,7 +48,7 @@ class ByteRemover:
         if upload.blob is None:
             return False
         if upload.status is not Status.UPLOADING:
-            self._storage.cut(upload.blob)
+            self._storage.truncate(upload.blob)
             return True
         claimed = self._repository.claim(upload.id, upload.offset)
         if claimed is None or claimed.blob is None:
