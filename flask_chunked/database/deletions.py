@@ -131,9 +131,30 @@ class Deletions(Transitions):
         """
         removed: list[Removed] = []
         try:
+            self._delete_once(delete, at, removed)
+        except CommitUnanswered:
+            # The commit has deleted all rows or none.
+            if not removed or self.get(removed[0].upload.id) is not None:
+                removed = []
+                self._delete_once(delete, at, removed)
+        return removed
+
+    def _delete_once(
+        self,
+        delete: Callable[[Connection], list[Upload]],
+        at: datetime,
+        removed: list[Removed],
+    ) -> None:
+        """:meth:`_delete` in one transaction.
+
+        :param removed: takes what was deleted, before the commit.
+        """
+        try:
             with self._database.transaction() as connection:
                 limit_waiting(connection)
-                removed = [self._release(connection, row) for row in delete(connection)]
+                removed += [
+                    self._release(connection, row) for row in delete(connection)
+                ]
                 self._removals.add(connection, removed, self._blueprint, at)
         # Constraints are checked by the statement, or by the commit if they are
         # deferred.
@@ -141,11 +162,6 @@ class Deletions(Transitions):
             reason = str(error.orig).partition("\n")[0]
             logger.info("the database refuses to delete uploads: %.200s", repr(reason))
             raise UploadInUse() from error
-        except CommitUnanswered:
-            # The commit has deleted all rows or none.
-            if not removed or self.get(removed[0].upload.id) is not None:
-                raise
-        return removed
 
     def _delete_returning(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import product
@@ -18,9 +17,9 @@ from sqlalchemy import Engine, ForeignKey, event, insert, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_chunked import ChunkedUploadMixin, Status, Upload, check, delete_expired
-from flask_chunked.exceptions import CommitUnanswered, UploadInUse
+from flask_chunked.exceptions import UploadInUse
 from flask_chunked.maintenance import expiring
-from tests.aging import age_row
+from tests.aging import age_row, set_row
 from tests.apps import blueprint_of, registered, rows, stored_files
 from tests.conftest import AppFactory
 from tests.dialects.tus import Tus
@@ -147,9 +146,10 @@ def by_tus(place: Place, url: str, _: Upload) -> object:
 def by_python(place: Place, _: str, upload: Upload) -> object:
     with place.app.app_context():
         try:
-            return blueprint_of(place.app).delete(upload)
+            blueprint_of(place.app).delete(upload)
         except UploadInUse as error:
             return error.code
+    return None
 
 
 def by_expiry(place: Place, _: str, upload: Upload) -> object:
@@ -268,40 +268,6 @@ def test_an_old_database_locks_the_row_before_it_reads_it(
     assert (rows(app), stored_files(tmp_path)) == ([], [])
 
 
-@pytest.mark.parametrize("deleted", [True, False])
-def test_a_commit_without_an_answer_is_answered_by_the_row(
-    app: Flask, monkeypatch: pytest.MonkeyPatch, deleted: bool
-) -> None:
-    here = registered(app)
-    upload_id = id_of(begin(app.test_client(), b"abc", 6))
-    transaction = here.database.transaction
-
-    class Lost:
-        def __enter__(self) -> Any:
-            self.inner = transaction()
-            return self.inner.__enter__()
-
-        def __exit__(self, *error: Any) -> None:
-            failure = None if deleted else ValueError()
-            with suppress(ValueError):
-                self.inner.__exit__(failure and ValueError, failure, None)
-            monkeypatch.undo()
-            raise CommitUnanswered()
-
-    monkeypatch.setattr(here.database, "transaction", Lost)
-    with app.app_context():
-        if deleted:
-            removed = here.repository.terminate(upload_id, here.engine.clock())
-            assert removed is not None
-            assert removed.upload.id == upload_id
-            assert [one.upload_id for one in here.repository.removals()] == [upload_id]
-        else:
-            with pytest.raises(CommitUnanswered):
-                here.repository.terminate(upload_id, here.engine.clock())
-            assert here.repository.get(upload_id) is not None
-            assert list(here.repository.removals()) == []
-
-
 def test_more_removals_than_one_batch_are_found_and_forgotten(app: Flask) -> None:
     here = registered(app)
     with app.app_context():
@@ -335,3 +301,17 @@ def test_an_upload_with_new_activity_is_not_deleted_with_the_others(
         removed = here.repository.expire_all([old, young], cutoff, now)
     assert [one.upload.id for one in removed] == [old]
     assert [row.id for row in rows(app)] == [young]
+
+
+def test_a_termination_may_spare_a_complete_upload(app: Flask) -> None:
+    here = registered(app)
+    upload_id = id_of(begin(app.test_client(), b"abc", 3))
+    set_row(app, upload_id, status="complete")
+    with app.app_context():
+        now = here.engine.clock()
+        assert here.repository.terminate(upload_id, now, spare_complete=True) is None
+        assert here.repository.get(upload_id) is not None
+        removed = here.repository.terminate(upload_id, now)
+        assert removed is not None
+        assert removed.upload.status is Status.COMPLETE
+        assert here.repository.terminate(upload_id, now) is None
