@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from flask_chunked.engine.records import Upload
+from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     BodyInterrupted,
     DatabaseUnavailable,
     StorageError,
     UnknownUpload,
     UploadExpired,
+    UploadInUse,
 )
 from tests.engine.fakes import Bench, ScriptedReader, disconnect
 
@@ -194,6 +197,75 @@ def test_a_complete_upload_is_never_discarded(bench: Bench, upload: Upload) -> N
     bench.engine.complete.request(upload, None)
     bench.engine.remove.discard(upload)
     assert bench.row(upload).is_complete
+
+
+# -- uploads that other rows refer to --------------------------------------------------
+
+
+def test_an_upload_in_use_is_not_terminated(bench: Bench, upload: Upload) -> None:
+    reader = ScriptedReader(b"abc")
+    bench.repository.in_use = {upload.id}
+    with (
+        bench.engine.readers.register(upload.id, reader),
+        pytest.raises(UploadInUse),
+    ):
+        bench.engine.remove.terminate(upload)
+    assert reader.interrupts == 0
+    assert bench.row(upload) == upload
+    assert len(list(bench.storage.stored())) == 1
+    assert bench.policy.seen("terminated") == []
+
+
+@pytest.mark.parametrize("way", ["discard", "refuse"])
+def test_a_refused_upload_in_use_stays_and_the_refusal_is_answered(
+    bench: Bench, upload: Upload, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.repository.in_use = {upload.id}
+    getattr(bench.engine.remove, way)(upload)
+    assert bench.row(upload) == upload
+    assert f"{upload.id} is not removed: upload_in_use" in caplog.text
+
+
+def test_an_expired_upload_in_use_loses_its_bytes_and_keeps_its_record(
+    bench: Bench,
+) -> None:
+    uploads = [bench.filled() for _ in range(3)]
+    used = uploads[1]
+    bench.repository.in_use = {used.id}
+    bench.clock.advance(days=2)
+    for run in range(2):
+        found = list(bench.engine.remove.expirable(expired_too=True))
+        outcomes = list(
+            bench.engine.remove.expire_all(
+                [one for one, _ in found], found[0][1], keep_records=False
+            )
+        )
+        failed = {one.upload.id for one in outcomes if one.error is not None}
+        assert failed == {used.id}
+        assert {one.upload.status for one in outcomes} == {Status.EXPIRED}
+        assert len(outcomes) == (1 if run else 3)
+        assert bench.row(used).status is Status.EXPIRED
+        assert list(bench.storage.stored()) == []
+        # Announced once.
+        assert bench.policy.seen("expired") == [10, 10, 10]
+
+
+def test_deletions_that_may_not_survive_a_power_failure_are_noted_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def removing() -> Iterator[None]:
+        yield
+        raise StorageError()
+
+    uploads = [bench.filled() for _ in range(2)]
+    bench.clock.advance(days=2)
+    cutoff = bench.engine.expiry.cutoff()
+    assert cutoff is not None
+    monkeypatch.setattr(bench.storage, "removing", removing)
+    outcomes = list(bench.engine.remove.expire_all(uploads, cutoff, keep_records=False))
+    assert [type(one.error) for one in outcomes] == [StorageError, StorageError]
+    assert set(bench.repository.noted) == {one.id for one in uploads}
 
 
 # -- uncommitted bytes -----------------------------------------------------------------
