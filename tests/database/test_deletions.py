@@ -17,8 +17,10 @@ from sqlalchemy import Engine, ForeignKey, event, insert, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_chunked import ChunkedUploadMixin, Status, Upload, check, delete_expired
+from flask_chunked.database.parts import PartTable
 from flask_chunked.exceptions import UploadInUse
 from flask_chunked.maintenance import expiring
+from flask_chunked.storage.base import Part
 from tests.aging import age_row, set_row
 from tests.apps import blueprint_of, registered, rows, stored_files
 from tests.conftest import AppFactory
@@ -315,3 +317,23 @@ def test_a_termination_may_spare_a_complete_upload(app: Flask) -> None:
         assert removed is not None
         assert removed.upload.status is Status.COMPLETE
         assert here.repository.terminate(upload_id, now) is None
+
+
+def test_the_parts_of_an_upload_are_dropped_and_noted(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = registered(app)
+    parts, sent = PartTable(here.table), (Part(1, 5, "a"), Part(3, 6, "b", "sum"))
+    with app.app_context():
+        here.database.create_tables([parts.table])
+        monkeypatch.setattr(here.repository, "_parts", parts)
+        upload_id = id_of(begin(app.test_client(), b"abc", 6))
+        with here.database.transaction() as connection:
+            parts.add(connection, upload_id, sent)
+        removed = here.repository.terminate(upload_id, here.engine.clock())
+        assert removed is not None and removed.blob is not None
+        (noted,) = here.repository.removals()
+        assert noted.blob == removed.blob
+        assert removed.blob.parts == sent
+        with here.database.transaction() as connection:
+            assert parts.of(connection, upload_id) == []

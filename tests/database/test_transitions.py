@@ -243,7 +243,7 @@ def counted(app_factory: AppFactory) -> Iterator[Concatenations]:
         yield Concatenations(app)
 
 
-ENDS = (Event.COMPLETE, Event.FINISH, Event.TERMINATE, Event.EXPIRE)
+ENDS = (Event.COMPLETE, Event.FINISH, Event.EXPIRE)
 
 
 @both
