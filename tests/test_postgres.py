@@ -32,6 +32,7 @@ from flask_chunked import (
     delete_expired,
     deliver_pending,
 )
+from flask_chunked.database import transactions
 
 from .aging import age_row, set_row
 from .apps import registered, rows, stored_files
@@ -205,6 +206,37 @@ def test_deletion_beside_appends_leaves_nothing(
         assert {one.status_code for one in answers[1:]} <= {200, 400, 404}
         assert rows(app) == []
         assert stored_files(tmp_path) == []
+
+
+def test_a_removal_waits_for_a_new_reference_and_not_for_long(
+    pg_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "BUSY_TIMEOUT", 0.2)
+    app = pg_app()
+    client = app.test_client()
+    url = begin(client, b"abc", 6)
+    here = registered(app)
+    with app.app_context(), here.db.engine.connect() as other:
+        other.execute(
+            text(
+                "CREATE TABLE album (video uuid REFERENCES chunked_upload "
+                "DEFERRABLE INITIALLY DEFERRED)"
+            )
+        )
+        other.commit()
+        other.execute(text(f"INSERT INTO album VALUES ('{id_of(url)}')"))
+        other.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        # The other transaction holds a lock on the upload's row.
+        answer = client.delete(url)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"]
+        assert len(rows(app)) == 1
+        other.commit()
+        assert client.delete(url).status_code == 409
+        other.execute(text("DROP TABLE album"))
+        other.commit()
+    assert client.delete(url).status_code == 204
+    assert rows(app) == []
 
 
 def test_expiry_delivery_and_check(pg_app: Callable[..., Flask]) -> None:

@@ -80,6 +80,7 @@ class Stand:
         self.tus = Tus(self.client)
         table = self.site.here.table
         self._all_rows = select(table).order_by(table.c.id)
+        self._removed: dict[str, Any] = {}
         self.now = datetime.now(timezone.utc)
         stop_clock(self.site.app, self.now)
 
@@ -111,7 +112,9 @@ class Stand:
             db.session.commit()
 
     def row(self, url: str) -> Any:
-        """The row as it is."""
+        """The row as it is, or was when the upload was removed."""
+        if url in self._removed:
+            return self._removed[url]
         (row,) = (row for row in rows(self.site.app) if row.id == id_of(url))
         return row
 
@@ -130,6 +133,7 @@ class Stand:
 
     def terminated(self, url: str) -> str:
         """The upload is removed."""
+        self._removed[url] = self.row(url)
         assert self.client.delete(url).status_code == 204
         return url
 

@@ -99,8 +99,8 @@ def test_member_that_goes_with_its_complete_final_upload_counts_no_more(
     partial = tus.partial(b"abc")
     final = tus.final(partial).headers["Location"]
     repository = registered(app).repository
-    # The final upload is on its way out, and its row is still there.
-    before(monkeypatch, repository, "remove", lambda: tus.delete(partial))
+    # The final upload is on its way out: its row is gone, its removal is noted.
+    before(monkeypatch, repository, "forget_removals", lambda: tus.delete(partial))
     assert Tus(app.test_client()).delete(final).status_code == 204
     assert_exact(app)
     assert Watch(app).look().told[""] == Sums()
