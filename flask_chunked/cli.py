@@ -1,13 +1,14 @@
 """``flask chunked-uploads``: the maintenance functions as commands.
 
-Exit codes: 0 success, 1 an error, a finding of ``check`` or a failure of ``deliver``,
-2 wrong usage.
+Exit codes: 0 success; 1 an error, a finding of ``check``, a failure of ``deliver``, an
+upload that ``delete-expired`` cannot remove; 2 wrong usage.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,11 +17,30 @@ from flask import Flask
 from flask.cli import AppGroup
 
 from . import maintenance
+from .cli_output import Results
 from .engine.records import Upload
 from .engine.states import Status
 from .exceptions import ChunkedUploadError, MissingTableError, UnknownUpload
+from .exceptions.base import describe_cause
 from .protocol.upload_id import parse_upload_id
 from .schemas import format_utc
+
+#: Title and width of each column, for results that are printed as they come.
+_UPLOAD_COLUMNS = (
+    ("ID", 36),
+    ("STATUS", 10),
+    ("PROGRESS", 21),
+    ("LAST ACTIVITY", 20),
+    ("USER", 12),
+    ("NAME", 0),
+)
+_FINDING_COLUMNS = (
+    ("KIND", 12),
+    ("SUBJECT", 36),
+    ("BYTES", 12),
+    ("BLUEPRINT", 12),
+    ("REPAIRED", 0),
+)
 
 group = AppGroup("chunked-uploads", help="Manage chunked uploads.")
 
@@ -51,22 +71,41 @@ def delete_expired(
     blueprint: str | None,
     as_json: bool,
 ) -> None:
-    """Remove unfinished uploads that were not continued in time."""
-    with _readable_errors():
-        if interactive and not dry_run:
-            removed = list(_ask_and_delete(keep_records, blueprint))
-        else:
-            removed = maintenance.delete_expired(
-                keep_records=keep_records, dry_run=dry_run, blueprint=blueprint
-            )
-    if as_json:
-        _print_json([_as_dict(upload) for upload in removed])
-        return
-    if removed:
-        _print_uploads(removed)
-    verb = "would be removed" if dry_run else "removed"
-    kept = ", records kept" if keep_records and not dry_run else ""
-    click.echo(f"{len(removed)} expired upload(s) {verb}{kept}.")
+    """Remove unfinished uploads that were not continued in time.
+
+    What cannot be removed is listed with the cause, and the command exits with 1.
+    """
+
+    def approve(upload: Upload) -> bool:
+        # The question goes to stderr, so that stdout has only the output of --json.
+        return click.confirm(f"Remove {_label(upload)}?", err=True)
+
+    removed, left = 0, 0
+    with (
+        _readable_errors(),
+        Results(_UPLOAD_COLUMNS, "uploads", as_json=as_json) as results,
+    ):
+        for one in maintenance.expiring(
+            keep_records=keep_records,
+            dry_run=dry_run,
+            blueprint=blueprint,
+            approve=approve if interactive and not dry_run else None,
+        ):
+            results.examine()
+            removed, left = removed + (not one.error), left + bool(one.error)
+            cause = None if one.error is None else describe_cause(one.error)
+            known = _known_fields(one.blueprint, one.upload_id, one.upload)
+            is_removed = one.error is None and not dry_run
+            fields = {**known, "removed": is_removed, "error": cause}
+            note = None if cause is None else f"STAYS: {cause}"
+            results.add(fields, _upload_cells(one.upload, one.upload_id), note)
+    if not as_json:
+        verb = "would be removed" if dry_run else "removed"
+        kept = ", records kept" if keep_records and not dry_run else ""
+        stay = f", {left} cannot be removed" if left else ""
+        click.echo(f"{removed} expired upload(s) {verb}{kept}{stay}.")
+    if left:
+        raise SystemExit(1)
 
 
 @group.command("list")
@@ -162,37 +201,25 @@ def deliver(older_than: float, blueprint: str | None, as_json: bool) -> None:
 @as_json
 def check(repair: bool, blueprint: str | None, as_json: bool) -> None:
     """Compare records with stored bytes and report the differences."""
-    with _readable_errors():
-        found = maintenance.check(repair=repair, blueprint=blueprint)
-    left = [finding for finding in found if not finding.repaired]
-    if as_json:
-        _print_json(
-            [
-                {
-                    "blueprint": f.blueprint,
-                    "kind": f.kind,
-                    "subject": f.subject,
-                    "size": f.size,
-                    "repaired": f.repaired,
-                }
-                for f in found
-            ]
-        )
-    else:
-        _print_table(
-            ("KIND", "SUBJECT", "BYTES", "BLUEPRINT", "REPAIRED"),
-            [
-                (
-                    f.kind,
-                    f.subject,
-                    str(f.size),
-                    f.blueprint,
-                    "yes" if f.repaired else "no",
-                )
-                for f in found
-            ],
-        )
-        click.echo(f"{len(found)} finding(s), {len(found) - len(left)} repaired.")
+    found, left = 0, 0
+    with (
+        _readable_errors(),
+        Results(_FINDING_COLUMNS, "rows and files", as_json=as_json) as results,
+    ):
+        for finding in maintenance.checking(
+            repair=repair, blueprint=blueprint, examined=results.examine
+        ):
+            found, left = found + 1, left + (not finding.repaired)
+            cells = (
+                finding.kind,
+                finding.subject,
+                str(finding.size),
+                finding.blueprint,
+                "yes" if finding.repaired else "no",
+            )
+            results.add(asdict(finding), cells, finding.cause)
+    if not as_json:
+        click.echo(f"{found} finding(s), {found - left} repaired.")
     if left:
         raise SystemExit(1)
 
@@ -216,18 +243,6 @@ class _readable_errors:
             raise click.ClickException(str(error)) from error
         if type(error) is LookupError:
             raise click.UsageError(str(error)) from error
-
-
-def _ask_and_delete(keep_records: bool, blueprint: str | None) -> Iterable[Upload]:
-    candidates = maintenance.delete_expired(
-        keep_records=keep_records, dry_run=True, blueprint=blueprint
-    )
-    for upload in candidates:
-        # The question goes to stderr, so that stdout has only the output of --json.
-        if click.confirm(f"Remove {_label(upload)}?", err=True):
-            removed = maintenance.expire_upload(upload.id, keep_record=keep_records)
-            if removed is not None:
-                yield removed
 
 
 def _parse_id(text: str) -> UUID:
@@ -275,19 +290,30 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def _known_fields(
+    blueprint: str, upload_id: UUID | None, upload: Upload | None
+) -> dict[str, object]:
+    if upload is not None:
+        return _as_dict(upload)
+    return {"id": upload_id and str(upload_id), "blueprint": blueprint}
+
+
+def _upload_cells(upload: Upload | None, upload_id: UUID | None) -> tuple[str, ...]:
+    if upload is None:
+        return (str(upload_id or "-"), "-", "-", "-", "-", "-")
+    return (
+        str(upload.id),
+        upload.status.value,
+        _progress(upload),
+        upload.last_activity_at.strftime("%Y-%m-%d %H:%M:%SZ"),
+        "-" if upload.user is None else str(upload.user),
+        upload.filename,
+    )
+
+
 def _print_uploads(uploads: Sequence[Upload]) -> None:
-    rows = [
-        (
-            str(upload.id),
-            upload.status.value,
-            _progress(upload),
-            upload.last_activity_at.strftime("%Y-%m-%d %H:%M:%SZ"),
-            "-" if upload.user is None else str(upload.user),
-            upload.filename,
-        )
-        for upload in uploads
-    ]
-    _print_table(("ID", "STATUS", "PROGRESS", "LAST ACTIVITY", "USER", "NAME"), rows)
+    rows = [_upload_cells(upload, upload.id) for upload in uploads]
+    _print_table([title for title, _ in _UPLOAD_COLUMNS], rows)
 
 
 def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -5,9 +5,8 @@ Each function needs an application context. The command line calls the same func
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -18,9 +17,14 @@ from sqlalchemy.sql import ColumnElement
 from .engine.complete import DELIVERY_LEASE
 from .engine.records import Upload
 from .engine.states import Status
-from .exceptions import UnknownUpload
-from .registration import Registration, registrations
-from .storage.base import StoredItem
+from .exceptions import ChunkedUploadError, UnknownUpload
+from .exceptions.base import describe_cause
+from .expiration import delete_expired as delete_expired
+from .expiration import expiring as expiring
+from .findings import Finding as Finding
+from .findings import Repair, repaired, unchecked
+from .orphans import check_stored
+from .registration import Registration, registered, registrations
 
 #: The age from which a file without a row, or a stage, counts as an orphan.
 ORPHAN_AGE = timedelta(minutes=5)
@@ -35,27 +39,6 @@ class Delivery:
 
     upload: Upload
     delivered: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A difference that ``check`` found.
-
-    :param kind: orphan (bytes without a row), stage (a temporary file of a request that
-        was killed), missing (a row without all its bytes), tail (bytes beyond the
-        offset), leftover (bytes of an expired upload), half-terminated (the termination
-        of an upload was interrupted), quota (an owner's quota row differs from the
-        owner's uploads).
-    :param subject: id of the upload, storage key, or owner.
-    :param size: number of bytes concerned.
-    :param repaired: ``False``: the difference still exists.
-    """
-
-    blueprint: str
-    kind: str
-    subject: str
-    size: int
-    repaired: bool
 
 
 def create_tables(app: Flask) -> None:
@@ -74,7 +57,7 @@ def find(upload_id: UUID) -> tuple[Registration, Upload]:
 
     :raises UnknownUpload: no blueprint has an upload of this id.
     """
-    for here in _all(None):
+    for here in registered(current_app, None):
         upload = here.repository.get(upload_id)
         if upload is not None and upload.blueprint == here.name:
             return here, upload
@@ -94,7 +77,7 @@ def uploads(
     :param partial: list the partial uploads of concatenations instead of all others.
     :raises LookupError: the app has no such blueprint.
     """
-    for here in _all(blueprint):
+    for here in registered(current_app, blueprint):
         c = here.table.c
         conditions: list[ColumnElement[bool]] = [c.partial.is_(partial)]
         if status is not None:
@@ -112,54 +95,25 @@ def delete_upload(upload_id: UUID) -> Upload:
     return upload
 
 
-def delete_expired(
-    *, keep_records: bool = False, dry_run: bool = False, blueprint: str | None = None
-) -> list[Upload]:
-    """Remove unfinished uploads that were not continued in time.
-
-    An upload that has become active again is not removed.
-
-    :param keep_records: remove only the bytes; the record stays, as expired.
-    :param dry_run: return the uploads without removing them.
-    :param blueprint: name of the blueprint; ``None``: all blueprints.
-    :return: the uploads that were removed.
-    :raises LookupError: the app has no such blueprint.
-    """
-    return list(
-        expiring(keep_records=keep_records, dry_run=dry_run, blueprint=blueprint)
-    )
-
-
-def expiring(
-    *, keep_records: bool = False, dry_run: bool = False, blueprint: str | None = None
-) -> Iterator[Upload]:
-    """:func:`delete_expired` as an iterator, which removes uploads one by one."""
-    for here in _all(blueprint):
-        for upload, cutoff in here.engine.remove.expirable(
-            expired_too=not keep_records
-        ):
-            if dry_run:
-                yield upload
-                continue
-            expired = here.engine.remove.expire(
-                upload, cutoff, keep_record=keep_records
-            )
-            if expired is not None:
-                yield expired
-
-
 def expire_upload(upload_id: UUID, *, keep_record: bool = False) -> Upload | None:
     """Remove one unfinished upload, if it was not continued in time.
 
     :param keep_record: remove only the bytes; the record stays, as expired.
     :return: ``None``: the upload does not expire yet.
     :raises UnknownUpload: no blueprint has an upload of this id.
+    :raises UploadInUse: other rows refer to its record, which stays, as expired.
+    :raises StorageError: its bytes stay.
     """
     here, upload = find(upload_id)
     cutoff = here.engine.expiry.cutoff()
     if cutoff is None:
         return None
-    return here.engine.remove.expire(upload, cutoff, keep_record=keep_record)
+    expired = here.engine.remove.expire(upload, cutoff, keep_record=keep_record)
+    if expired is None:
+        return None
+    if expired.error is not None:
+        raise expired.error
+    return expired.upload
 
 
 def deliver_pending(
@@ -173,7 +127,7 @@ def deliver_pending(
     """
     return [
         Delivery(upload, delivered)
-        for here in _all(blueprint)
+        for here in registered(current_app, blueprint)
         for upload, delivered in here.engine.complete.deliver_pending(older_than)
     ]
 
@@ -181,74 +135,122 @@ def deliver_pending(
 def check(*, repair: bool = False, blueprint: str | None = None) -> list[Finding]:
     """Compare rows with stored bytes, and repair what can be repaired without loss.
 
-    A repair removes orphans, stages, tails and leftovers, and terminates an unfinished
-    upload with missing bytes. Missing bytes of a complete upload are only reported.
+    A repair removes orphans, stages, tails and leftovers, finishes removals, and
+    terminates an unfinished upload with missing bytes, unless other rows refer to it.
+    Missing bytes of a complete upload are only reported. What cannot be checked or
+    repaired does not stop the rest.
 
     :param blueprint: name of the blueprint; ``None``: all blueprints.
     :raises LookupError: the app has no such blueprint.
     """
+    return list(checking(repair=repair, blueprint=blueprint))
+
+
+def checking(
+    *,
+    repair: bool = False,
+    blueprint: str | None = None,
+    examined: Callable[[], object] = lambda: None,
+) -> Iterator[Finding]:
+    """:func:`check` as an iterator.
+
+    :param examined: called for each row and each stored item.
+    """
     seen: set[str] = set()
-    found: list[Finding] = []
-    for here in _all(blueprint):
-        found += _check_rows(here, repair)
-        found += _check_quotas(here, repair)
+    for here in registered(current_app, blueprint):
+        yield from _guarded(here, "uploads", _check_rows(here, repair, examined))
+        yield from _guarded(here, "removals", _check_removals(here, repair))
+        yield from _guarded(here, "quotas", _check_quotas(here, repair))
         if here.storage.identity not in seen:
             seen.add(here.storage.identity)
-            found += _check_stored(here, repair)
-    return found
+            yield from _guarded(
+                here, "files", check_stored(here, repair, ORPHAN_AGE, examined)
+            )
 
 
-def _all(blueprint: str | None) -> list[Registration]:
-    known = registrations(current_app)
-    if blueprint is None:
-        return list(known.values())
-    if blueprint not in known:
-        names = ", ".join(sorted(known)) or "none"
-        raise LookupError(
-            f"no blueprint {blueprint!r} receives uploads; known: {names}"
-        )
-    return [known[blueprint]]
+def _guarded(
+    here: Registration, subject: str, findings: Iterator[Finding]
+) -> Iterator[Finding]:
+    """The findings, and one more if they end early."""
+    try:
+        yield from findings
+    except ChunkedUploadError as error:
+        yield unchecked(here.name, subject, error)
 
 
-def _check_rows(here: Registration, repair: bool) -> Iterator[Finding]:
+def _check_rows(
+    here: Registration, repair: bool, examined: Callable[[], object]
+) -> Iterator[Finding]:
     for upload in here.repository.matching():
-        if _check_row(here, upload, repair=False) is None:
-            continue
-        # A request may have changed the upload since the row was read: check it again
-        # before it is reported or repaired.
-        current = here.repository.get(upload.id)
-        finding = None if current is None else _check_row(here, current, repair)
+        examined()
+        try:
+            finding = _check_row(here, upload, repair)
+        # As in repaired().
+        except Exception as error:
+            finding = unchecked(here.name, str(upload.id), error)
         if finding is not None:
             yield finding
 
 
 def _check_row(here: Registration, upload: Upload, repair: bool) -> Finding | None:
+    if _difference(here, upload) is None:
+        return None
+    # A request may have changed the upload since the row was read: check it again
+    # before it is reported or repaired.
+    current = here.repository.get(upload.id)
+    found = None if current is None else _difference(here, current)
+    if found is None:
+        return None
+    finding, mend = found
+    return repaired(finding, mend) if repair and mend is not None else finding
+
+
+def _difference(
+    here: Registration, upload: Upload
+) -> tuple[Finding, Repair | None] | None:
+    """What differs between an upload's row and its bytes, and the repair, if any."""
     blob = upload.blob
     if blob is None:
         return None
     size = here.storage.measure(blob)
 
-    def found(kind: str, count: int, *, mended: bool = repair) -> Finding:
-        return Finding(here.name, kind, str(upload.id), count, mended)
+    def found(kind: str, count: int) -> Finding:
+        return Finding(here.name, kind, str(upload.id), count, False)
 
-    if upload.status is Status.TERMINATING:
-        if repair:
-            _terminate(here, upload)
-        return found("half-terminated", size or 0)
+    def terminate() -> bool:
+        here.engine.remove.terminate(upload)
+        return True
+
+    def delete_bytes() -> bool:
+        here.storage.delete(blob)
+        return True
+
     if upload.status is Status.EXPIRED:
-        if size is None:
-            return None
-        if repair:
-            here.storage.delete(blob)
-        return found("leftover", size)
+        return None if size is None else (found("leftover", size), delete_bytes)
     if (size or 0) < upload.offset or (size is None and upload.is_complete):
-        if repair and not upload.is_complete:
-            _terminate(here, upload)
-        lost = upload.offset - (size or 0)
-        return found("missing", lost, mended=repair and not upload.is_complete)
-    if size is not None and size > upload.offset:
-        return _check_tail(here, upload, size, repair)
-    return None
+        mend = None if upload.is_complete else terminate
+        return found("missing", upload.offset - (size or 0)), mend
+    if size is None or size <= upload.offset:
+        return None
+    # A request may be writing bytes beyond the offset if they are new.
+    age = here.engine.clock() - upload.last_activity_at
+    if upload.status is Status.UPLOADING and age < ORPHAN_AGE:
+        return None
+    tail = found("tail", size - upload.offset)
+    return tail, lambda: here.engine.remove.truncate_uncommitted(upload)
+
+
+def _check_removals(here: Registration, repair: bool) -> Iterator[Finding]:
+    for removal in here.repository.removals():
+        size = removal.blob.size
+        finding = Finding(
+            here.name, "half-removed", str(removal.upload_id), size, False
+        )
+        if repair:
+            error = here.engine.remove.finish_removal(removal)
+            cause = None if error is None else describe_cause(error)
+            finding = replace(finding, repaired=error is None, cause=cause)
+        yield finding
 
 
 def _check_quotas(here: Registration, repair: bool) -> Iterator[Finding]:
@@ -258,92 +260,15 @@ def _check_quotas(here: Registration, repair: bool) -> Iterator[Finding]:
         mismatch = here.repository.quota_mismatch_of(owner)
         if mismatch is None:
             continue
-        if repair:
-            here.repository.recount(owner)
         subject = mismatch.owner or "(no owner)"
         size = abs(mismatch.size) + abs(mismatch.stored)
-        yield Finding(here.name, "quota", subject, size, repair)
+        finding: Finding | None = Finding(here.name, "quota", subject, size, False)
 
+        def recount(owner: object = owner) -> bool:
+            here.repository.recount(owner)
+            return True
 
-def _terminate(here: Registration, upload: Upload) -> None:
-    # Another process may have removed the upload meanwhile.
-    with suppress(UnknownUpload):
-        here.engine.remove.terminate(upload)
-
-
-def _check_tail(
-    here: Registration, upload: Upload, size: int, repair: bool
-) -> Finding | None:
-    """Check bytes beyond the offset. A request may be writing them if they are new."""
-    age = here.engine.clock() - upload.last_activity_at
-    if upload.status is Status.UPLOADING and age < ORPHAN_AGE:
-        return None
-    if repair and not here.engine.remove.truncate_uncommitted(upload):
-        return None
-    return Finding(here.name, "tail", str(upload.id), size - upload.offset, repair)
-
-
-def _check_stored(here: Registration, repair: bool) -> Iterator[Finding]:
-    batch: list[StoredItem] = []
-    for item in here.storage.stored():
-        if here.engine.clock() - item.modified_at < ORPHAN_AGE:
-            continue
-        batch.append(item)
-        if len(batch) >= 200:
-            yield from _check_batch(here, batch, repair)
-            batch = []
-    yield from _check_batch(here, batch, repair)
-
-
-def _check_batch(
-    here: Registration, batch: list[StoredItem], repair: bool
-) -> Iterator[Finding]:
-    """Find the items that belong to no upload of the app on the same storage."""
-    sharing = {
-        id(other.table): other
-        for other in registrations(current_app).values()
-        if other.storage.identity == here.storage.identity
-    }
-    keys = [item.key for item in batch if not item.staged]
-    known = {
-        key: (other, upload)
-        for other in sharing.values()
-        for key, upload in other.repository.by_keys(keys).items()
-    }
-    for item in batch:
-        if not item.staged and item.key in known:
-            there, upload = known[item.key]
-            if _is_used(there, upload, item, repair):
-                continue
-
-        def is_needed(item: StoredItem = item) -> bool:
-            return not item.staged and any(
-                _names(other, upload, item)
-                for other in sharing.values()
-                for upload in other.repository.by_keys([item.key]).values()
-            )
-
-        mended = here.storage.discard(item, is_needed) if repair else False
-        if repair and not mended and is_needed():
-            # A writer that had been suspended has inserted the row meanwhile.
-            continue
-        kind = "stage" if item.staged else "orphan"
-        yield Finding(here.name, kind, item.key, item.size, mended)
-
-
-def _is_used(
-    here: Registration, upload: Upload, item: StoredItem, repair: bool
-) -> bool:
-    """True if the upload contains the item, or a writer may still commit it."""
-    if _names(here, upload, item) or not repair:
-        return _names(here, upload, item)
-    # The new fence keeps a suspended writer from committing the item later.
-    current = here.repository.take_over(upload.id) or here.repository.get(upload.id)
-    return current is not None and _names(here, current, item)
-
-
-def _names(here: Registration, upload: Upload, item: StoredItem) -> bool:
-    blob = upload.blob
-    if item.piece is None or blob is None:
-        return item.piece is None
-    return here.storage.uses(blob, item, finished=upload.is_complete)
+        if repair and finding is not None:
+            finding = repaired(finding, recount)
+        if finding is not None:
+            yield finding

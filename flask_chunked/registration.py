@@ -18,7 +18,6 @@ from .database.quotas import QuotaTable
 from .database.repository import SQLRepository
 from .database.session_guard import SessionGuard
 from .database.statements import Statements
-from .database.table_definitions import removal_table
 from .database.transactions import Database
 from .database.transitions import Tables
 from .engine.engine import Engine
@@ -69,7 +68,7 @@ class Registration:
         add_owner_index(self.table, self.user_column)
         statements = Statements.of(self.table)
         self.members = statements.members
-        self.removals = removal_table(self.table)
+        self.removals = statements.removals
         bind_key = getattr(model, "__bind_key__", None)
         self.database = Database(
             db, bind_key, SQLiteSettings(settings.durable, settings.sqlite_wal)
@@ -109,7 +108,7 @@ class Registration:
     def tables(self) -> list[Table]:
         """The tables that the database must have: the model's and our own."""
         optional = [one.table for one in (self.quotas, self.parts) if one is not None]
-        return [self.table, self.members.table, self.removals, *optional]
+        return [self.table, self.members.table, self.removals.table, *optional]
 
     def _make_quotas(self) -> QuotaTable | None:
         """The counts of owners; ``None``: no limit is set."""
@@ -243,6 +242,22 @@ def _user_column(model: type[Any], field: str) -> Any:
             f"it has: {', '.join(sorted(a.key for a in attributes))}"
         )
     return attributes[field].columns[0]
+
+
+def registered(app: Flask, blueprint: str | None) -> list[Registration]:
+    """The app's blueprints, or the one of this name.
+
+    :raises LookupError: the app has no such blueprint.
+    """
+    known = registrations(app)
+    if blueprint is None:
+        return list(known.values())
+    if blueprint not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise LookupError(
+            f"no blueprint {blueprint!r} receives uploads; known: {names}"
+        )
+    return [known[blueprint]]
 
 
 def registrations(app: Flask) -> dict[str, Registration]:

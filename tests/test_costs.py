@@ -122,8 +122,8 @@ def test_requests_cost_what_they_did(costs: dict[str, tuple[int, int]]) -> None:
         "head": (2, 1),
         # find, complete
         "post, completing": (2, 1),
-        # find, begin, remove
-        "delete": (3, 2),
+        # find, remove and note the removal; forget it
+        "delete": (4, 2),
         "tus post": (1, 1),
         "tus patch": (2, 1),
         # ... with which completion begins, complete

@@ -33,6 +33,7 @@ from flask_chunked import (
     delete_expired,
     deliver_pending,
 )
+from flask_chunked.database import transactions
 
 from .aging import age_row, set_row
 from .apps import registered, rows, stored_files
@@ -236,6 +237,37 @@ def test_deletion_beside_appends_leaves_nothing(
         assert stored_files(tmp_path) == []
 
 
+def test_a_removal_waits_for_a_new_reference_and_not_for_long(
+    pg_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "BUSY_TIMEOUT", 0.2)
+    app = pg_app()
+    client = app.test_client()
+    url = begin(client, b"abc", 6)
+    here = registered(app)
+    with app.app_context(), here.db.engine.connect() as other:
+        other.execute(
+            text(
+                "CREATE TABLE album (video uuid REFERENCES chunked_upload "
+                "DEFERRABLE INITIALLY DEFERRED)"
+            )
+        )
+        other.commit()
+        other.execute(text(f"INSERT INTO album VALUES ('{id_of(url)}')"))
+        other.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        # The other transaction holds a lock on the upload's row.
+        answer = client.delete(url)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"]
+        assert len(rows(app)) == 1
+        other.commit()
+        assert client.delete(url).status_code == 409
+        other.execute(text("DROP TABLE album"))
+        other.commit()
+    assert client.delete(url).status_code == 204
+    assert rows(app) == []
+
+
 def test_expiry_delivery_and_check(pg_app: Callable[..., Flask]) -> None:
     app = pg_app(blueprint_class=Noting)
     policy_of(app).fail = True
@@ -244,10 +276,11 @@ def test_expiry_delivery_and_check(pg_app: Callable[..., Flask]) -> None:
     age_row(app, id_of(old))
     assert send(client, b"xyz").status_code == 200
     stuck = begin(client, b"abc", 6)
-    set_row(app, id_of(stuck), status="terminating")
     with app.app_context():
         assert [one.id for one in delete_expired()] == [id_of(old)]
-        assert [one.kind for one in check(repair=True)] == ["half-terminated"]
+        here = registered(app)
+        here.repository.terminate(id_of(stuck), here.engine.clock())
+        assert [one.kind for one in check(repair=True)] == ["half-removed"]
         assert list(check()) == []
         assert list(deliver_pending()) == []
         policy_of(app).fail = False

@@ -25,9 +25,6 @@ from ..engine.gate import MAX_WAITING
 from ..engine.states import UNFINISHED, Status
 from .table_definitions import member_table
 
-#: Statuses of uploads that are terminated or expired.
-GIVEN_UP = (Status.TERMINATING, Status.EXPIRED)
-
 
 def is_unfinished(status: ColumnElement[str]) -> ColumnElement[bool]:
     """True for an upload that is uploading or completing.
@@ -149,17 +146,15 @@ class MemberTable:
         """True for a partial upload that a final upload names.
 
         A complete final upload names its members even after its row is deleted. A
-        final upload that was terminated or expired unfinished names none.
+        final upload that expired names none, and one that was terminated unfinished
+        has no members any more.
         """
         m, final = self.table.c, self._uploads.alias("naming_row")
-        given_up = select(final.c.id).where(
-            final.c.id == m.final_id,
-            # A complete final upload names its members also while it is terminated.
-            final.c.completed_at.is_(None),
-            or_(*(final.c.status == one.value for one in GIVEN_UP)),
+        expired = select(final.c.id).where(
+            final.c.id == m.final_id, final.c.status == Status.EXPIRED.value
         )
         return exists(
-            select(m.final_id).where(m.partial_id == partial_id, ~given_up.exists())
+            select(m.final_id).where(m.partial_id == partial_id, ~expired.exists())
         )
 
     def awaited_too_often(self, ids: Sequence[UUID]) -> Select[Any]:

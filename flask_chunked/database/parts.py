@@ -54,8 +54,15 @@ class PartTable:
         )
         return [Part(*row) for row in rows]
 
+    def take(self, connection: Connection, upload_id: UUID) -> tuple[Part, ...]:
+        """Delete the parts of an upload whose row has been deleted, and return them."""
+        parts = tuple(self.of(connection, upload_id))
+        if parts:
+            self.drop(connection, upload_id)
+        return parts
+
     def drop(self, connection: Connection, upload_id: UUID) -> None:
-        """Delete the parts of an upload that is complete, terminated or expired."""
+        """Delete the parts of an upload that is complete or expired."""
         connection.execute(
             delete(self.table).where(self.table.c.upload_id == upload_id)
         )

@@ -163,8 +163,7 @@ class Queries:
         """
         c = self._table.c
         return self._columns_of(query).where(
-            c.id == bindparam("upload_id", type_=c.id.type),
-            c.status != Status.TERMINATING.value,
+            c.id == bindparam("upload_id", type_=c.id.type)
         )
 
     def find_by(self, statement: Select[Any], **values: object) -> Upload | None:

@@ -7,7 +7,7 @@ quotas, uploads and members; nothing of requests.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -44,6 +44,19 @@ class QuotaMismatch:
     uploads: int
     size: int
     stored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What an upload that is removed gives back.
+
+    :param change: of the owner's row.
+    :param owners_of_members: of an unfinished final upload. Their rows are recounted.
+    """
+
+    owner: object
+    change: QuotaChange
+    owners_of_members: tuple[Any, ...] = ()
 
 
 class OwnerNotCounted(Exception):
@@ -173,7 +186,7 @@ class QuotaTable(QuotaRows):
     # -- uploads that end --------------------------------------------------------------
 
     def end(self, connection: Connection, upload: Upload) -> bool:
-        """Count an upload that is complete, terminated or expired by now.
+        """Count an upload that is complete or expired by now.
 
         The caller has changed, and so locked, the upload's row.
 
@@ -187,25 +200,39 @@ class QuotaTable(QuotaRows):
             change = QuotaChange(count, -(reserved or 0), upload.offset)
             self._add(connection, upload.user, change)
             return reserved is not None
+        self.give_back(connection, self.begin_removal(connection, upload))
+        return reserved is not None
+
+    def begin_removal(self, connection: Connection, upload: Upload) -> Release:
+        """What an upload that is expired, or whose row is deleted, gives back.
+
+        The caller has locked the upload's row and not yet changed its memberships. The
+        owners' rows stay locked.
+        """
         if upload.completed_at is not None and not upload.partial:
-            if upload.storage_key is not None:
-                self.remove_file(connection, upload)
-            return reserved is not None
-        change_of_owner: QuotaChange | None = None
-        if reserved is not None:
-            change_of_owner = QuotaChange(-1, -reserved)
+            stored = -upload.offset if upload.storage_key is not None else 0
+            return Release(upload.user, QuotaChange(stored=stored))
+        change = QuotaChange()
+        if upload.reserved is not None:
+            change = QuotaChange(-1, -upload.reserved)
             if upload.partial and self._is_named(connection, upload):
-                change_of_owner = QuotaChange(stored=-reserved)
+                change = QuotaChange(stored=-upload.reserved)
         owners: list[Any] = []
         if upload.concat is not None and not upload.partial:
             owners = self._counts.owners_of_members(connection, upload.id)
             self._lock_owners(connection, upload.user, *owners)
-        if change_of_owner is not None:
-            self._add(connection, upload.user, change_of_owner)
+        return Release(upload.user, change, tuple(owners))
+
+    def give_back(self, connection: Connection, release: Release) -> None:
+        """Subtract what :meth:`begin_removal` has found."""
+        change = release.change
+        if not self.counts_stored:
+            change = replace(change, stored=0)
+        if change != QuotaChange():
+            self._add(connection, release.owner, change)
         # The members of this final upload count as unfinished again.
-        for owner in owners:
+        for owner in release.owners_of_members:
             self.recount(connection, owner)
-        return reserved is not None
 
     def remove_file(self, connection: Connection, upload: Upload) -> None:
         """Subtract the bytes of a complete upload that has no file any more."""

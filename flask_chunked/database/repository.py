@@ -14,14 +14,15 @@ from ..engine.records import OffsetCommit, Quota, Upload
 from ..engine.states import Status
 from ..exceptions import CommitUnanswered
 from ..storage.base import Part
+from .deletions import Deletions
 from .quotas import QuotaMismatch
 from .rows import RowMapper
 from .statements import completion_values
 from .transactions import Database
-from .transitions import Tables, Transitions
+from .transitions import Tables
 
 
-class SQLRepository(Transitions):
+class SQLRepository(Deletions):
     """The uploads of one blueprint.
 
     :param blueprint: the name under which the blueprint is registered.
@@ -157,29 +158,6 @@ class SQLRepository(Transitions):
         values = {"its_fence": fence, "new_verify_started_at": started_at}
         self._update(upload_id, self._statements.note_verification, values)
 
-    def remove(self, upload: Upload) -> None:
-        """Delete the row and its memberships."""
-        values = {"upload_id": upload.id}
-        if upload.concat is None:
-            self._repeat_unanswered(
-                lambda: self._database.execute(self._statements.remove, values).count
-            )
-            return
-
-        def remove() -> None:
-            with self._database.transaction() as connection:
-                connection.execute(self._statements.remove, values)
-                if upload.partial:
-                    self._members.drop_partial(connection, upload.id)
-                else:
-                    self._members.drop_final(
-                        connection,
-                        upload.id,
-                        was_complete=upload.completed_at is not None,
-                    )
-
-        self._repeat_unanswered(remove)
-
     def claim_delivery(
         self, upload_id: UUID, at: datetime, stale: datetime
     ) -> Upload | None:
@@ -205,7 +183,6 @@ class SQLRepository(Transitions):
             statement = self._statements.forget_file
             with self._database.transaction() as connection:
                 row = self._update_returning(connection, upload_id, statement, {})
-                # The quota no longer counts an upload that is being terminated.
                 if row is not None and row.is_complete:
                     quotas.remove_file(connection, row)
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     Table,
+    and_,
     bindparam,
     case,
     delete,
@@ -21,12 +22,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.sql import ColumnElement
-from sqlalchemy.sql.dml import Update
+from sqlalchemy.sql.dml import Delete, Update
 
-from ..engine.records import CompletionRecord
+from ..engine.records import CompletionRecord, Cutoff
 from ..engine.states import UNFINISHED, Event, Status, sources, target
 from .expiry_conditions import ExpiryConditions
 from .members import MemberTable
+from .removals import RemovalTable
 
 #: The attribute of a table that holds its statements. ``Table.info`` cannot hold them,
 #: because Alembic renders it.
@@ -34,17 +36,18 @@ _ATTRIBUTE = "_chunked_upload_statements"
 #: Columns that the completion of an upload sets.
 _COMPLETION = ("digest", "completed_at", "event_id", "delivered_at")
 #: Events after which an upload no longer counts against its owner's quota.
-_ENDING_EVENTS = (Event.COMPLETE, Event.FINISH, Event.TERMINATE, Event.EXPIRE)
+_ENDING_EVENTS = (Event.COMPLETE, Event.FINISH, Event.EXPIRE)
 
 
 class Statements:
     """Statements on uploads, with these parameters.
 
     In conditions: ``upload_id``, ``its_fence``, ``its_offset``, ``idle_since``,
-    ``created_before``, ``stale``, ``verify_stale`` and ``spared``. For new values:
-    ``new_`` and the name of the column.
+    ``created_before``, ``stale`` and ``verify_stale``; ``upload_ids`` in statements on
+    several uploads. For new values: ``new_`` and the name of the column.
 
     :ivar members: the members of the table's final uploads.
+    :ivar removals: the bytes of uploads that have no row any more.
     :ivar expiry: the conditions under which the table's uploads expire.
     """
 
@@ -60,10 +63,11 @@ class Statements:
     def __init__(self, table: Table) -> None:
         c = table.c
         self.members = MemberTable(table)
+        self.removals = RemovalTable(table)
         self.expiry = ExpiryConditions(table, self.members)
         self._table = table
         #: Id of a statement -> the statement, kept alive for its id, and its variant.
-        self._returning: dict[int, tuple[Update, Any]] = {}
+        self._returning: dict[int, tuple[Update | Delete, Any]] = {}
         self._id = c.id == bindparam("upload_id", type_=c.id.type)
         self._is_open = c.status == Status.UPLOADING.value
         self._its_fence = c.fence == bindparam("its_fence", type_=c.fence.type)
@@ -79,8 +83,8 @@ class Statements:
         }
         self._build_end_statements()
 
-    def returning(self, statement: Update) -> Any:
-        """The statement with the changed row as its result."""
+    def returning(self, statement: Update | Delete) -> Any:
+        """The statement with the changed or deleted rows as its result."""
         known = self._returning.get(id(statement))
         if known is None:
             changed = statement.returning(*self._table.c)
@@ -99,7 +103,8 @@ class Statements:
         c = self._table.c
         self.select = select(*c).where(self._id)
         self.insert = insert(self._table)
-        self.remove = delete(self._table).where(self._id)
+        #: Changes nothing; its row stays locked until the transaction's end.
+        self.lock = update(self._table).where(self._id).values(fence=c.fence)
         self.reserve = self._set("reserved")
         self.forget_file = (
             self._set()
@@ -218,15 +223,9 @@ class Statements:
         }
 
     def _other_transitions(self) -> dict[Event, Update]:
-        c = self._table.c
         return {
             Event.APPEND: self._move(Event.APPEND, self._its_offset),
             Event.TAKE_OVER: self._move(Event.TAKE_OVER),
-            Event.TERMINATE: self._move(
-                Event.TERMINATE,
-                c.status != Status.TERMINATING.value,
-                c.status != bindparam("spared", type_=c.status.type),
-            ),
             Event.EXPIRE: self._move(
                 Event.EXPIRE,
                 self.expiry.is_past_limits(),
@@ -237,9 +236,23 @@ class Statements:
 
     def _build_end_statements(self) -> None:
         """Statements that end an upload."""
-        #: A termination that another process began and did not finish.
-        self.terminate_again = self._move(
-            Event.TERMINATE, self._table.c.status == Status.TERMINATING.value
+        c = self._table.c
+        expires = or_(
+            c.status == Status.EXPIRED.value,
+            and_(
+                self.expiry.is_past_limits(),
+                self.expiry.may_expire(),
+                self._is_not_verifying(),
+            ),
+        )
+        self.terminate = delete(self._table).where(self._id)
+        self.terminate_unfinished = self.terminate.where(
+            c.status != Status.COMPLETE.value
+        )
+        self.expire = self.terminate.where(expires)
+        #: Expires several uploads; its parameter ``upload_ids`` is a list.
+        self.expire_all = delete(self._table).where(
+            c.id.in_(bindparam("upload_ids", type_=c.id.type, expanding=True)), expires
         )
         #: The ending transitions for a blueprint without quotas.
         self.ends = {
@@ -291,6 +304,15 @@ class Statements:
 def values_of(statuses: tuple[Status, ...]) -> list[str]:
     """The statuses as the column stores them."""
     return [status.value for status in statuses]
+
+
+def moments_of(cutoff: Cutoff) -> dict[str, object]:
+    """The parameters of statements that expire uploads."""
+    return {
+        "idle_since": cutoff.idle_since,
+        "created_before": cutoff.created_before,
+        "verify_stale": cutoff.verify_stale,
+    }
 
 
 def completion_values(record: CompletionRecord, at: datetime) -> dict[str, object]:

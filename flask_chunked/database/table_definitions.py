@@ -41,10 +41,10 @@ def member_table(uploads: Table) -> Table:
 
 
 def removal_table(uploads: Table) -> Table:
-    """Stored bytes whose upload has no row any more.
+    """Stored bytes to remove, whose upload has no row any more.
 
-    Nothing writes to this table yet. It exists so that a later version needs no
-    migration.
+    The transaction that deletes the upload's row inserts a row here. It is deleted
+    when the bytes are gone.
 
     :param uploads: a table of uploads; the new table uses its metadata and schema.
     """

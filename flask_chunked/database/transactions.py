@@ -162,6 +162,11 @@ class Database:
         """True if the database supports ``UPDATE ... RETURNING``."""
         return self.engine().dialect.update_returning
 
+    @property
+    def supports_delete_returning(self) -> bool:
+        """True if the database supports ``DELETE ... RETURNING``."""
+        return self.engine().dialect.delete_returning
+
     def dispose(self) -> None:
         """Close the connections that this object opened. The next use opens new ones.
 
@@ -334,6 +339,17 @@ class Database:
         if missing is not None:
             raise missing from error
         return True
+
+
+def limit_waiting(connection: Connection) -> None:
+    """Let the transaction wait for locks no longer than on SQLite.
+
+    An application's transaction that inserts a reference to an upload locks the
+    upload's row on PostgreSQL, and may wait for this request itself.
+    """
+    if connection.dialect.name == "postgresql":
+        milliseconds = int(BUSY_TIMEOUT * 1000)
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
 
 
 def _begin_at_the_driver(connection: Connection) -> None:

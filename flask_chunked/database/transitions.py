@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from ..engine.gate import MAX_WAITING
 from ..engine.records import CompletionRecord, Cutoff, Quota, Upload
-from ..engine.states import Event, Status, target
+from ..engine.states import Event, target
 from ..exceptions import (
     CommitUnanswered,
     DatabaseUnavailable,
@@ -30,7 +30,7 @@ from .parts import PartTable
 from .queries import Queries
 from .quotas import OwnerNotCounted, QuotaTable
 from .rows import RowMapper
-from .statements import Statements, completion_values
+from .statements import Statements, completion_values, moments_of
 from .transactions import Database
 
 T = TypeVar("T")
@@ -62,6 +62,7 @@ class Transitions(Queries):
         super().__init__(database, rows, blueprint, tables.uploads)
         self._quotas = tables.quotas
         self._parts = tables.parts
+        self._removals = tables.uploads.removals
 
     def create(
         self,
@@ -150,28 +151,9 @@ class Transitions(Queries):
             **completion_values(record, at),
         )
 
-    def begin_termination(
-        self, upload_id: UUID, *, spare_complete: bool = False
-    ) -> Upload | None:
-        """Change to terminating. Requests no longer see or change the upload.
-
-        :param spare_complete: leave a complete upload unchanged.
-        """
-        spared = Status.COMPLETE if spare_complete else Status.TERMINATING
-        changed = self._end(upload_id, Event.TERMINATE, spared=spared.value)
-        if changed is not None:
-            return changed
-        return self._update(upload_id, self._statements.terminate_again, {})
-
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
         """Change to expired, if the upload may expire and is past a limit."""
-        return self._end(
-            upload_id,
-            Event.EXPIRE,
-            idle_since=cutoff.idle_since,
-            created_before=cutoff.created_before,
-            verify_stale=cutoff.verify_stale,
-        )
+        return self._end(upload_id, Event.EXPIRE, **moments_of(cutoff))
 
     # -- inside --------------------------------------------------------------------
 

@@ -328,7 +328,7 @@ class Appender:
         If the upload is gone, delete the writer's bytes.
         """
         row = self._repository.get((claimed := writer.claimed).id)
-        if row is not None and row.status not in (Status.TERMINATING, Status.EXPIRED):
+        if row is not None and row.status is not Status.EXPIRED:
             # A later request may have ended this request's body or closed its file.
             mine = (writer.upload.fence, writer.committed)
             is_anothers = writer.interrupted or (row.fence, row.offset) != mine

@@ -303,7 +303,7 @@ class Completer:
 
     def _require_present(self, upload_id: UUID) -> Upload:
         row = self._repository.get(upload_id)
-        if row is None or row.status is Status.TERMINATING:
+        if row is None:
             raise UnknownUpload()
         if row.status is Status.EXPIRED:
             raise UploadExpired()

@@ -79,11 +79,11 @@ class Expiry:
     def current(self, upload_id: UUID) -> Upload:
         """The row of an upload that exists and has not expired.
 
-        :raises UnknownUpload: there is none, or it is being removed.
+        :raises UnknownUpload: there is none.
         :raises UploadExpired: it has expired.
         """
         row = self._repository.get(upload_id)
-        if row is None or row.status is Status.TERMINATING:
+        if row is None:
             raise UnknownUpload()
         self.require_live(row)
         return row

@@ -67,7 +67,7 @@ def members_from(uploads: Sequence[Upload | None]) -> Members:
     """
     found: list[Upload] = []
     for upload in uploads:
-        if upload is None or upload.status in (Status.TERMINATING, Status.EXPIRED):
+        if upload is None or upload.status is Status.EXPIRED:
             raise PartialMissing()
         if not upload.partial:
             raise NotAPartial()

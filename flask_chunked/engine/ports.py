@@ -9,7 +9,15 @@ from typing import Protocol
 from uuid import UUID
 
 from ..storage.base import Part, Storage
-from .records import CompletionRecord, Cutoff, OffsetCommit, Quota, Upload
+from .records import (
+    CompletionRecord,
+    Cutoff,
+    OffsetCommit,
+    Quota,
+    Removal,
+    Removed,
+    Upload,
+)
 
 
 class Repository(Protocol):
@@ -129,19 +137,39 @@ class Repository(Protocol):
     ) -> Upload | None:
         """Uploading -> complete, if fence and offset match and no byte is missing."""
 
-    def begin_termination(
-        self, upload_id: UUID, *, spare_complete: bool = False
-    ) -> Upload | None:
-        """Any state -> terminating, fence bumped.
+    def terminate(
+        self, upload_id: UUID, at: datetime, *, spare_complete: bool = False
+    ) -> Removed | None:
+        """Delete the row, in any state, and note the removal of its bytes.
 
+        :param at: the present moment.
         :param spare_complete: refuse an upload that is complete.
+        :raises UploadInUse: the database refuses, because other rows refer to this one.
         """
 
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
         """Unfinished or partial, and too old -> expired."""
 
-    def remove(self, upload: Upload) -> None:
-        """Delete the row, if it exists."""
+    def expire(self, upload_id: UUID, cutoff: Cutoff, at: datetime) -> Removed | None:
+        """As :meth:`terminate`, if the upload is expired or :meth:`begin_expiry` could
+        expire it.
+        """
+
+    def expire_all(
+        self, upload_ids: Sequence[UUID], cutoff: Cutoff, at: datetime
+    ) -> Sequence[Removed]:
+        """:meth:`expire` for several uploads, all or none in one transaction.
+
+        Not for members and final uploads of a concatenation.
+
+        :return: those that were deleted; the others have become active.
+        """
+
+    def removals(self) -> Iterator[Removal]:
+        """The removals that were noted and not forgotten."""
+
+    def forget_removals(self, upload_ids: Sequence[UUID]) -> None:
+        """Delete the notes of removals whose bytes are gone."""
 
     def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
         """Unfinished rows that are too old; with ``expired_too`` also expired rows."""

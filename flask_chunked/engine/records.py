@@ -86,6 +86,26 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class Removed:
+    """An upload whose row was deleted; its bytes are still to be removed.
+
+    :param upload: the last row.
+    :param blob: the bytes, with their parts; ``None``: the file was moved away.
+    """
+
+    upload: Upload
+    blob: Blob | None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Bytes to remove, whose upload has no row any more."""
+
+    upload_id: UUID
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True)
 class Cutoff:
     """The moments that decide which uploads expire; aware UTC, ``None``: no limit.
 

@@ -13,7 +13,6 @@ class Status(str, Enum):
     UPLOADING = "uploading"
     COMPLETING = "completing"
     COMPLETE = "complete"
-    TERMINATING = "terminating"
     EXPIRED = "expired"
 
 
@@ -30,8 +29,9 @@ class Event(Enum):
     EXPIRE = "expire"
 
 
-#: (current state, event) -> next state. Every other pair is refused.
-TRANSITIONS: Mapping[tuple[Status, Event], Status] = MappingProxyType(
+#: (current state, event) -> next state; ``None``: the row is deleted. Every other pair
+#: is refused.
+TRANSITIONS: Mapping[tuple[Status, Event], Status | None] = MappingProxyType(
     {
         (Status.UPLOADING, Event.APPEND): Status.UPLOADING,
         (Status.UPLOADING, Event.TAKE_OVER): Status.UPLOADING,
@@ -42,12 +42,11 @@ TRANSITIONS: Mapping[tuple[Status, Event], Status] = MappingProxyType(
         (Status.COMPLETING, Event.COMPLETE): Status.COMPLETE,
         # The file is finished already, and no hook is pending.
         (Status.UPLOADING, Event.FINISH): Status.COMPLETE,
-        (Status.UPLOADING, Event.TERMINATE): Status.TERMINATING,
-        (Status.COMPLETING, Event.TERMINATE): Status.TERMINATING,
-        (Status.COMPLETE, Event.TERMINATE): Status.TERMINATING,
-        (Status.EXPIRED, Event.TERMINATE): Status.TERMINATING,
-        # If the process of a termination died, the next one repeats it.
-        (Status.TERMINATING, Event.TERMINATE): Status.TERMINATING,
+        (Status.UPLOADING, Event.TERMINATE): None,
+        (Status.COMPLETING, Event.TERMINATE): None,
+        (Status.COMPLETE, Event.TERMINATE): None,
+        (Status.EXPIRED, Event.TERMINATE): None,
+        # Unless the record is kept, the row of an upload that expires is deleted.
         (Status.UPLOADING, Event.EXPIRE): Status.EXPIRED,
         (Status.COMPLETING, Event.EXPIRE): Status.EXPIRED,
         # A partial upload is material even when it is complete (gate.py).
@@ -66,6 +65,7 @@ def sources(event: Event) -> tuple[Status, ...]:
 
 
 def target(event: Event) -> Status:
-    """The state that the event leads to; each event has exactly one."""
-    (goal,) = {to for (_, happens), to in TRANSITIONS.items() if happens is event}
+    """The state that the event leads to. A termination leads to none."""
+    goals = {to for (_, happens), to in TRANSITIONS.items() if happens is event}
+    (goal,) = (to for to in goals if to is not None)
     return goal

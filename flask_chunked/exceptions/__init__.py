@@ -60,6 +60,7 @@ from .uploads import (
     Superseded,
     UnknownUpload,
     UploadExpired,
+    UploadInUse,
 )
 
 __all__ = [
@@ -113,4 +114,5 @@ __all__ = [
     "UnsupportedMediaType",
     "UnsupportedVersion",
     "UploadExpired",
+    "UploadInUse",
 ]

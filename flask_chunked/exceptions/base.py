@@ -31,6 +31,15 @@ class ChunkedUploadError(Exception):
         super().__init__(self.detail)
 
 
+def describe_cause(error: BaseException) -> str:
+    """The error's code and what caused it, in one line, for logs and administrators."""
+    code = getattr(error, "code", type(error).__name__)
+    cause: object = error.__cause__
+    # SQLAlchemy's errors wrap the driver's.
+    cause = getattr(cause, "orig", None) or cause or error
+    return f"{code}: {str(cause).partition(chr(10))[0] or repr(cause)}"
+
+
 class ConfigurationError(ValueError):
     """A ``CHUNKED_UPLOAD_*`` key, a policy attribute or a model is invalid.
 

@@ -65,6 +65,17 @@ class AlreadyComplete(ChunkedUploadError):
     default_detail = 'Upload has already been marked as "complete"'
 
 
+class UploadInUse(ChunkedUploadError):
+    """Other rows of the database refer to the upload's row, which therefore stays.
+
+    The database's own constraints decide. Nothing has changed.
+    """
+
+    code = "upload_in_use"
+    default_status = 409
+    default_detail = "Upload is in use: other records of the application refer to it"
+
+
 class FinalUpload(ChunkedUploadError):
     """A final upload is made from partial uploads and accepts no bytes itself."""
 

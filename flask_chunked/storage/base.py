@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -285,6 +285,15 @@ class Storage(ABC):
     @abstractmethod
     def delete(self, blob: Blob) -> None:
         """Remove all bytes of the key in any state. It is no error if none exist."""
+
+    def removing(self) -> AbstractContextManager[None]:
+        """A block in which this thread deletes many uploads.
+
+        What they share, such as the sync of a directory, may be done once at its end.
+
+        :raises StorageError: at the end; the deletions may not survive a power failure.
+        """
+        return nullcontext()
 
     @abstractmethod
     def move(self, blob: Blob, destination: str | Path) -> None:

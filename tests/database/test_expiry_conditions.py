@@ -32,9 +32,6 @@ def expirable(factory: Concatenations) -> set[UUID]:
         pytest.param(ACTIVE, IDLE, IDLE, "completing", "abf", id="it-is-completing"),
         pytest.param(ACTIVE, IDLE, IDLE, "complete", "af", id="it-is-complete"),
         pytest.param(IDLE, IDLE, ACTIVE, "complete", "f", id="it-was-just-completed"),
-        pytest.param(
-            ACTIVE, IDLE, IDLE, "terminating", "af", id="it-is-on-its-way-out"
-        ),
         pytest.param(ACTIVE, IDLE, IDLE, "expired", "af", id="it-is-expired"),
     ],
 )

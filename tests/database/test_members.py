@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -69,25 +68,18 @@ NAMED: dict[str, tuple[Callable[[Concatenations, Upload], object], bool]] = {
         lambda factory, final: factory.set(final, status="complete", completed_at=NOW),
         True,
     ),
-    "complete-on-its-way-out": (
-        lambda factory, final: factory.set(
-            final, status="terminating", completed_at=NOW
-        ),
-        True,
-    ),
     "complete-and-gone": (
-        lambda factory, final: factory.repository.remove(
-            replace(final, completed_at=NOW)
-        ),
+        lambda factory, final: _complete_and_remove(factory, final),
         True,
-    ),
-    "on-its-way-out": (
-        lambda factory, final: factory.set(final, status="terminating"),
-        False,
     ),
     "expired": (lambda factory, final: factory.set(final, status="expired"), False),
-    "gone": (lambda factory, final: factory.repository.remove(final), False),
+    "gone": (lambda factory, final: factory.repository.terminate(final.id, NOW), False),
 }
+
+
+def _complete_and_remove(factory: Concatenations, final: Upload) -> None:
+    factory.set(final, status="complete", completed_at=NOW)
+    factory.repository.terminate(final.id, NOW)
 
 
 @pytest.mark.parametrize("state", NAMED)

@@ -29,14 +29,14 @@ def test_being_named_is_activity_of_each_member(factory: Concatenations) -> None
     assert left.last_activity_at == SINCE
 
 
-@pytest.mark.parametrize("status", [None, Status.TERMINATING, Status.EXPIRED])
+@pytest.mark.parametrize("status", [None, Status.EXPIRED])
 def test_a_final_of_a_member_that_was_given_up_is_not_made(
     factory: Concatenations, status: Status | None
 ) -> None:
     a, b = factory.partial(b"a"), factory.partial(b"b")
     factory.set(a, last_activity_at=SINCE)
     if status is None:
-        factory.repository.remove(b)
+        factory.repository.terminate(b.id, SINCE)
     else:
         factory.set(b, status=status.value)
     with pytest.raises(PartialMissing):

@@ -144,16 +144,17 @@ def test_an_upload_that_ends_is_subtracted_once(
     assert counted(app) == {"": (0, 0)}
 
 
-def test_an_interrupted_termination_is_subtracted_once(app_factory: AppFactory) -> None:
+def test_an_interrupted_removal_is_subtracted_once(app_factory: AppFactory) -> None:
     app = limited(app_factory, CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=2)
     client = app.test_client()
     url = begin(client, b"abc", 3)
     begin(client, b"abc", 3)
     with app.app_context():
-        registered(app).repository.begin_termination(id_of(url))
+        here = registered(app)
+        here.repository.terminate(id_of(url), here.engine.clock())
         assert counted(app) == {"": (1, 3)}
         kinds = [finding.kind for finding in check(repair=True)]
-    assert kinds == ["half-terminated"]
+    assert kinds == ["half-removed"]
     assert counted(app) == {"": (1, 3)}
 
 

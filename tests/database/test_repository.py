@@ -330,7 +330,7 @@ def test_row_is_removed_though_the_commit_is_not_answered(
 ) -> None:
     upload, other = create(factory), create(factory)
     with lossy(factory.database, lose_first(fate)) as commits:
-        factory.repository.remove(upload)
+        factory.repository.terminate(upload.id, upload.created_at)
     assert commits.lost == 1
     assert [row.id for row in factory.repository.matching()] == [other.id]
 
@@ -341,7 +341,7 @@ def test_row_of_a_final_upload_is_removed_with_its_names(
     a, b = factory.partial(b"a", 2), factory.partial(b"b")
     final, other = factory.final(a, b), factory.final(b)
     with lossy(factory.database, lose_first(AFTER)):
-        factory.repository.remove(final)
+        factory.repository.terminate(final.id, final.created_at)
     assert factory.repository.get(final.id) is None
     assert factory.names() == {(other.id, b.id)}
 

@@ -112,7 +112,7 @@ def test_single_statements_bypass_sqlalchemys_connections(app: Flask) -> None:
     with app.app_context(), around_single(here.database, note):
         upload = here.engine.create.upload(NewUpload("ada", "a", 1, dialect="tus"))
         here.repository.take_over(upload.id)
-        here.repository.remove(upload)
+        here.repository.forget_removals([upload.id])
     assert seen == ["INSERT", "UPDATE", "DELETE"]
 
 
@@ -231,9 +231,7 @@ def test_any_other_error_of_a_write_has_an_unknown_outcome(app: Flask) -> None:
 
     with app.app_context(), around_single(here.database, fail):
         with pytest.raises(CommitUnanswered):
-            here.database.execute(
-                here.repository._statements.remove, {"upload_id": None}
-            )
+            here.database.execute(here.removals.forget, {"upload_id": None})
         with pytest.raises(DatabaseUnavailable) as caught:
             here.repository.get(uuid4())
     assert type(caught.value) is DatabaseUnavailable

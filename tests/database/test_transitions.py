@@ -70,7 +70,6 @@ CHANGES: dict[Event, Change] = {
     ),
     Event.COMPLETE: lambda table, row: table.complete(row.id, RECORD, NOW),
     Event.FINISH: lambda table, row: table.finish(row, RECORD, NOW),
-    Event.TERMINATE: lambda table, row: table.begin_termination(row.id),
     Event.EXPIRE: lambda table, row: table.begin_expiry(row.id, EXPIRED),
 }
 
@@ -220,27 +219,6 @@ def test_upload_is_finished_as_it_was_seen_and_with_all_bytes(
     assert (done.status, done.event_id) == (Status.COMPLETE, EVENT_ID)
 
 
-@both
-def test_termination_is_repeated_after_a_crash(
-    repository: SQLRepository, upload: Upload
-) -> None:
-    first = repository.begin_termination(upload.id)
-    again = repository.begin_termination(upload.id)
-    assert first is not None and again is not None
-    assert first.status is again.status is Status.TERMINATING
-
-
-@both
-def test_termination_may_spare_a_complete_upload(
-    factory: Concatenations, upload: Upload
-) -> None:
-    table = factory.repository
-    row = at(factory, upload, status="complete", offset=LENGTH)
-    assert table.begin_termination(row.id, spare_complete=True) is None
-    assert table.get(row.id) == row
-    assert table.begin_termination(row.id) is not None
-
-
 def test_upload_expires_at_a_limit_unless_it_is_being_verified(
     factory: Concatenations, upload: Upload
 ) -> None:
@@ -265,7 +243,7 @@ def counted(app_factory: AppFactory) -> Iterator[Concatenations]:
         yield Concatenations(app)
 
 
-ENDS = (Event.COMPLETE, Event.FINISH, Event.TERMINATE, Event.EXPIRE)
+ENDS = (Event.COMPLETE, Event.FINISH, Event.EXPIRE)
 
 
 @both

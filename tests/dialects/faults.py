@@ -29,9 +29,11 @@ REPOSITORY = [
     "note_verification",
     "refuse_completion",
     "complete",
-    "begin_termination",
+    "terminate",
     "begin_expiry",
-    "remove",
+    "expire",
+    "expire_all",
+    "forget_removals",
     "claim_delivery",
     "mark_delivered",
 ]

@@ -139,7 +139,7 @@ def test_t32_crash_at_any_step_of_a_deletion_is_carried_on(
 
     for step in every_crash(app, terminate):
         seen.append(step)
-        # A row with all its bytes, or an invisible row: never one without a file.
+        # A row with all its bytes, or no row: never one without a file.
         shown = client.get(url)
         if shown.status_code == 200:
             assert contents(tmp_path) == [(".part", DATA[:5])], step
@@ -149,7 +149,7 @@ def test_t32_crash_at_any_step_of_a_deletion_is_carried_on(
         assert (rows(app), stored_files(tmp_path)) == ([], []), step
         url = begin(client)
     order = [step.removeprefix("before ") for step in seen if "before" in step]
-    assert order == ["begin_termination", "delete", "remove"]
+    assert order == ["terminate", "delete", "forget_removals"]
 
 
 def test_t15_delivery_that_raised_stays_pending_and_the_client_gets_200(

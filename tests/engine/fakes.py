@@ -19,6 +19,8 @@ from flask_chunked.engine.records import (
     NewUpload,
     OffsetCommit,
     Quota,
+    Removal,
+    Removed,
     Upload,
 )
 from flask_chunked.engine.states import UNFINISHED, Event, Status, sources, target
@@ -28,6 +30,7 @@ from flask_chunked.exceptions import (
     PartialMissing,
     QuotaExceeded,
     TooManyUploads,
+    UploadInUse,
 )
 from flask_chunked.storage.base import Part, StorageSettings
 from flask_chunked.storage.memory import MemoryStorage
@@ -59,6 +62,10 @@ class MemoryRepository:
         self.rows: dict[UUID, Upload] = {}
         self.named: dict[UUID, tuple[UUID, ...]] = {}
         self.sent: dict[UUID, list[Part]] = {}
+        #: Removals whose bytes may still be there.
+        self.noted: dict[UUID, Removal] = {}
+        #: Uploads that other rows refer to.
+        self.in_use: set[UUID] = set()
         self.failing: set[str] = set()
         self.before: Callable[[str], None] = lambda name: None
         self._lock = threading.RLock()
@@ -301,15 +308,29 @@ class MemoryRepository:
                 row = self.rows[upload_id] = record.apply(row, at)
             return row
 
-    def begin_termination(
-        self, upload_id: UUID, *, spare_complete: bool = False
-    ) -> Upload | None:
-        self._enter("begin_termination")
-        return self._move(
-            upload_id,
-            Event.TERMINATE,
-            lambda row: not (spare_complete and row.is_complete),
+    def terminate(
+        self, upload_id: UUID, at: datetime, *, spare_complete: bool = False
+    ) -> Removed | None:
+        self._enter("terminate")
+        return self._delete(
+            upload_id, lambda row: not (spare_complete and row.is_complete)
         )
+
+    def _delete(
+        self, upload_id: UUID, condition: Callable[[Upload], bool]
+    ) -> Removed | None:
+        with self._lock:
+            row = self.rows.get(upload_id)
+            if row is None or not condition(row):
+                return None
+            if upload_id in self.in_use:
+                raise UploadInUse()
+            del self.rows[upload_id]
+            if row.completed_at is None:
+                self.named.pop(upload_id, None)
+            if row.blob is not None:
+                self.noted[upload_id] = Removal(upload_id, row.blob)
+            return Removed(row, row.blob)
 
     def begin_expiry(self, upload_id: UUID, cutoff: Cutoff) -> Upload | None:
         self._enter("begin_expiry")
@@ -319,11 +340,36 @@ class MemoryRepository:
             lambda row: _may_expire(row) and self._is_beyond(row, cutoff),
         )
 
-    def remove(self, upload: Upload) -> None:
-        self._enter("remove")
-        self.rows.pop(upload.id, None)
-        if upload.completed_at is None:
-            self.named.pop(upload.id, None)
+    def expire(self, upload_id: UUID, cutoff: Cutoff, at: datetime) -> Removed | None:
+        self._enter("expire")
+        return self._expire(upload_id, cutoff)
+
+    def expire_all(
+        self, upload_ids: Sequence[UUID], cutoff: Cutoff, at: datetime
+    ) -> list[Removed]:
+        self._enter("expire_all")
+        with self._lock:
+            if self.in_use.intersection(upload_ids):
+                raise UploadInUse()
+            gone = [self._expire(upload_id, cutoff) for upload_id in upload_ids]
+        return [one for one in gone if one is not None]
+
+    def _expire(self, upload_id: UUID, cutoff: Cutoff) -> Removed | None:
+        return self._delete(
+            upload_id,
+            lambda row: (
+                row.status is Status.EXPIRED
+                or (_may_expire(row) and self._is_beyond(row, cutoff))
+            ),
+        )
+
+    def removals(self) -> Iterator[Removal]:
+        yield from list(self.noted.values())
+
+    def forget_removals(self, upload_ids: Sequence[UUID]) -> None:
+        self._enter("forget_removals")
+        for upload_id in upload_ids:
+            self.noted.pop(upload_id, None)
 
     def expirable(self, cutoff: Cutoff, expired_too: bool) -> Iterator[Upload]:
         for row in list(self.rows.values()):

@@ -258,7 +258,7 @@ def test_an_upload_removed_during_completion_is_reported(
 def test_completing_an_upload_that_is_being_removed_is_unknown(
     bench: Bench, upload: Upload
 ) -> None:
-    bench.repository.begin_termination(upload.id)
+    bench.repository.terminate(upload.id, bench.clock())
     with pytest.raises(UnknownUpload):
         bench.engine.complete.request(upload, None)
 

@@ -462,7 +462,7 @@ def test_an_upload_that_another_request_completes_is_not_discarded(
     upload = limited.filled()
 
     def interfere(name: str) -> None:
-        if name == "begin_termination":
+        if name == "terminate":
             limited.repository.before = lambda name: None
             limited.engine.complete.request(upload, None)
 

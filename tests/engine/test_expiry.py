@@ -37,7 +37,7 @@ def swept(bench: Bench) -> set[str]:
         for upload, cutoff in found
     ]
     assert None not in gone
-    return {upload.filename for upload in gone if upload is not None}
+    return {one.upload.filename for one in gone if one is not None}
 
 
 def touch(bench: Bench, partial: Upload) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from flask_chunked.exceptions import (
     StorageError,
     UnknownUpload,
     UploadExpired,
+    UploadInUse,
 )
 from tests.engine.fakes import Bench, ScriptedReader, disconnect
 
@@ -45,16 +47,14 @@ def test_termination_removes_bytes_and_row(bench: Bench, upload: Upload) -> None
         bench.engine.remove.terminate(upload)
 
 
-def test_a_termination_whose_process_died_is_repeated(
+def test_a_termination_that_the_database_does_not_answer_changes_nothing(
     bench: Bench, upload: Upload
 ) -> None:
-    bench.repository.failing = {"remove"}
+    bench.repository.failing = {"terminate"}
     with pytest.raises(DatabaseUnavailable):
         bench.engine.remove.terminate(upload)
-    assert bench.row(upload).status is Status.TERMINATING
-    bench.repository.failing = set()
-    bench.engine.remove.terminate(upload)
-    assert bench.repository.rows == {}
+    assert bench.row(upload) == upload
+    assert len(list(bench.storage.stored())) == 1
 
 
 def test_a_moved_file_leaves_only_a_record_to_remove(
@@ -184,7 +184,7 @@ def test_discarding_an_upload_that_another_request_removes_succeeds(
     upload = bench.create(10)
 
     def interfere(name: str) -> None:
-        if name == "begin_termination":
+        if name == "terminate":
             bench.repository.before = lambda _: None
             bench.engine.remove.terminate(upload)
 
@@ -197,6 +197,75 @@ def test_a_complete_upload_is_never_discarded(bench: Bench, upload: Upload) -> N
     bench.engine.complete.request(upload, None)
     bench.engine.remove.discard(upload)
     assert bench.row(upload).is_complete
+
+
+# -- uploads that other rows refer to --------------------------------------------------
+
+
+def test_an_upload_in_use_is_not_terminated(bench: Bench, upload: Upload) -> None:
+    reader = ScriptedReader(b"abc")
+    bench.repository.in_use = {upload.id}
+    with (
+        bench.engine.readers.register(upload.id, reader),
+        pytest.raises(UploadInUse),
+    ):
+        bench.engine.remove.terminate(upload)
+    assert reader.interrupts == 0
+    assert bench.row(upload) == upload
+    assert len(list(bench.storage.stored())) == 1
+    assert bench.policy.seen("terminated") == []
+
+
+@pytest.mark.parametrize("way", ["discard", "refuse"])
+def test_a_refused_upload_in_use_stays_and_the_refusal_is_answered(
+    bench: Bench, upload: Upload, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.repository.in_use = {upload.id}
+    getattr(bench.engine.remove, way)(upload)
+    assert bench.row(upload) == upload
+    assert f"{upload.id} is not removed: upload_in_use" in caplog.text
+
+
+def test_an_expired_upload_in_use_loses_its_bytes_and_keeps_its_record(
+    bench: Bench,
+) -> None:
+    uploads = [bench.filled() for _ in range(3)]
+    used = uploads[1]
+    bench.repository.in_use = {used.id}
+    bench.clock.advance(days=2)
+    for run in range(2):
+        found = list(bench.engine.remove.expirable(expired_too=True))
+        outcomes = list(
+            bench.engine.remove.expire_all(
+                [one for one, _ in found], found[0][1], keep_records=False
+            )
+        )
+        failed = {one.upload.id for one in outcomes if one.error is not None}
+        assert failed == {used.id}
+        assert {one.upload.status for one in outcomes} == {Status.EXPIRED}
+        assert len(outcomes) == (1 if run else 3)
+        assert bench.row(used).status is Status.EXPIRED
+        assert list(bench.storage.stored()) == []
+        # Announced once.
+        assert bench.policy.seen("expired") == [10, 10, 10]
+
+
+def test_deletions_that_may_not_survive_a_power_failure_are_noted_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def removing() -> Iterator[None]:
+        yield
+        raise StorageError()
+
+    uploads = [bench.filled() for _ in range(2)]
+    bench.clock.advance(days=2)
+    cutoff = bench.engine.expiry.cutoff()
+    assert cutoff is not None
+    monkeypatch.setattr(bench.storage, "removing", removing)
+    outcomes = list(bench.engine.remove.expire_all(uploads, cutoff, keep_records=False))
+    assert [type(one.error) for one in outcomes] == [StorageError, StorageError]
+    assert set(bench.repository.noted) == {one.id for one in uploads}
 
 
 # -- uncommitted bytes -----------------------------------------------------------------
@@ -243,20 +312,6 @@ def test_a_finished_file_can_be_truncated_but_no_moved_one(
     done = bench.engine.complete.request(upload, None).upload
     assert bench.engine.remove.truncate_uncommitted(done)
     assert not bench.engine.remove.truncate_uncommitted(replace(done, storage_key=None))
-
-
-def test_termination_succeeds_after_a_failed_deletion(
-    bench: Bench, upload: Upload, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(blob: object) -> None:
-        raise StorageError()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(bench.storage, "delete", fail)
-        with pytest.raises(StorageError):
-            bench.engine.remove.terminate(upload)
-    bench.engine.remove.terminate(upload)
-    assert bench.repository.rows == {}
 
 
 # -- members of final uploads ----------------------------------------------------------

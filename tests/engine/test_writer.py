@@ -19,6 +19,7 @@ from flask_chunked.exceptions import (
     OffsetMismatch,
     Superseded,
     UnknownUpload,
+    UploadExpired,
 )
 from flask_chunked.storage.base import Blob, Part, Receipt, State
 from flask_chunked.storage.memory import MemoryAppender, MemoryStorage
@@ -323,9 +324,9 @@ def test_offset_that_a_take_over_returned_stays_true(
         ({"status": Status.COMPLETING}, OffsetMismatch),
         ({"status": Status.COMPLETE}, AlreadyComplete),
         ({"offset": 7}, OffsetMismatch),
-        ({"status": Status.TERMINATING}, UnknownUpload),
+        ({"status": Status.EXPIRED}, UploadExpired),
     ],
-    ids=["completing", "complete", "elsewhere", "terminating"],
+    ids=["completing", "complete", "elsewhere", "expired"],
 )
 @pytest.mark.parametrize("start", [0, 5])
 def test_refused_commit_leaves_the_file_as_it_was(

@@ -239,8 +239,8 @@ BREAKS = (
         "tests/faults/test_kill_steps.py",
         Change(
             "database/quotas.py",
-            "        for owner in owners:\n            self.recount(",
-            "        for owner in owners[1:]:\n            self.recount(",
+            "        for owner in release.owners_of_members:\n",
+            "        for owner in release.owners_of_members[1:]:\n",
         ),
     ),
     _row(

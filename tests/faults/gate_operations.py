@@ -12,7 +12,6 @@ from sqlalchemy import delete
 
 from flask_chunked import maintenance
 from flask_chunked.engine.records import NewUpload
-from flask_chunked.engine.states import Status
 from flask_chunked.engine.writer import UploadWriter
 from flask_chunked.exceptions import ChunkedUploadError, UnknownUpload
 from tests.dialects.tus import Tus
@@ -204,8 +203,8 @@ def _send_the_rest(ground: Ground, known: Known) -> None:
 
 def _send_the_rest_of_the_last(ground: Ground, final: Known) -> None:
     last = ground.engine.repository.get(final.others[-1].id)
-    # Else it was dropped already, or is about to be.
-    if last is not None and last.status is not Status.TERMINATING:
+    # Else it was dropped already.
+    if last is not None:
         _send_the_rest(ground, final.others[-1])
 
 
@@ -235,7 +234,7 @@ _MAKING = {
     "unlink file",
 }
 _LAST_BYTES = _MAKING | {"write file"}
-_GONE = REMOVAL | {"row begin_termination"}
+_GONE = REMOVAL | {"row terminate"}
 _LOCKED = {"lock file", "unlock file"}
 
 GATE: dict[str, Operation] = {
@@ -317,14 +316,14 @@ GATE: dict[str, Operation] = {
         config=COUNTED,
     ),
     "expiry of a complete partial upload": Operation(
-        steps(REMOVAL, {"row begin_expiry"}),
+        steps(REMOVAL, {"row expire"}),
         _idle_part,
         _expire,
         doomed=True,
         config=COUNTED,
     ),
     "expiry of a waiting concatenation": Operation(
-        steps(REMOVAL, _LOCKED, {"row begin_expiry"}),
+        steps(REMOVAL, _LOCKED, {"row expire"}),
         _idle_concatenation,
         _expire,
         doomed=True,

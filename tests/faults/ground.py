@@ -193,7 +193,7 @@ class Ground:
         paths = set()
         for row in self.here.repository.matching():
             path = self.stored_path(row)
-            if row.status in (Status.TERMINATING, Status.EXPIRED):
+            if row.status in (Status.EXPIRED,):
                 continue
             if path is None and row.offset and row.storage_key is not None:
                 found.append(f"row {row.id} without bytes")

@@ -32,7 +32,7 @@ from tests.exchange import PREFIX, finish, put_raw
 
 from .ground import Ground
 
-_GIVEN_UP = (Status.TERMINATING, Status.EXPIRED)
+_GIVEN_UP = (Status.EXPIRED,)
 
 
 @dataclass(slots=True)

@@ -105,9 +105,6 @@ class Writer:
     def _advance(self, engine: Engine, upload: Upload) -> None:
         length = upload.length or 0
         self._report.send("busy", str(upload.id), length)
-        if upload.status is Status.TERMINATING:
-            engine.remove.terminate(upload)
-            return
         if upload.offset == length or upload.status is Status.COMPLETING:
             data = content(upload.id, length)
             self._complete(engine, upload, data)

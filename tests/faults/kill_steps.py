@@ -41,7 +41,7 @@ ORDER = (
     ({"write file"}, "sync file", "row create"),
     ({"rename to finished"}, "sync directory", "row complete"),
     ({"rename to finished"}, "sync directory", "row finish"),
-    ({"unlink file"}, "sync directory", "row remove"),
+    ({"unlink file"}, "sync directory", "row forget_removals"),
     ({"move"}, "sync directory", "row forget_file"),
 )
 

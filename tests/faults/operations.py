@@ -133,15 +133,17 @@ def _idle(ground: Ground) -> Known:
 
 
 def _untidy(ground: Ground) -> Known:
-    """Uncommitted bytes, an orphan, a stage, a half-done termination and expiry."""
+    """Uncommitted bytes, an orphan, a stage, a half-done removal and expiry."""
     with ground.engine.storage.stage() as stage:
         stage.write(b"left behind")
         staging = ground.directory / "instance/chunked_uploads/.staging"
         (staged,) = staging.iterdir()
         os.link(staged, staging / hashlib.md5(b"left").hexdigest())
     orphan = _full(ground)
-    ground.engine.repository.remove(row_of(ground, orphan))
-    assert ground.engine.repository.begin_termination(_full(ground).id) is not None
+    now = ground.engine.clock()
+    ground.engine.repository.terminate(orphan.id, now)
+    ground.engine.repository.forget_removals([orphan.id])
+    assert ground.engine.repository.terminate(_full(ground).id, now) is not None
     expired = _full(ground)
     ground.set_columns(expired.id, status="expired")
     return _with_uncommitted(ground)
@@ -252,7 +254,7 @@ COMPLETION = {
     "row mark_delivered",
 }
 _CONFIRMATION = (COMPLETION - {"lock file", "unlock file"}) | {"unlink file"}
-REMOVAL = {"unlink file", "sync directory", "rmdir", "row remove"}
+REMOVAL = {"unlink file", "sync directory", "rmdir", "row forget_removals"}
 _PUT = {
     *("mkdir", "create file", "lock file", "write file", "sync file"),
     *("sync directory", "unlock file"),
@@ -365,28 +367,29 @@ OPERATIONS: dict[str, Operation] = {
         forgives=(ChecksumMismatch,),
     ),
     "termination": Operation(
-        steps(REMOVAL, {"lock file", "unlock file", "row begin_termination"}),
+        steps(REMOVAL, {"lock file", "unlock file", "row terminate"}),
         begun,
         terminate,
         doomed=True,
         forgives=(UnknownUpload,),
     ),
     "deletion": Operation(
-        steps(REMOVAL, {"row begin_termination"}),
+        steps(REMOVAL, {"row terminate"}),
         complete,
         terminate,
         doomed=True,
         forgives=(UnknownUpload,),
     ),
     "expiry": Operation(
-        steps(REMOVAL, {"lock file", "unlock file", "row begin_expiry"}),
+        steps(REMOVAL, {"lock file", "unlock file", "row expire"}),
         _idle,
         _expire,
         doomed=True,
     ),
     "expiry with a record": Operation(
         steps(
-            REMOVAL - {"row remove"}, {"lock file", "unlock file", "row begin_expiry"}
+            REMOVAL - {"row forget_removals"},
+            {"lock file", "unlock file", "row begin_expiry"},
         ),
         _idle,
         _expire_but_keep,
@@ -405,7 +408,7 @@ OPERATIONS: dict[str, Operation] = {
         steps(
             {"lock stage", "unlock stage", "unlink stage", "lock file", "unlock file"},
             {"truncate", "unlink file", "sync directory", "rmdir"},
-            {"row begin_termination", "row remove", "row claim"},
+            {"row forget_removals", "row claim"},
         ),
         _untidy,
         _repair,

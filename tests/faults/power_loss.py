@@ -51,7 +51,7 @@ REAL = 1_000
 UPLOADS, ACTS = 3, 40
 #: Problems that are told before the driver gives up.
 ENOUGH = 5
-_GIVEN_UP = (Status.TERMINATING, Status.EXPIRED)
+_GIVEN_UP = (Status.EXPIRED,)
 
 
 @dataclass

@@ -80,6 +80,7 @@ class Stand:
         self.tus = Tus(self.client)
         table = self.site.here.table
         self._all_rows = select(table).order_by(table.c.id)
+        self._removed: dict[str, Any] = {}
         self.now = datetime.now(timezone.utc)
         stop_clock(self.site.app, self.now)
 
@@ -111,7 +112,9 @@ class Stand:
             db.session.commit()
 
     def row(self, url: str) -> Any:
-        """The row as it is."""
+        """The row as it is, or was when the upload was removed."""
+        if url in self._removed:
+            return self._removed[url]
         (row,) = (row for row in rows(self.site.app) if row.id == id_of(url))
         return row
 
@@ -127,6 +130,12 @@ class Stand:
     def partial(self, size: int) -> str:
         """A partial upload with so many bytes."""
         return self.tus.partial(CONTENT[:size], len(CONTENT))
+
+    def terminated(self, url: str) -> str:
+        """The upload is removed."""
+        self._removed[url] = self.row(url)
+        assert self.client.delete(url).status_code == 204
+        return url
 
     def waiting(self) -> tuple[str, str]:
         """A final upload, and the member whose last half it waits for."""
@@ -213,7 +222,7 @@ def _ordinary_states() -> dict[str, State]:
         "moved": lambda s: s.moved(s.finished(s.ordinary(whole))),
         "late": lambda s: s.expired(s.ordinary(HALF)),
         "gone": lambda s: s.expired(s.ordinary(HALF), kept=True),
-        "removed": _with(lambda s: s.ordinary(HALF), status="terminating"),
+        "removed": lambda s: s.terminated(s.ordinary(HALF)),
     }
 
 
@@ -228,7 +237,7 @@ def _partial_states() -> dict[str, State]:
         "late": lambda s: s.expired(s.partial(HALF)),
         "stale": lambda s: s.expired(s.partial(whole)),
         "gone": lambda s: s.expired(s.partial(whole), kept=True),
-        "removed": _with(lambda s: s.partial(HALF), status="terminating"),
+        "removed": lambda s: s.terminated(s.partial(HALF)),
     }
 
 
@@ -252,7 +261,7 @@ def _final_states() -> dict[str, State]:
         "moved": lambda s: s.moved(done(s)),
         "late": lambda s: s.expired(waiting(s)),
         "gone": lambda s: s.expired(waiting(s), kept=True),
-        "removed": _with(waiting, status="terminating"),
+        "removed": lambda s: s.terminated(waiting(s)),
     }
 
 

@@ -118,4 +118,4 @@ def _is_given_up(final: Any) -> bool:
     if final is None:
         # It was complete, and its name outlives it.
         return False
-    return final[2] in ("terminating", "expired") and final[8] is None
+    return bool(final[2] == "expired")

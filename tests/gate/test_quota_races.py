@@ -99,8 +99,8 @@ def test_member_that_goes_with_its_complete_final_upload_counts_no_more(
     partial = tus.partial(b"abc")
     final = tus.final(partial).headers["Location"]
     repository = registered(app).repository
-    # The final upload is on its way out, and its row is still there.
-    before(monkeypatch, repository, "remove", lambda: tus.delete(partial))
+    # The final upload is on its way out: its row is gone, its removal is noted.
+    before(monkeypatch, repository, "forget_removals", lambda: tus.delete(partial))
     assert Tus(app.test_client()).delete(final).status_code == 204
     assert_exact(app)
     assert Watch(app).look().told[""] == Sums()
@@ -192,11 +192,12 @@ def test_file_that_is_moved_while_it_is_removed_is_given_back_once(
     upload_id = id_of(gone["url"])
     with app.app_context():
         upload = repository.get(upload_id)
+        assert upload is not None
         before(
             monkeypatch,
             repository,
             "forget_file",
-            lambda: repository.begin_termination(upload_id),
+            lambda: repository.terminate(upload_id, upload.created_at),
         )
         app.blueprints["uploads"].move(upload, tmp_path / "moved")  # type: ignore[attr-defined]
     assert Watch(app).look().told[""] == Sums(0, 0, 4)
@@ -210,7 +211,7 @@ def test_file_that_goes_while_its_owner_is_counted_first_is_not_counted(
     url = post_whole(before_limits.test_client(), b"abc").json["url"]  # type: ignore[index]
     app = raced(**ROOMY)
     rival = Rival(lambda: Tus(app.test_client()).post(Upload_Length="5").status_code)
-    after(monkeypatch, registered(app).quotas, "remove_file", rival.meet)
+    after(monkeypatch, registered(app).quotas, "give_back", rival.meet)
     assert app.test_client().delete(url).status_code == 204
     assert rival.end() == 201
     assert Watch(app).look().told[""] == Sums(1, 5, 0)

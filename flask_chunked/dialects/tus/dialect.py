@@ -48,6 +48,8 @@ STATUSES: Mapping[type[ChunkedUploadError], int] = {
     exceptions.Superseded: 409,
     # Completed after this request read the row: the offset has changed.
     exceptions.AlreadyComplete: 409,
+    # Clients repeat a request that is answered with 409.
+    exceptions.UploadInUse: 403,
     exceptions.TooLarge: 413,
     exceptions.ChunkSizeMismatch: 413,
     exceptions.ChunkBeyondLength: 413,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 
 from ...exceptions import StorageBusy, StorageError
@@ -26,6 +26,33 @@ def unlink_names(directory: int, paths: FilePaths, *, durable: bool) -> None:
         unlink_name(directory, name)
     if durable:
         sync_directory(directory)
+
+
+def unlink_under_lock(
+    file: LockedFile, directory: int, paths: FilePaths, *, durable: bool
+) -> None:
+    """Remove both names of an upload's file, if possible under its lock."""
+    # Wait for a running section, whose take() would restore the name. A holder that is
+    # suspended, or a name that is a symbolic link, does not prevent the removal.
+    with suppress(OSError, StorageBusy):
+        file.lock(create=False)
+    unlink_names(directory, paths, durable=durable)
+
+
+def sync_removals(tree: Tree, places: Iterable[tuple[str, ...]]) -> None:
+    """Sync directories from which names were removed, and remove those that are empty.
+
+    :param places: the names of each directory, from the root down.
+    """
+    for names in places:
+        with suppress(FileNotFoundError):
+            directory = tree.open_directory(names)
+            try:
+                if tree.durable:
+                    sync_directory(directory)
+            finally:
+                close_file(directory)
+            tree.prune(names)
 
 
 def unlink_second_name(tree: Tree, paths: FilePaths) -> None:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
-from ...exceptions import BytesMissing, ConfigurationError, StorageBusy, StorageError
+from ...exceptions import BytesMissing, ConfigurationError, StorageError
 from ..base import Storage
 from ..os_errors import storage_error, translate_os_errors
 from ..values import Blob, Buffer, Receipt, StorageSettings, StoredItem
@@ -36,7 +37,13 @@ from .lock import LockedFile, LockTimeout
 from .paths import STAGING, FileLayout, FilePaths, Tree, file_size
 from .preallocation import MAX_AHEAD, Preallocation
 from .reader import BoundedFile
-from .removal import discard_orphan, discard_stage, unlink_names, unlink_second_name
+from .removal import (
+    discard_orphan,
+    discard_stage,
+    sync_removals,
+    unlink_second_name,
+    unlink_under_lock,
+)
 from .stage import LocalStage
 from .writer import LocalAppender
 
@@ -76,6 +83,8 @@ class LocalStorage(Storage):
         self._layout = FileLayout.from_settings(settings)
         self.settings = settings
         self._tree = Tree(self._layout.root, durable=settings.durable, marker=STAGING)
+        #: In a :meth:`removing` block of this thread: the directories to sync.
+        self._removing = threading.local()
         if not isinstance(reserve_ahead, int) or reserve_ahead < 0:
             raise ConfigurationError(
                 f"reserve_ahead is {reserve_ahead!r}; it must be 0 or a number of bytes"
@@ -267,19 +276,30 @@ class LocalStorage(Storage):
 
     def delete(self, blob: Blob) -> None:
         paths = self._layout.paths(blob.key)
+        together = getattr(self._removing, "directories", None)
         with translate_os_errors(), suppress(FileNotFoundError):
             directory = self._tree.open_directory(paths.directories)
             try:
                 with self._locked(paths, paths.unfinished) as file:
-                    # Wait for a running section, whose take() would restore the name.
-                    # A holder that is suspended, or a name that is a symbolic link,
-                    # does not prevent the removal.
-                    with suppress(OSError, StorageBusy):
-                        file.lock(create=False)
-                    unlink_names(directory, paths, durable=self.settings.durable)
+                    durable = self.settings.durable and together is None
+                    unlink_under_lock(file, directory, paths, durable=durable)
             finally:
                 close_file(directory)
-            self._tree.prune(paths.directories)
+            if together is None:
+                self._tree.prune(paths.directories)
+            else:
+                together.add(paths.directories)
+
+    @contextmanager
+    def removing(self) -> Iterator[None]:
+        directories: set[tuple[str, ...]] = set()
+        self._removing.directories = directories
+        try:
+            yield
+        finally:
+            del self._removing.directories
+        with translate_os_errors():
+            sync_removals(self._tree, directories)
 
     def move(self, blob: Blob, destination: str | Path) -> None:
         target = os.path.abspath(destination)

@@ -56,8 +56,7 @@ def create_uploads() -> None:
         sa.Column("attached_at", sa.DateTime()),
         sa.PrimaryKeyConstraint("id"),
         sa.CheckConstraint(
-            "status IN ('uploading', 'completing', 'complete', 'terminating', "
-            "'expired')",
+            "status IN ('uploading', 'completing', 'complete', 'expired')",
             name="chunked_upload_status",
         ),
         sa.CheckConstraint('"offset" >= 0', name="chunked_upload_offset_ge_0"),
