@@ -6,6 +6,7 @@ policy that can be registered in an app.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,7 +36,8 @@ class UploadPolicy:
     """The options and hooks of one kind of upload.
 
     Class attributes are the options, methods the hooks. A hook refuses by raising
-    :class:`~flask_chunked.ChunkedUploadError`.
+    :class:`~flask_chunked.ChunkedUploadError` or by ``flask.abort()``. It may be a
+    coroutine function if ``flask[async]`` is installed.
     """
 
     #: The Flask-SQLAlchemy extension; ``None``: the app's.
@@ -142,6 +144,8 @@ class UploadPolicy:
     def authorize(self, action: str, upload: Upload | None) -> bool:
         """True if the caller may do it; called for every request, the owner's too.
 
+        It must return a plain value: a bool, number, string or ``None``.
+
         :param action: create, append, complete, read, list, download, terminate
             (unfinished) or delete (finished).
         :param upload: a snapshot; ``None`` for create and list.
@@ -173,7 +177,8 @@ class UploadPolicy:
 
         It is called at least once, in the completing request or later by ``flask
         chunked-uploads deliver``, so it must be idempotent and need no request. An
-        exception is logged, and the hook is called again later.
+        exception is logged, and the hook is called again after 1, 2, 4 and so on up to
+        60 minutes. ``upload.attempts`` counts the calls.
 
         :param upload: the model's instance in ``db.session``.
         """
@@ -182,6 +187,15 @@ class UploadPolicy:
         """Shape the answer to the client; a repeated request calls it again.
 
         :param upload: the model's instance in ``db.session``.
-        :return: anything that a view may return; ``None``: the upload's JSON.
+        :return: anything that a view may return; ``None``: the upload's JSON. An
+            ``HTTPException`` is the answer, too: the upload stays complete.
         """
         return None
+
+
+#: The names of the hooks.
+HOOKS = tuple(
+    name
+    for name, value in vars(UploadPolicy).items()
+    if inspect.isfunction(value) and name != "overrides"
+)

@@ -9,14 +9,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask
-
 from .config.settings import Settings
 from .database.quotas import QuotaTable
 from .database.session_guard import SessionGuard
 from .engine.gate import MAX_LENGTH
 from .engine.records import Quota, Upload
 from .exceptions import LengthUndeclared
+from .hook_calls import HookCalls
 from .policy import UploadPolicy
 from .signals import BY_EVENT
 
@@ -27,7 +26,7 @@ class PolicyHooks:
     """The hooks of a policy as the engine calls them.
 
     :param quotas: counts uploads of owners; ``None``: no limit is set.
-    :param app: sender of the signals.
+    :param calls: calls the hooks and the receivers of signals.
     :param instance: loads an upload's model instance into ``db.session``.
     """
 
@@ -37,14 +36,14 @@ class PolicyHooks:
         settings: Settings,
         sessions: SessionGuard,
         quotas: QuotaTable | None,
-        app: Flask,
+        calls: HookCalls,
         instance: Callable[[Upload], Any],
     ) -> None:
         self._policy = policy
         self._settings = settings
         self._sessions = sessions
         self._quotas = quotas
-        self._app = app
+        self._calls = calls
         self._instance = instance
         self._overrides = policy.overrides
 
@@ -76,7 +75,7 @@ class PolicyHooks:
     def max_bytes(self) -> int | None:
         """The limit of ``get_max_bytes()``."""
         if self._overrides("get_max_bytes"):
-            return self._policy.get_max_bytes()
+            return self._max("get_max_bytes")
         return self._settings.max_bytes
 
     def quota(self, length: int | None) -> Quota | None:
@@ -87,26 +86,38 @@ class PolicyHooks:
         """
         if self._quotas is None:
             return None
-        most = self._policy.get_max_open_uploads()
-        most_bytes = self._policy.get_max_total_bytes()
-        most_stored = self._policy.get_max_stored_bytes()
+        most = self._max("get_max_open_uploads")
+        most_bytes = self._max("get_max_total_bytes")
+        most_stored = self._max("get_max_stored_bytes")
         if (most, most_bytes, most_stored) == (None, None, None):
             return None
-        reserve = self._policy.get_max_bytes() if length is None else length
+        reserve = self._max("get_max_bytes") if length is None else length
         if reserve is None and (most_bytes, most_stored) != (None, None):
             raise LengthUndeclared()
         return Quota(most, most_bytes, min(MAX_LENGTH, reserve or 0), most_stored)
+
+    @property
+    def may_defer_length(self) -> bool:
+        """True if an upload may be created without its length."""
+        if self._quotas is None:
+            return True
+        limits = (self._max("get_max_total_bytes"), self._max("get_max_stored_bytes"))
+        return limits == (None, None) or self._max("get_max_bytes") is not None
+
+    def _max(self, hook: str) -> int | None:
+        limit: int | None = self._calls(hook)
+        return limit
 
     def validate(self, upload: Upload) -> None:
         """Call ``validate`` with a snapshot."""
         if not self._overrides("validate"):
             return
-        self._policy.validate(upload)
+        self._calls("validate", upload)
         self._release_session("validate()")
 
     def inspect(self, upload: Upload, head: bytes) -> None:
         """Call ``inspect`` with a snapshot and the first bytes."""
-        self._policy.inspect(upload, head)
+        self._calls("inspect", upload, head)
         self._release_session("inspect()")
 
     def verify(self, upload: Upload) -> None:
@@ -114,7 +125,7 @@ class PolicyHooks:
         if not self.verifies:
             return
         self._sessions.release("what ran before verify()")
-        self._policy.verify(self._instance(upload))
+        self._calls("verify", self._instance(upload))
         self._release_session("verify()")
 
     def deliver(self, upload: Upload) -> None:
@@ -122,7 +133,7 @@ class PolicyHooks:
         # Release first: a rollback must not discard what the caller has pending.
         self._sessions.release("what ran before deliver()")
         try:
-            self._policy.deliver(self._instance(upload))
+            self._calls("deliver", self._instance(upload))
             self._sessions.release("deliver()")
         except BaseException:
             self._sessions.rollback()
@@ -148,10 +159,9 @@ class PolicyHooks:
     def announce(self, event: str, upload: Upload) -> None:
         """Send the signal; an exception of a receiver is only logged."""
         signal = BY_EVENT[event]
-        app = self._app
-        for receiver in signal.receivers_for(app):
+        for receiver in signal.receivers_for(self._calls.app):
             try:
-                receiver(app, upload=upload)
+                self._calls.receive(signal.name, receiver, upload=upload)
             # A receiver cannot refuse: the commit that it hears of is done.
             except Exception:
                 logger.exception("receiver of %s failed", signal.name)

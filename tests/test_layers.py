@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("models", "policy", "config"),
     ("database",),
+    ("hook_calls",),
     ("policy_hooks",),
     ("registration",),
     ("request",),

@@ -62,7 +62,7 @@ class Access:
     @cached_property
     def owner(self) -> object:
         """The caller; ``None`` if they are unknown. The policy is asked once."""
-        owner = self._registration.policy.get_user_id()
+        owner = self._registration.calls("get_user_id")
         # Looking up a user takes a pooled connection. If every request held one while
         # waiting for a second one, for our own transactions, all would wait forever.
         self._registration.sessions.release_if_clean()
@@ -84,11 +84,7 @@ class Access:
     @property
     def may_defer_length(self) -> bool:
         """True if an upload may be created without its length."""
-        policy = self._registration.policy
-        if self._registration.quotas is None:
-            return True
-        limits = (policy.get_max_total_bytes(), policy.get_max_stored_bytes())
-        return limits == (None, None) or policy.get_max_bytes() is not None
+        return self._registration.hooks.may_defer_length
 
     def authorize(self, action: Action, upload: Upload | None = None) -> None:
         """Ask ``authorize``.
@@ -96,7 +92,7 @@ class Access:
         :raises NotAuthorized: the answer is false.
         :raises ChunkedUploadError: the hook's own refusal.
         """
-        if not self._registration.policy.authorize(action.value, upload):
+        if not self._registration.calls.authorize(action.value, upload):
             raise NotAuthorized()
 
     @property
@@ -138,7 +134,7 @@ class Access:
 
     def _listing(self) -> Select[Any]:
         return self._registration.visible(
-            self._registration.policy.get_query(), self.owner, listing=True
+            self._registration.calls("get_query"), self.owner, listing=True
         )
 
 

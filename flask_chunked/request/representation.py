@@ -66,7 +66,7 @@ class Representation:
         registration = self._registration
         if not registration.policy.overrides("on_completion"):
             return None
-        answer = registration.policy.on_completion(registration.instance(upload))
+        answer = registration.calls("on_completion", registration.instance(upload))
         response = None if answer is None else current_app.make_response(answer)
         # Return the pooled connection now: at teardown, a connection that was lost
         # would raise after the response was built.
