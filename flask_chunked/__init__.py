@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .schemas import ChunkedUploadSchema
     from .signals import (
         chunk_received,
+        delivery_failed,
         upload_completed,
         upload_created,
         upload_expired,
@@ -57,6 +58,7 @@ __all__ = [
     "delete_expired",
     "delete_upload",
     "deliver_pending",
+    "delivery_failed",
     "upload_completed",
     "upload_created",
     "upload_expired",
@@ -91,6 +93,7 @@ _DEFINED_IN = {
         "schemas": ("ChunkedUploadSchema",),
         "signals": (
             "chunk_received",
+            "delivery_failed",
             "upload_completed",
             "upload_created",
             "upload_expired",

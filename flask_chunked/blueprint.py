@@ -15,6 +15,7 @@ from flask.blueprints import BlueprintSetupState
 
 from . import cli
 from .config.settings import Settings
+from .cors import share
 from .dialects.base import Dialect
 from .dialects.content_range.dialect import ContentRangeDialect
 from .dialects.tus.dialect import TusDialect
@@ -22,7 +23,7 @@ from .engine.gate import require_file
 from .exceptions import BytesMissing, UnknownUpload
 from .policy import UploadPolicy
 from .registration import Registration, registrations
-from .routes import add_rules, answer_failure, dispatch
+from .routes import add_rules, dispatch, failure_response
 from .storage.base import Blob
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
         self.record(self._register_in)
         # Flask logs the error and sends its signal before it calls this handler.
         self.register_error_handler(500, self._answer_failure)
+        # Also for answers that never reach the dispatcher: those of before_request
+        # functions, and the browser client's module.
+        self.after_request(self._share)
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -164,7 +168,10 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
         cli.add_commands(app)
 
     def _answer_failure(self, error: Exception) -> Response:
-        return answer_failure(self.registration, self._dialects)
+        return failure_response(self.registration, self._dialects)
+
+    def _share(self, response: Response) -> Response:
+        return share(request, response, self.registration.settings.cors_origins)
 
     def _settings(self, app: Flask) -> Settings:
         overrides = {key: self._option(name) for key, name in OVERRIDES.items()}

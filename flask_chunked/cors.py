@@ -47,16 +47,33 @@ CORS_EXPOSE_HEADERS = (
 MAX_AGE = 86_400
 
 
-def add_cors_headers(
-    request: Request, response: Response, origins: tuple[str, ...]
-) -> None:
+def share(request: Request, response: Response, origins: tuple[str, ...]) -> Response:
     """Let pages of these origins read the response, which may be an error.
 
     :param origins: exact origins, whose requests may have credentials; or ``("*",)``
         for all origins, without credentials.
+    :return: the response; an empty one in place of the refusal of a preflight. That has
+        no credentials, so a login that refuses it would keep the page from learning why
+        its request is refused (Fetch standard, CORS-preflight fetch).
     """
     if not origins:
-        return
+        return response
+    is_allowed = "*" in origins or request.headers.get("Origin") in origins
+    if is_allowed and _is_preflight(request) and not 200 <= response.status_code < 300:
+        response.close()
+        response = Response(status=204)
+    _add_headers(request, response, origins)
+    return response
+
+
+def _is_preflight(request: Request) -> bool:
+    asked = "Access-Control-Request-Method" in request.headers
+    return asked and request.method == "OPTIONS" and "Origin" in request.headers
+
+
+def _add_headers(
+    request: Request, response: Response, origins: tuple[str, ...]
+) -> None:
     # If the application also uses Flask-CORS, this keeps it from adding its headers.
     response._FLASK_CORS_EVALUATED = True  # type: ignore[attr-defined]
     response.vary.add("Origin")

@@ -54,17 +54,18 @@ class HookCalls:
         :raises HookError: the hook has not run to its end.
         """
         function = getattr(self._policy, hook)
+        answers = hook == "on_completion"
         try:
             if self._plain.get(hook) is not getattr(function, "__func__", function):
                 function = self._waiting(hook, function)
             result = function(*args)
         except HTTPException as error:
-            raise refusal_from(error) from error
+            raise refusal_from(error, hides=not answers) from error
         except ConfigurationError as error:
             raise HookError(str(error)) from error
         if type(result) not in _PLAIN:
             # A view may return a generator, which Flask sends block by block.
-            self._require_end(hook, result, streams=hook == "on_completion")
+            self._require_end(hook, result, streams=answers)
         return result
 
     def authorize(self, action: str, upload: object) -> bool:
@@ -144,11 +145,11 @@ def synchronous(app: Flask, function: Function, told: str) -> Function:
     return waiting
 
 
-def refusal_from(error: HTTPException) -> ChunkedUploadError:
+def refusal_from(error: HTTPException, *, hides: bool = True) -> ChunkedUploadError:
     """The refusal that the ``HTTPException`` of a hook stands for.
 
-    Its status is 404 for an upload that the caller must not know of, so the answer is
-    that of an unknown id.
+    :param hides: 404 hides an upload from the caller: the answer is that of an unknown
+        id.
     """
     response: Any = error.response
     if response is None and type(error).get_response is not HTTPException.get_response:
@@ -157,7 +158,7 @@ def refusal_from(error: HTTPException) -> ChunkedUploadError:
         return Aborted(
             error.description, status=response.status_code, response=response
         )
-    if error.code == 404:
+    if error.code == 404 and hides:
         return UnknownUpload()
     detail = error.name if error.description is None else str(error.description)
     headers = error.get_headers(None)

@@ -181,7 +181,7 @@ def test_deliver_is_called_once_in_the_request(app: Flask, policy: Watched) -> N
     assert row.delivered_at is not None
     assert row.attempts == 1
     with app.app_context():
-        assert list(deliver_pending(older_than=timedelta(0))) == []
+        assert list(deliver_pending(older_than=timedelta(0), retry_now=True)) == []
 
 
 def test_raising_deliver_keeps_the_answer_and_the_event(
@@ -232,7 +232,7 @@ def test_event_of_a_died_process_is_delivered_later(
     assert rows(app)[0].is_complete
     policy.failure = None
     with app.app_context():
-        (done,) = deliver_pending(older_than=timedelta(0))
+        (done,) = deliver_pending(older_than=timedelta(0), retry_now=True)
     assert done.delivered
     assert rows(app)[0].delivered_at is not None
 
@@ -247,15 +247,17 @@ def test_delivery_has_a_claim_of_its_own(app: Flask, policy: Watched) -> None:
 
     def deliver(upload: Any) -> None:
         if not nested:
-            nested.append(list(deliver_pending(older_than=timedelta(seconds=30))))
+            nested.append(
+                list(deliver_pending(older_than=timedelta(seconds=30), retry_now=True))
+            )
             # Also a request that had read the row before the delivery was claimed.
-            nested.append([registered(app).engine.complete.deliver(rows(app)[0])])
+            nested.append([registered(app).engine.delivery.deliver(rows(app)[0])])
         plain(upload)
 
     policy.deliver = deliver  # type: ignore[method-assign]
     fence = rows(app)[0].fence
     with app.app_context():
-        (done,) = deliver_pending(older_than=timedelta(0))
+        (done,) = deliver_pending(older_than=timedelta(0), retry_now=True)
     assert done.delivered
     assert nested == [[], [False]]
     assert rows(app)[0].fence == fence

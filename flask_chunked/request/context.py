@@ -19,6 +19,7 @@ from ..engine.engine import Engine
 from ..engine.gate import Action, require
 from ..engine.records import Upload
 from ..exceptions import (
+    Aborted,
     ChunkedUploadError,
     FinalUpload,
     NotAuthorized,
@@ -28,6 +29,7 @@ from ..exceptions import (
 )
 from ..policy import UploadPolicy
 from ..registration import Registration
+from .aborts import take_abort
 from .body import BodyReader, body_length, open_body
 from .representation import Representation
 
@@ -43,6 +45,13 @@ class Target(Enum):
 
 class HeaderSource(Protocol):
     """What a request needs of every dialect, whichever one answers it."""
+
+    name: str
+
+    def render_error(
+        self, request: UploadRequest, error: ChunkedUploadError
+    ) -> Response:
+        """The response to the error, in the dialect's format."""
 
     def capabilities(self, request: UploadRequest) -> Mapping[str, str]:
         """Headers about what the server can do, for OPTIONS."""
@@ -283,6 +292,17 @@ class UploadRequest:
             self.access.authorize(action, found)
             raise
         return found
+
+    def completion_response(self, upload: Upload) -> Response | None:
+        """The answer of ``on_completion``; ``None``: the dialect's own."""
+        try:
+            return self.representation.completion_response(upload)
+        except Aborted as aborted:
+            # It is the answer: the upload stays complete.
+            (dialect,) = (one for one in self.dialects if one.name == self.dialect)
+            response = dialect.render_error(self, aborted)
+            take_abort(response, aborted)
+            return response
 
     def discard(self, upload: Upload) -> None:
         """Remove an upload that this request created, and answer without it."""

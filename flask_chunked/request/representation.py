@@ -62,7 +62,10 @@ class Representation:
         return url if is_path else urlsplit(url).path
 
     def completion_response(self, upload: Upload) -> Response | None:
-        """The answer of ``on_completion``; ``None``: the dialect's own."""
+        """The answer of ``on_completion``; ``None``: the dialect's own.
+
+        :raises Aborted: the hook has raised an ``HTTPException``.
+        """
         registration = self._registration
         if not registration.policy.overrides("on_completion"):
             return None
