@@ -124,7 +124,7 @@ def synchronous(app: Flask, function: Function, told: str) -> Function:
     """
     if not inspect.iscoroutinefunction(function):
         call = getattr(function, "__call__", None)  # noqa: B004
-        if inspect.isroutine(function) or not inspect.iscoroutinefunction(call):
+        if not inspect.iscoroutinefunction(call):
             return function
         # An object whose class has an ``async def __call__``.
         function = call
