@@ -80,7 +80,7 @@ def _report(error: Exception) -> None:
     if app.testing or app.debug if propagate is None else propagate:
         raise error
     got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
-    app.log_exception(sys.exc_info())  # type: ignore[arg-type]
+    app.log_exception(sys.exc_info())
 
 
 def _handler_of(

@@ -7,7 +7,7 @@ policy that can be registered in an app.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -152,7 +152,7 @@ class UploadPolicy:
         """
         return True
 
-    def validate(self, upload: Upload) -> None:
+    def validate(self, upload: Upload) -> Awaitable[None] | None:
         """Refuse an upload by what the client declares, before its first byte.
 
         ``upload.length`` is ``None`` if the client defers it; the hook is called once
@@ -160,19 +160,19 @@ class UploadPolicy:
         final upload.
         """
 
-    def inspect(self, upload: Upload, head: bytes) -> None:
+    def inspect(self, upload: Upload, head: bytes) -> Awaitable[None] | None:
         """Refuse an upload by its first bytes (4096, or all of a smaller file).
 
         It is called once; a refusal removes the upload.
         """
 
-    def verify(self, upload: Any) -> None:
+    def verify(self, upload: Any) -> Awaitable[None] | None:
         """Refuse an upload by its content, with all bytes there, before completion.
 
         :param upload: the model's instance in ``db.session``.
         """
 
-    def deliver(self, upload: Any) -> None:
+    def deliver(self, upload: Any) -> Awaitable[None] | None:
         """Process the finished upload, for example queue it or move it.
 
         It is called at least once, in the completing request or later by ``flask
@@ -183,7 +183,9 @@ class UploadPolicy:
         :param upload: the model's instance in ``db.session``.
         """
 
-    def on_completion(self, upload: Any) -> ResponseReturnValue | None:
+    def on_completion(
+        self, upload: Any
+    ) -> ResponseReturnValue | Awaitable[ResponseReturnValue | None] | None:
         """Shape the answer to the client; a repeated request calls it again.
 
         :param upload: the model's instance in ``db.session``.

@@ -22,6 +22,7 @@ from werkzeug.exceptions import (
     NotFound,
     TooManyRequests,
     Unauthorized,
+    default_exceptions,
 )
 from werkzeug.test import TestResponse
 
@@ -395,19 +396,17 @@ def test_a_handler_chooses_body_and_media_type(
         assert plain.headers["Allow"] != "BREW"
 
 
-def register(app: Flask, where: str, kind: type[Exception] | int, handler: Any) -> None:
-    """Register a handler, also after the blueprint was registered."""
-    scaffold: Any = app
-    if where == "blueprint":
-        # A registered blueprint takes no more handlers, so this is what it would do.
-        code = kind if isinstance(kind, int) else getattr(kind, "code", None)
-        code = code if isinstance(code, int) else None
-        key = InternalServerError if kind == 500 else kind
-        if isinstance(key, int):
-            key = type(_aborted(key))
-        app.error_handler_spec["uploads"][code][key] = handler
+def register(app: Flask, where: str, kind: Any, handler: Any) -> None:
+    """Register a handler in the app, or in the blueprint after its registration."""
+    if where == "app":
+        app.register_error_handler(kind, handler)
         return
-    scaffold.register_error_handler(kind, handler)
+    code = kind if isinstance(kind, int) else getattr(kind, "code", None)
+    code = code if isinstance(code, int) else None
+    if isinstance(kind, int):
+        kind = default_exceptions[kind]
+    # A blueprint that is registered takes no more handlers.
+    app.error_handler_spec["uploads"][code][kind] = handler
 
 
 @pytest.mark.parametrize("where", ["app", "blueprint"])

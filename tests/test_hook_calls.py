@@ -349,7 +349,7 @@ REQUESTS: dict[str, Act] = {
 #: What ``authorize`` may return by mistake, all of it true.
 MISTAKES: dict[str, Callable[[], object]] = {
     "coroutine": lambda: as_coroutine_function(returns(False))(None),
-    "generator": lambda: (one for one in ()),
+    "generator": lambda: (one for one in "ab"),
     "method": lambda: "".upper,
     "answer": lambda: ({"error": "forbidden"}, 403),
     "object": object,
@@ -420,7 +420,9 @@ def test_a_coroutine_hook_has_request_session_and_file(
     seen: list[object] = []
 
     class Uploads(ChunkedUploadBlueprint):
-        async def authorize(self, action: str, upload: Any) -> bool:
+        async def authorize(  # type: ignore[override]
+            self, action: str, upload: Any
+        ) -> bool:
             g.asked = [*g.get("asked", ()), action]
             return bool(request.headers.get("Content-Range") or action == "complete")
 
@@ -618,7 +620,7 @@ def test_libraries_that_patch_threading_are_recognized(
     for name in ("gevent.monkey", "eventlet.patcher"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     assert hook_calls._patches_threading() is None
-    monkeypatch.setitem(sys.modules, "eventlet.patcher", Monkey())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "eventlet.patcher", Monkey())
     assert hook_calls._patches_threading() == "eventlet"
-    monkeypatch.setitem(sys.modules, "gevent.monkey", Monkey())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "gevent.monkey", Monkey())
     assert hook_calls._patches_threading() == "gevent"

@@ -85,4 +85,5 @@ def pause_after(attempts: int) -> timedelta:
     if not attempts:
         return timedelta()
     # Limit the exponent: the number of attempts has no limit.
-    return min(FIRST_PAUSE * 2 ** min(attempts - 1, 6), LONGEST_PAUSE)
+    doublings = 1 << min(attempts - 1, 6)
+    return min(FIRST_PAUSE * doublings, LONGEST_PAUSE)

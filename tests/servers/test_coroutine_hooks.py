@@ -36,7 +36,7 @@ class AsyncUploads(ChunkedUploadBlueprint):
         await asyncio.sleep(0.01)
         return action != "delete"
 
-    async def verify(self, upload: Any) -> None:  # type: ignore[override]
+    async def verify(self, upload: Any) -> None:
         with self.open(upload) as file:
             if file.read(4) == b"evil":
                 raise ChunkedUploadError("no", status=422)
