@@ -6,7 +6,8 @@ Knows what a hook may leave in the application's session, and nothing of HTTP.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .config.settings import Settings
@@ -112,43 +113,40 @@ class PolicyHooks:
         """Call ``validate`` with a snapshot."""
         if not self._overrides("validate"):
             return
-        self._calls("validate", upload)
-        self._release_session("validate()")
+        with self._clean_session("validate()"):
+            self._calls("validate", upload)
 
     def inspect(self, upload: Upload, head: bytes) -> None:
         """Call ``inspect`` with a snapshot and the first bytes."""
-        self._calls("inspect", upload, head)
-        self._release_session("inspect()")
+        with self._clean_session("inspect()"):
+            self._calls("inspect", upload, head)
 
     def verify(self, upload: Upload) -> None:
         """Call ``verify`` with an instance of the model."""
         if not self.verifies:
             return
-        self._sessions.release("what ran before verify()")
-        self._calls("verify", self._instance(upload))
-        self._release_session("verify()")
+        with self._clean_session("verify()"):
+            self._calls("verify", self._instance(upload))
 
     def deliver(self, upload: Upload) -> None:
         """Call ``deliver`` with an instance of the model."""
-        # Release first: a rollback must not discard what the caller has pending.
-        self._sessions.release("what ran before deliver()")
-        try:
+        with self._clean_session("deliver()"):
             self._calls("deliver", self._instance(upload))
-            self._sessions.release("deliver()")
-        except BaseException:
-            self._sessions.rollback()
-            raise
 
-    def _release_session(self, hook: str) -> None:
-        """Release what the hook left in the session; roll uncommitted writes back.
+    @contextmanager
+    def _clean_session(self, hook: str) -> Iterator[None]:
+        """Release the session before and after the hook.
 
-        :raises RuntimeError: the hook left uncommitted writes.
+        :raises RuntimeError: it has uncommitted writes, of the hook or from before.
         """
+        # Release first: the rollback below must not discard what others have pending.
+        self._sessions.release(f"what ran before {hook}")
         try:
+            yield
             self._sessions.release(hook)
-        except RuntimeError:
-            # The end of the request would roll them back anyway. Roll back now, so that
-            # SQLite's write lock does not block the removal of this upload.
+        except BaseException:
+            # The end of the request would roll back what the hook has left. Roll back
+            # now, so that SQLite's write lock does not block what a refusal changes.
             self._sessions.rollback()
             raise
 

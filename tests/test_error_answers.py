@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from flask import Flask, Response, abort, got_request_exception, make_response, redirect
 from flask.testing import FlaskClient
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import text
 from sqlalchemy.orm import validates
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import (
@@ -259,6 +261,29 @@ def test_an_upload_whose_verify_aborts_can_be_completed_later(
     assert finish(client, url, DATA).status_code == 200
 
 
+@pytest.mark.sqlite
+@ON_EVERY_ROAD
+@pytest.mark.parametrize("hook", ["validate", "inspect", "verify"])
+@pytest.mark.parametrize("kind", [Forbidden, lambda: ChunkedUploadError(status=403)])
+def test_writes_of_a_hook_that_refuses_do_not_lock_the_refusal_out(
+    app_factory: AppFactory, hook: str, road: str, kind: Callable[[], Exception]
+) -> None:
+    """The hook holds SQLite's write lock, until its session is rolled back."""
+    db = SQLAlchemy()
+
+    def refuse(self: object, *args: object) -> None:
+        db.session.execute(text("UPDATE chunked_upload SET filename = 'a'"))
+        raise kind()
+
+    policy = type("Uploads", (ChunkedUploadBlueprint,), {hook: refuse})
+    app = app_factory(db=db, blueprint_class=policy)
+    answer = ROADS[road](app.test_client())
+    assert answer.status_code == 403
+    assert "completing" not in str(left(app))
+    if hook == "inspect":
+        assert left(app) == []
+
+
 #: Requests on an upload that is there; its URL -> the answer.
 LOOKS: dict[str, Callable[[FlaskClient, str], TestResponse]] = {
     "get": lambda c, url: c.get(url),
@@ -291,8 +316,6 @@ def test_404_hides_an_upload(app_factory: AppFactory, look: str) -> None:
 def test_abort_outside_of_hooks_has_the_form_of_the_dialect(
     app_factory: AppFactory,
 ) -> None:
-    from flask_sqlalchemy import SQLAlchemy
-
     db = SQLAlchemy()
 
     class File(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
