@@ -41,6 +41,7 @@ CORS_EXPOSE_HEADERS = (
     "Upload-Length",
     "Upload-Metadata",
     "Upload-Offset",
+    "WWW-Authenticate",
     "X-Total-Count",
 )
 #: Seconds for which a browser may cache the answer to a preflight.
