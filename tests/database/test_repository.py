@@ -13,7 +13,13 @@ from sqlalchemy import update
 
 from flask_chunked.database.parts import PartTable
 from flask_chunked.database.repository import SQLRepository
-from flask_chunked.engine.records import Ending, NewUpload, Quota, Step, Upload
+from flask_chunked.engine.records import (
+    CompletionRecord,
+    NewUpload,
+    OffsetCommit,
+    Quota,
+    Upload,
+)
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     CommitUnanswered,
@@ -27,7 +33,7 @@ from ..conftest import AppFactory
 from .conftest import NOW, Concatenations
 
 EVENT_ID = UUID("0a1b2c3d-0000-4000-8000-000000000000")
-ENDING = Ending(EVENT_ID, delivered=False, digest="md5:0")
+RECORD = CompletionRecord(EVENT_ID, delivered=False, digest="md5:0")
 LENGTH = 10
 SECOND = timedelta(seconds=1)
 
@@ -54,9 +60,9 @@ def row_of(factory: Concatenations, upload: Upload) -> Upload:
     return row
 
 
-def step_of(upload: Upload, offset: int, **more: Any) -> Step:
+def step_of(upload: Upload, offset: int, **more: Any) -> OffsetCommit:
     """A move of the upload's offset."""
-    step = Step(
+    step = OffsetCommit(
         upload.id,
         upload.fence,
         upload.offset,
@@ -127,7 +133,7 @@ def test_step_to_the_end_begins_the_completion(factory: Concatenations) -> None:
 
 def test_step_to_the_end_may_complete_the_upload(factory: Concatenations) -> None:
     upload = create(factory)
-    step = step_of(upload, LENGTH, completes=True, ending=ENDING)
+    step = step_of(upload, LENGTH, completes=True, completion=RECORD)
     # The quota of an upload that counts changes in another transaction.
     counted = at(factory, upload, reserved=LENGTH)
     assert not factory.repository.advance(step)
@@ -155,7 +161,7 @@ def test_fence_is_held_by_the_writer_of_this_offset(factory: Concatenations) -> 
 STEPS: dict[str, dict[str, Any]] = {
     "part": {"offset": 3},
     "end": {"completes": True, "verify_started_at": NOW},
-    "completion": {"completes": True, "ending": ENDING},
+    "completion": {"completes": True, "completion": RECORD},
 }
 
 
@@ -164,7 +170,8 @@ def test_row_shows_whether_an_unanswered_step_happened(
     factory: Concatenations, more: dict[str, Any]
 ) -> None:
     upload = create(factory)
-    step = replace(step_of(upload, LENGTH), **more)
+    # The storage's state alone does not show it.
+    step = replace(step_of(upload, LENGTH), state=None, **more)
     table = factory.repository
     with (
         lossy(factory.database, lose_first(BEFORE)),
@@ -395,7 +402,7 @@ def test_declared_length_that_the_quota_refuses_changes_nothing(
 
 def test_file_that_is_gone_is_subtracted_once(counted: Concatenations) -> None:
     upload = create(counted, offset=LENGTH)
-    done = counted.repository.finish(upload, ENDING, NOW)
+    done = counted.repository.finish(upload, RECORD, NOW)
     assert done is not None
     assert sums_of(counted) == [("", 0, 0, LENGTH)]
     for _ in range(2):
