@@ -15,7 +15,7 @@ from flask.blueprints import BlueprintSetupState
 
 from . import cli
 from .config.settings import Settings
-from .cors import share
+from .cors import share_answers
 from .dialects.base import Dialect
 from .dialects.content_range.dialect import ContentRangeDialect
 from .dialects.tus.dialect import TusDialect
@@ -80,9 +80,6 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
         self.record(self._register_in)
         # Flask logs the error and sends its signal before it calls this handler.
         self.register_error_handler(500, self._answer_failure)
-        # Also for answers that never reach the dispatcher: those of before_request
-        # functions, and the browser client's module.
-        self.after_request(self._share)
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -165,13 +162,11 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
             return dispatch(here, self._dialects, rest, view_args)
 
         add_rules(state, name, view)
+        share_answers(app, name, settings.cors_origins)
         cli.add_commands(app)
 
     def _answer_failure(self, error: Exception) -> Response:
         return failure_response(self.registration, self._dialects)
-
-    def _share(self, response: Response) -> Response:
-        return share(request, response, self.registration.settings.cors_origins)
 
     def _settings(self, app: Flask) -> Settings:
         overrides = {key: self._option(name) for key, name in OVERRIDES.items()}

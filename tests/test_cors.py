@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask, abort
+from flask import Blueprint, Flask, Response, abort
 from flask.testing import FlaskClient
 from flask_sqlalchemy import SQLAlchemy
 from werkzeug.datastructures import WWWAuthenticate
@@ -265,3 +265,25 @@ def test_with_both_there_is_one_set_of_headers(app_factory: AppFactory) -> None:
     flask_cors.CORS(app)
     answer = app.test_client().get(BASE, headers={"Origin": ORIGIN})
     assert answer.headers.getlist("Access-Control-Allow-Origin") == [ORIGIN]
+
+
+def test_functions_of_the_blueprint_may_replace_the_response(new_app: NewApp) -> None:
+    blueprint = ChunkedUploadBlueprint("uploads", __name__)
+    blueprint.after_request(lambda response: Response("replaced"))
+    app = new_app(SQLAlchemy(), CHUNKED_UPLOAD_CORS_ORIGINS=[ORIGIN])
+    app.register_blueprint(blueprint, url_prefix="/uploads")
+    answer = early(app, "app", _early_response).get(BASE, headers={"Origin": ORIGIN})
+    assert answer.text == "replaced"
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+def test_a_nested_blueprint_is_shared_too(new_app: NewApp) -> None:
+    parent = Blueprint("api", __name__)
+    parent.register_blueprint(
+        ChunkedUploadBlueprint("uploads", __name__), url_prefix="/uploads"
+    )
+    app = new_app(SQLAlchemy(), CHUNKED_UPLOAD_CORS_ORIGINS=[ORIGIN])
+    app.register_blueprint(parent, url_prefix="/api")
+    client = early(app, "app", _early_response)
+    answer = client.get("/api/uploads/", headers={"Origin": ORIGIN})
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
