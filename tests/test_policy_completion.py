@@ -18,6 +18,7 @@ from flask_chunked import (
     Status,
     Upload,
     deliver_pending,
+    delivery_failed,
 )
 
 from .apps import registered, rows, stop_clock
@@ -195,6 +196,61 @@ def test_raising_deliver_keeps_the_answer_and_the_event(
     (record,) = [one for one in caplog.records if one.name == "flask_chunked"]
     assert record.levelno == logging.ERROR
     assert str(row.id) in record.getMessage()
+
+
+def test_each_failure_sends_a_signal_and_doubles_the_pause(
+    app: Flask, policy: Watched
+) -> None:
+    heard: list[tuple[object, int]] = []
+
+    def hear(sender: Flask, upload: Upload) -> None:
+        heard.append((upload.id, upload.attempts))
+
+    policy.failure = ConnectionError("no queue")
+    with delivery_failed.connected_to(hear, app):
+        send(app.test_client(), b"abc")
+        (row,) = rows(app)
+        now = row.delivery_started_at
+        assert now is not None
+        for minutes in (1, 2, 4, 8, 16, 32, 60, 60):
+            now += minutes * MINUTE
+            stop_clock(app, now - timedelta(seconds=1))
+            with app.app_context():
+                assert deliver_pending(older_than=timedelta(0)) == []
+                stop_clock(app, now)
+                (failed,) = deliver_pending(older_than=timedelta(0))
+            assert not failed.delivered
+    assert heard == [(row.id, attempts) for attempts in range(1, 10)]
+    assert rows(app)[0].attempts == 9
+
+
+def test_an_event_that_always_fails_holds_up_no_other(
+    app_factory: AppFactory,
+) -> None:
+    delivered: list[str] = []
+    broken = [True]
+
+    class Uploads(ChunkedUploadBlueprint):
+        def deliver(self, upload: Any) -> None:
+            if broken or upload.filename == "poison":
+                raise ValueError(upload.filename)
+            delivered.append(upload.filename)
+
+    app = app_factory(blueprint_class=Uploads)
+    for name in ("a", "poison", "b"):
+        send(app.test_client(), b"abc", fields={"filename": name})
+    broken.clear()
+    started = [row.delivery_started_at for row in rows(app)]
+    stop_clock(app, max(one for one in started if one) + MINUTE)
+    with app.app_context():
+        results = deliver_pending()
+        assert sorted((r.upload.filename, r.delivered) for r in results) == [
+            ("a", True),
+            ("b", True),
+            ("poison", False),
+        ]
+        assert deliver_pending(older_than=timedelta(0)) == []
+    assert sorted(delivered) == ["a", "b"]
 
 
 def test_pending_event_is_not_touched_before_its_minute(
