@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .schemas import ChunkedUploadSchema
     from .signals import (
         chunk_received,
+        delivery_failed,
         upload_completed,
         upload_created,
         upload_expired,
@@ -58,6 +59,7 @@ __all__ = [
     "delete_expired",
     "delete_upload",
     "deliver_pending",
+    "delivery_failed",
     "dispose",
     "upload_completed",
     "upload_created",
@@ -94,6 +96,7 @@ _DEFINED_IN = {
         "schemas": ("ChunkedUploadSchema",),
         "signals": (
             "chunk_received",
+            "delivery_failed",
             "upload_completed",
             "upload_created",
             "upload_expired",

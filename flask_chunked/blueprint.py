@@ -15,6 +15,7 @@ from flask.blueprints import BlueprintSetupState
 
 from . import cli
 from .config.settings import Settings
+from .cors import share_answers
 from .dialects.base import Dialect
 from .dialects.content_range.dialect import ContentRangeDialect
 from .dialects.tus.dialect import TusDialect
@@ -22,7 +23,7 @@ from .engine.gate import require_file
 from .exceptions import BytesMissing, UnknownUpload
 from .policy import UploadPolicy
 from .registration import Registration, registrations
-from .routes import add_rules, answer_failure, dispatch
+from .routes import add_rules, dispatch, failure_response
 from .storage.base import Blob
 
 if TYPE_CHECKING:
@@ -161,10 +162,11 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
             return dispatch(here, self._dialects, rest, view_args)
 
         add_rules(state, name, view)
+        share_answers(app, name, settings.cors_origins)
         cli.add_commands(app)
 
     def _answer_failure(self, error: Exception) -> Response:
-        return answer_failure(self.registration, self._dialects)
+        return failure_response(self.registration, self._dialects)
 
     def _settings(self, app: Flask) -> Settings:
         overrides = {key: self._option(name) for key, name in OVERRIDES.items()}

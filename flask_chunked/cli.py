@@ -175,13 +175,23 @@ def delete(upload_id: str, yes: bool) -> None:
     metavar="SECONDS",
     help="Leave younger events to the requests that deliver them.",
 )
+@click.option(
+    "--retry-now", is_flag=True, help="Do not wait after deliveries that failed."
+)
 @one_blueprint
 @as_json
-def deliver(older_than: float, blueprint: str | None, as_json: bool) -> None:
-    """Deliver completion events that are still pending."""
+def deliver(
+    older_than: float, retry_now: bool, blueprint: str | None, as_json: bool
+) -> None:
+    """Deliver completion events that are still pending.
+
+    An event whose delivery failed waits for 1, 2, 4 and so on up to 60 minutes.
+    """
     with _readable_errors():
         done = maintenance.deliver_pending(
-            older_than=timedelta(seconds=older_than), blueprint=blueprint
+            older_than=timedelta(seconds=older_than),
+            retry_now=retry_now,
+            blueprint=blueprint,
         )
     failed = [one for one in done if not one.delivered]
     if as_json:

@@ -6,7 +6,7 @@ Each function needs an application context. The command line calls the same func
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from flask import Flask, current_app
 from sqlalchemy import and_
 from sqlalchemy.sql import ColumnElement
 
-from .engine.complete import DELIVERY_LEASE
+from .engine.delivery import DELIVERY_LEASE, Delivery
 from .engine.records import Upload
 from .engine.states import Status
 from .exceptions import ChunkedUploadError, UnknownUpload
@@ -28,17 +28,6 @@ from .registration import Registration, registered, registrations
 
 #: The age from which a file without a row, or a stage, counts as an orphan.
 ORPHAN_AGE = timedelta(minutes=5)
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """The outcome for a pending completion event.
-
-    :param delivered: ``False``: the event is still pending.
-    """
-
-    upload: Upload
-    delivered: bool
 
 
 def create_tables(app: Flask) -> None:
@@ -117,18 +106,25 @@ def expire_upload(upload_id: UUID, *, keep_record: bool = False) -> Upload | Non
 
 
 def deliver_pending(
-    *, older_than: timedelta = DELIVERY_LEASE, blueprint: str | None = None
+    *,
+    older_than: timedelta = DELIVERY_LEASE,
+    retry_now: bool = False,
+    blueprint: str | None = None,
 ) -> list[Delivery]:
     """Call ``deliver`` for complete uploads whose event is still pending.
 
+    An event whose delivery failed is tried again 1, 2, 4 and so on up to 60 minutes
+    after the last attempt, and not before.
+
     :param older_than: leave younger events to the requests that deliver them.
+    :param retry_now: do not wait, for instance after the cause was mended.
     :param blueprint: name of the blueprint; ``None``: all blueprints.
     :raises LookupError: the app has no such blueprint.
     """
     return [
-        Delivery(upload, delivered)
+        delivery
         for here in registered(current_app, blueprint)
-        for upload, delivered in here.engine.complete.deliver_pending(older_than)
+        for delivery in here.engine.delivery.pending(older_than, retry_now=retry_now)
     ]
 
 

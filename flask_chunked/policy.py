@@ -6,7 +6,8 @@ policy that can be registered in an app.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,7 +36,8 @@ class UploadPolicy:
     """The options and hooks of one kind of upload.
 
     Class attributes are the options, methods the hooks. A hook refuses by raising
-    :class:`~flask_chunked.ChunkedUploadError`.
+    :class:`~flask_chunked.ChunkedUploadError` or by ``flask.abort()``. It may be a
+    coroutine function if ``flask[async]`` is installed.
     """
 
     #: The Flask-SQLAlchemy extension; ``None``: the app's.
@@ -142,13 +144,15 @@ class UploadPolicy:
     def authorize(self, action: str, upload: Upload | None) -> bool:
         """True if the caller may do it; called for every request, the owner's too.
 
+        It must return a plain value: a bool, number, string or ``None``.
+
         :param action: create, append, complete, read, list, download, terminate
             (unfinished) or delete (finished).
         :param upload: a snapshot; ``None`` for create and list.
         """
         return True
 
-    def validate(self, upload: Upload) -> None:
+    def validate(self, upload: Upload) -> Awaitable[None] | None:
         """Refuse an upload by what the client declares, before its first byte.
 
         ``upload.length`` is ``None`` if the client defers it; the hook is called once
@@ -156,32 +160,44 @@ class UploadPolicy:
         final upload.
         """
 
-    def inspect(self, upload: Upload, head: bytes) -> None:
+    def inspect(self, upload: Upload, head: bytes) -> Awaitable[None] | None:
         """Refuse an upload by its first bytes (4096, or all of a smaller file).
 
         It is called once; a refusal removes the upload.
         """
 
-    def verify(self, upload: Any) -> None:
+    def verify(self, upload: Any) -> Awaitable[None] | None:
         """Refuse an upload by its content, with all bytes there, before completion.
 
         :param upload: the model's instance in ``db.session``.
         """
 
-    def deliver(self, upload: Any) -> None:
+    def deliver(self, upload: Any) -> Awaitable[None] | None:
         """Process the finished upload, for example queue it or move it.
 
         It is called at least once, in the completing request or later by ``flask
         chunked-uploads deliver``, so it must be idempotent and need no request. An
-        exception is logged, and the hook is called again later.
+        exception is logged, and the hook is called again after 1, 2, 4 and so on up to
+        60 minutes. ``upload.attempts`` counts the calls.
 
         :param upload: the model's instance in ``db.session``.
         """
 
-    def on_completion(self, upload: Any) -> ResponseReturnValue | None:
+    def on_completion(
+        self, upload: Any
+    ) -> ResponseReturnValue | Awaitable[ResponseReturnValue | None] | None:
         """Shape the answer to the client; a repeated request calls it again.
 
         :param upload: the model's instance in ``db.session``.
-        :return: anything that a view may return; ``None``: the upload's JSON.
+        :return: anything that a view may return; ``None``: the upload's JSON. An
+            ``HTTPException`` is the answer, too: the upload stays complete.
         """
         return None
+
+
+#: The names of the hooks.
+HOOKS = tuple(
+    name
+    for name, value in vars(UploadPolicy).items()
+    if inspect.isfunction(value) and name != "overrides"
+)

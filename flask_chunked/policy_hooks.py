@@ -6,10 +6,9 @@ Knows what a hook may leave in the application's session, and nothing of HTTP.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
-
-from flask import Flask
 
 from .config.settings import Settings
 from .database.quotas import QuotaTable
@@ -17,6 +16,7 @@ from .database.session_guard import SessionGuard
 from .engine.gate import MAX_LENGTH
 from .engine.records import Quota, Upload
 from .exceptions import LengthUndeclared
+from .hook_calls import HookCalls
 from .policy import UploadPolicy
 from .signals import BY_EVENT
 
@@ -27,7 +27,7 @@ class PolicyHooks:
     """The hooks of a policy as the engine calls them.
 
     :param quotas: counts uploads of owners; ``None``: no limit is set.
-    :param app: sender of the signals.
+    :param calls: calls the hooks and the receivers of signals.
     :param instance: loads an upload's model instance into ``db.session``.
     """
 
@@ -37,14 +37,14 @@ class PolicyHooks:
         settings: Settings,
         sessions: SessionGuard,
         quotas: QuotaTable | None,
-        app: Flask,
+        calls: HookCalls,
         instance: Callable[[Upload], Any],
     ) -> None:
         self._policy = policy
         self._settings = settings
         self._sessions = sessions
         self._quotas = quotas
-        self._app = app
+        self._calls = calls
         self._instance = instance
         self._overrides = policy.overrides
 
@@ -76,7 +76,7 @@ class PolicyHooks:
     def max_bytes(self) -> int | None:
         """The limit of ``get_max_bytes()``."""
         if self._overrides("get_max_bytes"):
-            return self._policy.get_max_bytes()
+            return self._max("get_max_bytes")
         return self._settings.max_bytes
 
     def quota(self, length: int | None) -> Quota | None:
@@ -87,57 +87,66 @@ class PolicyHooks:
         """
         if self._quotas is None:
             return None
-        most = self._policy.get_max_open_uploads()
-        most_bytes = self._policy.get_max_total_bytes()
-        most_stored = self._policy.get_max_stored_bytes()
+        most = self._max("get_max_open_uploads")
+        most_bytes = self._max("get_max_total_bytes")
+        most_stored = self._max("get_max_stored_bytes")
         if (most, most_bytes, most_stored) == (None, None, None):
             return None
-        reserve = self._policy.get_max_bytes() if length is None else length
+        reserve = self._max("get_max_bytes") if length is None else length
         if reserve is None and (most_bytes, most_stored) != (None, None):
             raise LengthUndeclared()
         return Quota(most, most_bytes, min(MAX_LENGTH, reserve or 0), most_stored)
+
+    @property
+    def may_defer_length(self) -> bool:
+        """True if an upload may be created without its length."""
+        if self._quotas is None:
+            return True
+        limits = (self._max("get_max_total_bytes"), self._max("get_max_stored_bytes"))
+        return limits == (None, None) or self._max("get_max_bytes") is not None
+
+    def _max(self, hook: str) -> int | None:
+        limit: int | None = self._calls(hook)
+        return limit
 
     def validate(self, upload: Upload) -> None:
         """Call ``validate`` with a snapshot."""
         if not self._overrides("validate"):
             return
-        self._policy.validate(upload)
-        self._release_session("validate()")
+        with self._clean_session("validate()"):
+            self._calls("validate", upload)
 
     def inspect(self, upload: Upload, head: bytes) -> None:
         """Call ``inspect`` with a snapshot and the first bytes."""
-        self._policy.inspect(upload, head)
-        self._release_session("inspect()")
+        with self._clean_session("inspect()"):
+            self._calls("inspect", upload, head)
 
     def verify(self, upload: Upload) -> None:
         """Call ``verify`` with an instance of the model."""
         if not self.verifies:
             return
-        self._sessions.release("what ran before verify()")
-        self._policy.verify(self._instance(upload))
-        self._release_session("verify()")
+        with self._clean_session("verify()"):
+            self._calls("verify", self._instance(upload))
 
     def deliver(self, upload: Upload) -> None:
         """Call ``deliver`` with an instance of the model."""
-        # Release first: a rollback must not discard what the caller has pending.
-        self._sessions.release("what ran before deliver()")
-        try:
-            self._policy.deliver(self._instance(upload))
-            self._sessions.release("deliver()")
-        except BaseException:
-            self._sessions.rollback()
-            raise
+        with self._clean_session("deliver()"):
+            self._calls("deliver", self._instance(upload))
 
-    def _release_session(self, hook: str) -> None:
-        """Release what the hook left in the session; roll uncommitted writes back.
+    @contextmanager
+    def _clean_session(self, hook: str) -> Iterator[None]:
+        """Release the session before and after the hook.
 
-        :raises RuntimeError: the hook left uncommitted writes.
+        :raises RuntimeError: it has uncommitted writes, of the hook or from before.
         """
+        # Release first: the rollback below must not discard what others have pending.
+        self._sessions.release(f"what ran before {hook}")
         try:
+            yield
             self._sessions.release(hook)
-        except RuntimeError:
-            # The end of the request would roll them back anyway. Roll back now, so that
-            # SQLite's write lock does not block the removal of this upload.
+        except BaseException:
+            # The end of the request would roll back what the hook has left. Roll back
+            # now, so that SQLite's write lock does not block what a refusal changes.
             self._sessions.rollback()
             raise
 
@@ -148,10 +157,9 @@ class PolicyHooks:
     def announce(self, event: str, upload: Upload) -> None:
         """Send the signal; an exception of a receiver is only logged."""
         signal = BY_EVENT[event]
-        app = self._app
-        for receiver in signal.receivers_for(app):
+        for receiver in signal.receivers_for(self._calls.app):
             try:
-                receiver(app, upload=upload)
+                self._calls.receive(signal.name, receiver, upload=upload)
             # A receiver cannot refuse: the commit that it hears of is done.
             except Exception:
                 logger.exception("receiver of %s failed", signal.name)

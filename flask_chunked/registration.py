@@ -27,6 +27,7 @@ from .exceptions import (
     ConfigurationError,
     UnknownUpload,
 )
+from .hook_calls import HookCalls
 from .models import add_owner_index, default_model
 from .models.checks import require_model
 from .models.columns import python_type
@@ -57,6 +58,7 @@ class Registration:
         self.policy = policy
         self.name = name
         self.settings = settings
+        self.calls = HookCalls(app, policy, name)
         self.db, self.model = db, model = _resolve_model(app, policy, name, settings)
         self.sessions = SessionGuard.of(db)
         self.schema = policy.schema_class()
@@ -86,7 +88,7 @@ class Registration:
         )
         self.repository.name_fields(self.fields.keys)
         self.hooks = PolicyHooks(
-            policy, settings, self.sessions, self.quotas, app, self.instance
+            policy, settings, self.sessions, self.quotas, self.calls, self.instance
         )
         #: "The owner is unknown" -> the statement that finds one upload.
         self._finders: dict[bool, Select[Any]] = {}
@@ -186,7 +188,7 @@ class Registration:
     def find(self, owner: object, upload_id: UUID) -> Upload | None:
         """The upload; ``None`` if the owner may not see it or it does not exist."""
         if self.policy.overrides("get_query"):
-            query = self.visible(self.policy.get_query(), owner, listing=False)
+            query = self.visible(self.calls("get_query"), owner, listing=False)
             return self.repository.find(query, upload_id)
         statement = self._finders.get(owner is None)
         if statement is None:

@@ -12,9 +12,8 @@ from flask import request as flask_request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-from .cors import add_cors_headers
 from .dialects.base import Dialect
-from .exceptions import ChunkedUploadError, UnsupportedEncoding
+from .error_answers import answer_error, answer_failure
 from .protocol.upload_id import parse_upload_id
 from .registration import Registration
 from .request.context import Target, UploadRequest
@@ -91,29 +90,22 @@ def dispatch(
     request.dialect = dialect.name
     try:
         response = dialect.handle(request)
-    except ChunkedUploadError as error:
-        response = dialect.render_error(request, error)
-        if isinstance(error, UnsupportedEncoding):
-            # RFC 9110, section 15.5.16.
-            response.headers["Accept-Encoding"] = "identity"
+    # Flask would ask handlers that the application has for other clients.
+    except Exception as error:
+        response = answer_error(request, dialect, error)
     if request.method == "HEAD" and request.http.method != "HEAD":
         _remove_content(response)
     request.drain()
-    add_cors_headers(request.http, response, registration.settings.cors_origins)
     request.close_connection_after(response)
     return response
 
 
-def answer_failure(registration: Registration, dialects: Sequence[Dialect]) -> Response:
-    """The answer to an unexpected error, in the client's dialect.
-
-    The application's log has its cause; the client does not see it.
-    """
+def failure_response(
+    registration: Registration, dialects: Sequence[Dialect]
+) -> Response:
+    """The answer to an unexpected error outside of :func:`dispatch`."""
     request = _upload_request(registration, dialects, "", {})
-    error = ChunkedUploadError("Internal Server Error", status=500)
-    response = _dialect_of(request, dialects).render_error(request, error)
-    add_cors_headers(request.http, response, registration.settings.cors_origins)
-    return response
+    return answer_failure(request, _dialect_of(request, dialects))
 
 
 def _upload_request(

@@ -19,6 +19,9 @@ upload_terminated = _signals.signal("upload-terminated", "Bytes and row were rem
 upload_expired = _signals.signal(
     "upload-expired", "The upload was not continued in time."
 )
+delivery_failed = _signals.signal(
+    "delivery-failed", "A call of ``deliver`` raised; it is repeated later."
+)
 
 BY_EVENT = {
     "created": upload_created,
@@ -26,4 +29,5 @@ BY_EVENT = {
     "completed": upload_completed,
     "terminated": upload_terminated,
     "expired": upload_expired,
+    "delivery_failed": delivery_failed,
 }

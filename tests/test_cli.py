@@ -293,7 +293,10 @@ def test_deliver_takes_events_of_a_minute_ago(app_factory: AppFactory) -> None:
     assert (young.exit_code, young.output) == (0, "0 delivered, 0 failed.\n")
     assert policy.calls == 1
 
-    failed = run(app, "deliver", "--older-than", "0")
+    # It was tried in the request, and waits for its next attempt.
+    waits = run(app, "deliver", "--older-than", "0")
+    assert (waits.exit_code, policy.calls) == (0, 1)
+    failed = run(app, "deliver", "--older-than", "0", "--retry-now")
     assert failed.exit_code == 1
     assert "FAILED, still pending" in failed.output
     assert failed.output.endswith("0 delivered, 1 failed.\n")
@@ -301,7 +304,7 @@ def test_deliver_takes_events_of_a_minute_ago(app_factory: AppFactory) -> None:
     policy.fail = False
     begun_at = rows(app)[0].delivery_started_at
     assert begun_at is not None
-    set_row(app, upload_id, delivery_started_at=begun_at - timedelta(seconds=61))
+    set_row(app, upload_id, delivery_started_at=begun_at - timedelta(seconds=121))
     done = run(app, "deliver")
     assert done.exit_code == 0
     assert f"{upload_id} (upload, 3/3 bytes): delivered" in done.output
@@ -312,7 +315,8 @@ def test_deliver_takes_events_of_a_minute_ago(app_factory: AppFactory) -> None:
 def test_deliver_as_json_says_what_failed(app_factory: AppFactory) -> None:
     app = app_factory(blueprint_class=Unsteady)
     upload_id = finished(app)
-    (one,) = printed(app, "deliver", "--older-than", "0", code=1)
+    options = ("--older-than", "0", "--retry-now")
+    (one,) = printed(app, "deliver", *options, code=1)
     assert (one["id"], one["delivered"]) == (str(upload_id), False)
 
 

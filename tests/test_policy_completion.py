@@ -18,6 +18,7 @@ from flask_chunked import (
     Status,
     Upload,
     deliver_pending,
+    delivery_failed,
 )
 
 from .apps import registered, rows, stop_clock
@@ -181,7 +182,7 @@ def test_deliver_is_called_once_in_the_request(app: Flask, policy: Watched) -> N
     assert row.delivered_at is not None
     assert row.attempts == 1
     with app.app_context():
-        assert list(deliver_pending(older_than=timedelta(0))) == []
+        assert list(deliver_pending(older_than=timedelta(0), retry_now=True)) == []
 
 
 def test_raising_deliver_keeps_the_answer_and_the_event(
@@ -195,6 +196,61 @@ def test_raising_deliver_keeps_the_answer_and_the_event(
     (record,) = [one for one in caplog.records if one.name == "flask_chunked"]
     assert record.levelno == logging.ERROR
     assert str(row.id) in record.getMessage()
+
+
+def test_each_failure_sends_a_signal_and_doubles_the_pause(
+    app: Flask, policy: Watched
+) -> None:
+    heard: list[tuple[object, int]] = []
+
+    def hear(sender: Flask, upload: Upload) -> None:
+        heard.append((upload.id, upload.attempts))
+
+    policy.failure = ConnectionError("no queue")
+    with delivery_failed.connected_to(hear, app):
+        send(app.test_client(), b"abc")
+        (row,) = rows(app)
+        now = row.delivery_started_at
+        assert now is not None
+        for minutes in (1, 2, 4, 8, 16, 32, 60, 60):
+            now += minutes * MINUTE
+            stop_clock(app, now - timedelta(seconds=1))
+            with app.app_context():
+                assert deliver_pending(older_than=timedelta(0)) == []
+                stop_clock(app, now)
+                (failed,) = deliver_pending(older_than=timedelta(0))
+            assert not failed.delivered
+    assert heard == [(row.id, attempts) for attempts in range(1, 10)]
+    assert rows(app)[0].attempts == 9
+
+
+def test_an_event_that_always_fails_holds_up_no_other(
+    app_factory: AppFactory,
+) -> None:
+    delivered: list[str] = []
+    broken = [True]
+
+    class Uploads(ChunkedUploadBlueprint):
+        def deliver(self, upload: Any) -> None:
+            if broken or upload.filename == "poison":
+                raise ValueError(upload.filename)
+            delivered.append(upload.filename)
+
+    app = app_factory(blueprint_class=Uploads)
+    for name in ("a", "poison", "b"):
+        send(app.test_client(), b"abc", fields={"filename": name})
+    broken.clear()
+    started = [row.delivery_started_at for row in rows(app)]
+    stop_clock(app, max(one for one in started if one) + MINUTE)
+    with app.app_context():
+        results = deliver_pending()
+        assert sorted((r.upload.filename, r.delivered) for r in results) == [
+            ("a", True),
+            ("b", True),
+            ("poison", False),
+        ]
+        assert deliver_pending(older_than=timedelta(0)) == []
+    assert sorted(delivered) == ["a", "b"]
 
 
 def test_pending_event_is_not_touched_before_its_minute(
@@ -232,7 +288,7 @@ def test_event_of_a_died_process_is_delivered_later(
     assert rows(app)[0].is_complete
     policy.failure = None
     with app.app_context():
-        (done,) = deliver_pending(older_than=timedelta(0))
+        (done,) = deliver_pending(older_than=timedelta(0), retry_now=True)
     assert done.delivered
     assert rows(app)[0].delivered_at is not None
 
@@ -247,15 +303,17 @@ def test_delivery_has_a_claim_of_its_own(app: Flask, policy: Watched) -> None:
 
     def deliver(upload: Any) -> None:
         if not nested:
-            nested.append(list(deliver_pending(older_than=timedelta(seconds=30))))
+            nested.append(
+                list(deliver_pending(older_than=timedelta(seconds=30), retry_now=True))
+            )
             # Also a request that had read the row before the delivery was claimed.
-            nested.append([registered(app).engine.complete.deliver(rows(app)[0])])
+            nested.append([registered(app).engine.delivery.deliver(rows(app)[0])])
         plain(upload)
 
     policy.deliver = deliver  # type: ignore[method-assign]
     fence = rows(app)[0].fence
     with app.app_context():
-        (done,) = deliver_pending(older_than=timedelta(0))
+        (done,) = deliver_pending(older_than=timedelta(0), retry_now=True)
     assert done.delivered
     assert nested == [[], [False]]
     assert rows(app)[0].fence == fence

@@ -284,7 +284,7 @@ def test_expiry_delivery_and_check(pg_app: Callable[..., Flask]) -> None:
         assert list(check()) == []
         assert list(deliver_pending()) == []
         policy_of(app).fail = False
-        (done,) = deliver_pending(older_than=timedelta(0))
+        (done,) = deliver_pending(older_than=timedelta(0), retry_now=True)
         assert done.delivered
     assert policy_of(app).delivered == [b"xyz"]
     assert [row.is_complete for row in rows(app)] == [True]

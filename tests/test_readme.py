@@ -272,6 +272,14 @@ def videos(tmp_path: Path) -> Iterator[Flask]:
     dispose(app)
 
 
+def test_error_handler_example_works(videos: Flask) -> None:
+    (block,) = code(section(README, "Hooks and Flask"))
+    run(block, {"app": videos})
+    answer = videos.test_client().get("/videos/x")
+    error = {"code": "unknown_upload", "message": "Not found."}
+    assert (answer.status_code, answer.get_json()) == (404, {"error": error})
+
+
 def test_policy_example_works(videos: Flask, tmp_path: Path) -> None:
     client = videos.test_client()
 

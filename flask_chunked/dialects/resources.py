@@ -79,7 +79,7 @@ def completion_answer(request: UploadRequest, upload: Upload, status: int) -> Re
     """
     custom = None
     if upload.is_complete and not upload.partial:
-        custom = request.representation.completion_response(upload)
+        custom = request.completion_response(upload)
     return empty(status) if custom is None else custom
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from uuid import UUID
 
 from ..exceptions import (
@@ -23,6 +21,7 @@ from ..exceptions import (
     UploadExpired,
 )
 from ..storage.base import Blob, Storage
+from .delivery import Deliverer
 from .digests import resume
 from .gate import Action, Gate, Kind, kind_of, require
 from .ports import Ports
@@ -31,26 +30,23 @@ from .remove import Remover
 from .states import Status
 from .verification import STALE, released_by_failure, renewed, wait
 
-logger = logging.getLogger("flask_chunked")
-
 #: Bytes that one read takes when a digest is computed from the storage.
 READ_SIZE = 2**20
 #: Attempts of a completion that races with others.
 ATTEMPTS = 5
-#: Another request may repeat a delivery that is not done after so long.
-DELIVERY_LEASE = timedelta(seconds=60)
 
 
 class Completer:
-    """Completes uploads and delivers their events."""
+    """Completes uploads."""
 
-    def __init__(self, ports: Ports, remover: Remover) -> None:
+    def __init__(self, ports: Ports, remover: Remover, deliverer: Deliverer) -> None:
         self._repository = ports.repository
         self._storage = ports.storage
         self._gate = Gate(ports.policy, ports.storage)
         self._clock = ports.clock
         self._new_id = ports.new_id
         self._remover = remover
+        self._deliverer = deliverer
 
     # -- on request ----------------------------------------------------------------
 
@@ -152,7 +148,7 @@ class Completer:
         """Send the signal of a complete upload, deliver it, remove its members."""
         self._gate.announce("completed", done)
         if done.event_id is not None and done.delivered_at is None:
-            self.deliver(done)
+            self._deliverer.deliver(done)
         if kind_of(done) is Kind.FINAL:
             self._remover.drop(self._remover.members_of(done))
 
@@ -188,31 +184,6 @@ class Completer:
             return None
         self.announce(done)
         return Completion(done, completed_now=True)
-
-    def deliver(self, upload: Upload, lease: timedelta = DELIVERY_LEASE) -> bool:
-        """Deliver the completion event.
-
-        :param lease: repeat a delivery that began longer ago and is not done.
-        :return: ``False``: not pending, delivered by another request, or failed.
-        """
-        now = self._clock()
-        claimed = self._repository.claim_delivery(upload.id, now, now - lease)
-        if claimed is None:
-            return False
-        try:
-            self._gate.deliver(claimed)
-        # After any error of the application, the event stays pending. The client gets
-        # no error, because its file is complete.
-        except Exception:
-            logger.exception("deliver failed for upload %s; still pending", upload.id)
-            return False
-        self._repository.mark_delivered(upload.id, self._clock())
-        return True
-
-    def deliver_pending(self, older_than: timedelta) -> Iterator[tuple[Upload, bool]]:
-        """Deliver events that are pending for longer; yield each with its success."""
-        for upload in self._repository.undelivered(self._clock() - older_than):
-            yield upload, self.deliver(upload, older_than)
 
     def _finish(self, begun: Upload, digest: str | None) -> Completion | None:
         """The steps after the digest; ``None``: another completion interfered."""

@@ -15,6 +15,7 @@ from .complete import Completer
 from .concatenate import Concatenator
 from .create import Creator
 from .declaration import Declarer
+from .delivery import Deliverer
 from .expiry import FOREVER, Expiry, Lifetimes, utcnow
 from .interruption import ActiveReaders
 from .ports import Policy, Ports, Repository
@@ -48,7 +49,8 @@ class Engine:
         self.readers = ActiveReaders()
         self.expiry = Expiry(ports, lifetimes)
         self.remove = Remover(ports, self.expiry, self.readers)
-        self.complete = Completer(ports, self.remove)
+        self.delivery = Deliverer(ports)
+        self.complete = Completer(ports, self.remove, self.delivery)
         self.create = Creator(ports, blueprint, self.complete, self.remove)
         self.append = Appender(
             ports, self.expiry, self.complete, self.remove, self.readers

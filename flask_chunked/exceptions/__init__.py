@@ -4,8 +4,10 @@ Knows nothing of HTTP bodies: each dialect decides how it answers with an error.
 """
 
 from .base import (
+    Aborted,
     ChunkedUploadError,
     ConfigurationError,
+    HookError,
     MissingColumnError,
     MissingTableError,
 )
@@ -64,6 +66,7 @@ from .uploads import (
 )
 
 __all__ = [
+    "Aborted",
     "AlreadyComplete",
     "BodyInterrupted",
     "BodyTimeout",
@@ -80,6 +83,7 @@ __all__ = [
     "ConfigurationError",
     "DatabaseUnavailable",
     "FinalUpload",
+    "HookError",
     "Incomplete",
     "InvalidCreation",
     "InvalidFields",

@@ -1,4 +1,4 @@
-"""The base class of all refusals, and errors that are never sent to a client."""
+"""The base class of all refusals, refusals by hooks, and errors that no client sees."""
 
 from __future__ import annotations
 
@@ -29,6 +29,38 @@ class ChunkedUploadError(Exception):
         self.status = self.default_status if status is None else status
         self.retry_after = retry_after
         super().__init__(self.detail)
+
+
+class Aborted(ChunkedUploadError):
+    """A hook refused with an ``HTTPException``, for instance by ``flask.abort()``.
+
+    :param detail: description of the exception.
+    :param headers: of the exception, for the answer to the client.
+    :param response: the response that the hook gave to ``abort()``; ``None``: none.
+    """
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        status: int | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        response: object | None = None,
+    ) -> None:
+        super().__init__(detail, status=status)
+        self.headers = tuple(headers)
+        self.response = response
+
+
+class HookError(ChunkedUploadError, RuntimeError):
+    """A hook cannot be called, or it returned what no hook may return.
+
+    The request is refused with 500. The client does not see the detail; the
+    application's log does.
+    """
+
+    code = "hook_error"
+    default_status = 500
 
 
 def describe_cause(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from ..engine.engine import Engine
 from ..engine.gate import Action, require
 from ..engine.records import Upload
 from ..exceptions import (
+    Aborted,
     ChunkedUploadError,
     FinalUpload,
     NotAuthorized,
@@ -28,6 +29,7 @@ from ..exceptions import (
 )
 from ..policy import UploadPolicy
 from ..registration import Registration
+from .aborts import take_abort
 from .body import BodyReader, body_length, open_body
 from .representation import Representation
 
@@ -43,6 +45,13 @@ class Target(Enum):
 
 class HeaderSource(Protocol):
     """What a request needs of every dialect, whichever one answers it."""
+
+    name: str
+
+    def render_error(
+        self, request: UploadRequest, error: ChunkedUploadError
+    ) -> Response:
+        """The response to the error, in the dialect's format."""
 
     def capabilities(self, request: UploadRequest) -> Mapping[str, str]:
         """Headers about what the server can do, for OPTIONS."""
@@ -62,7 +71,7 @@ class Access:
     @cached_property
     def owner(self) -> object:
         """The caller; ``None`` if they are unknown. The policy is asked once."""
-        owner = self._registration.policy.get_user_id()
+        owner = self._registration.calls("get_user_id")
         # Looking up a user takes a pooled connection. If every request held one while
         # waiting for a second one, for our own transactions, all would wait forever.
         self._registration.sessions.release_if_clean()
@@ -84,11 +93,7 @@ class Access:
     @property
     def may_defer_length(self) -> bool:
         """True if an upload may be created without its length."""
-        policy = self._registration.policy
-        if self._registration.quotas is None:
-            return True
-        limits = (policy.get_max_total_bytes(), policy.get_max_stored_bytes())
-        return limits == (None, None) or policy.get_max_bytes() is not None
+        return self._registration.hooks.may_defer_length
 
     def authorize(self, action: Action, upload: Upload | None = None) -> None:
         """Ask ``authorize``.
@@ -96,7 +101,7 @@ class Access:
         :raises NotAuthorized: the answer is false.
         :raises ChunkedUploadError: the hook's own refusal.
         """
-        if not self._registration.policy.authorize(action.value, upload):
+        if not self._registration.calls.authorize(action.value, upload):
             raise NotAuthorized()
 
     @property
@@ -138,7 +143,7 @@ class Access:
 
     def _listing(self) -> Select[Any]:
         return self._registration.visible(
-            self._registration.policy.get_query(), self.owner, listing=True
+            self._registration.calls("get_query"), self.owner, listing=True
         )
 
 
@@ -287,6 +292,17 @@ class UploadRequest:
             self.access.authorize(action, found)
             raise
         return found
+
+    def completion_response(self, upload: Upload) -> Response | None:
+        """The answer of ``on_completion``; ``None``: the dialect's own."""
+        try:
+            return self.representation.completion_response(upload)
+        except Aborted as aborted:
+            # It is the answer: the upload stays complete.
+            (dialect,) = (one for one in self.dialects if one.name == self.dialect)
+            response = dialect.render_error(self, aborted)
+            take_abort(response, aborted)
+            return response
 
     def discard(self, upload: Upload) -> None:
         """Remove an upload that this request created, and answer without it."""

@@ -62,16 +62,20 @@ class Representation:
         return url if is_path else urlsplit(url).path
 
     def completion_response(self, upload: Upload) -> Response | None:
-        """The answer of ``on_completion``; ``None``: the dialect's own."""
+        """The answer of ``on_completion``; ``None``: the dialect's own.
+
+        :raises Aborted: the hook has raised an ``HTTPException``.
+        """
         registration = self._registration
         if not registration.policy.overrides("on_completion"):
             return None
-        answer = registration.policy.on_completion(registration.instance(upload))
-        response = None if answer is None else current_app.make_response(answer)
-        # Return the pooled connection now: at teardown, a connection that was lost
-        # would raise after the response was built.
-        registration.sessions.release_if_clean()
-        return response
+        try:
+            answer = registration.calls("on_completion", registration.instance(upload))
+            return None if answer is None else current_app.make_response(answer)
+        finally:
+            # Return the pooled connection now: at teardown, a connection that was lost
+            # would raise after the response was built.
+            registration.sessions.release_if_clean()
 
     def _build(self, endpoint: str, upload: Upload, *, external: bool = True) -> str:
         values: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Completion: digests, races, crashes, delivery."""
+"""Completion: digests, races, crashes."""
 
 from __future__ import annotations
 
@@ -299,56 +299,6 @@ def test_bytes_removed_while_they_are_read_mean_a_removed_upload(
     monkeypatch.setattr(bench.storage, "open", lambda blob: Removed())
     with pytest.raises(UnknownUpload):
         bench.engine.complete.request(upload, md5())
-
-
-# -- delivery --------------------------------------------------------------------------
-
-
-def test_a_delivery_that_raised_stays_pending(bench: Bench, upload: Upload) -> None:
-    bench.policy.refusals["deliver"] = ZeroDivisionError()
-    assert bench.engine.complete.request(upload, md5()).completed_now
-    row = bench.row(upload)
-    assert (row.is_complete, row.delivered_at, row.attempts) == (True, None, 1)
-    bench.policy.refusals.clear()
-    assert list(bench.engine.complete.deliver_pending(timedelta(seconds=60))) == []
-    bench.clock.advance(seconds=60)
-    delivered = [
-        ok for _, ok in bench.engine.complete.deliver_pending(timedelta(seconds=60))
-    ]
-    assert delivered == [True]
-    assert bench.row(upload).attempts == 2
-    events = bench.policy.seen("deliver")
-    assert events == [row.event_id, row.event_id]
-
-
-def test_one_request_delivers_at_a_time(bench: Bench, upload: Upload) -> None:
-    done = bench.engine.complete.request(upload, None).upload
-    bench.repository.rows[upload.id] = replace(bench.row(upload), delivered_at=None)
-    assert bench.engine.complete.deliver(done) is False
-    bench.clock.advance(seconds=61)
-    assert bench.engine.complete.deliver(done) is True
-    assert bench.engine.complete.deliver(done) is False
-
-
-def test_a_process_that_dies_in_delivery_leaves_it_pending(
-    bench: Bench, upload: Upload
-) -> None:
-    bench.policy.refusals["deliver"] = SystemExit()
-    with pytest.raises(SystemExit):
-        bench.engine.complete.request(upload, md5())
-    assert bench.row(upload).is_complete
-    assert bench.row(upload).delivered_at is None
-
-
-def test_an_event_without_a_deliver_hook_is_delivered_at_once(
-    bench: Bench,
-) -> None:
-    bench.policy.delivers = False
-    upload = bench.filled()
-    done = bench.engine.complete.request(upload, None).upload
-    assert done.delivered_at == done.completed_at == bench.clock.now
-    assert bench.policy.seen("deliver") == []
-    assert list(bench.engine.complete.deliver_pending(timedelta(0))) == []
 
 
 # -- with the last byte ----------------------------------------------------------------

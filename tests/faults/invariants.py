@@ -130,7 +130,7 @@ def broken_at_rest(ground: Ground, uploads: Iterable[Known]) -> list[str]:
     found = [problem for known in uploads for problem in broken(ground, known)]
     for known in uploads:
         found += _stuck(ground, known)
-    list(maintenance.deliver_pending(older_than=timedelta(0)))
+    list(maintenance.deliver_pending(older_than=timedelta(0), retry_now=True))
     found += broken_after_repair(ground)
     for known in uploads:
         found += broken(ground, known)

@@ -231,7 +231,7 @@ def _expire_but_keep(ground: Ground, _: Known) -> None:
 
 
 def _deliver(ground: Ground, _: Known) -> None:
-    list(maintenance.deliver_pending(older_than=timedelta(0)))
+    list(maintenance.deliver_pending(older_than=timedelta(0), retry_now=True))
 
 
 def _repair(ground: Ground, _: Known) -> None:

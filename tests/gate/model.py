@@ -20,8 +20,13 @@ MOST = 2**53 - 1
 HEAD = 4096
 #: Final uploads that may wait for one partial upload.
 MOST_WAITING = 8
-#: Completion events that are younger are left to the requests that are at them.
-LEASE = timedelta(seconds=60)
+#: Minutes from one call of ``deliver`` to the next; the last one repeats.
+PAUSES = (1, 2, 4, 8, 16, 32, 60)
+
+
+def pause(attempts: int) -> timedelta:
+    """How long an event waits after so many calls, at least a minute."""
+    return timedelta(minutes=PAUSES[min(max(attempts, 1), len(PAUSES)) - 1])
 
 
 class Model:
@@ -406,7 +411,8 @@ class Model:
         due = [
             one
             for one in self.there()
-            if one.pending and (one.delivery_started or self.now) <= self.now - LEASE
+            if one.pending
+            and (one.delivery_started or self.now) <= self.now - pause(one.attempts)
         ]
         due.sort(key=lambda upload: upload.id or "")
         return [(upload, self._deliver(upload)) for upload in due]

@@ -240,7 +240,7 @@ def deliver_again(site: Site, traveller: Traveller) -> None:
     """An event whose delivery failed is delivered later, and none a second time."""
     pending = [row for row in rows(site.app) if row.event_id and not row.delivered_at]
     with site.app.app_context():
-        deliver_pending(older_than=timedelta(0))
+        deliver_pending(older_than=timedelta(0), retry_now=True)
     files = [known for known in traveller.uploads.values() if known.kind != PARTIAL]
     asked = [note.data for note in site.blueprint.turn().hooks]
     assert len(pending) == len(asked) <= 1

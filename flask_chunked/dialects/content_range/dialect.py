@@ -286,7 +286,7 @@ class ContentRangeDialect(Dialect):
     def _completed(
         self, request: UploadRequest, done: Upload, *, form_style: bool
     ) -> Response:
-        response = request.representation.completion_response(done)
+        response = request.completion_response(done)
         return (
             jsonify(self._body(request, done, form_style))
             if response is None

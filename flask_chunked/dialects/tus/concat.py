@@ -20,6 +20,7 @@ from ...exceptions import (
     ChunkedUploadError,
     CompletionInProgress,
     FinalUpload,
+    HookError,
     InvalidCreation,
     OffsetMismatch,
     PartialMissing,
@@ -108,6 +109,8 @@ def assemble_waiting_finals(request: UploadRequest, partial: Upload) -> None:
         try:
             with _removed_if_refused(request, final):
                 _try_assemble(request, final)
+        except HookError:
+            logger.exception("final upload %s was not assembled", final.id)
         except ChunkedUploadError as error:
             logger.info("final upload %s was not assembled: %s", final.id, error.code)
         # A hook may raise anything. The bytes of this request are committed, and its

@@ -120,7 +120,9 @@ class TusDialect(Dialect):
             response.headers["Content-Range"] = f"bytes */{error.length}"
         if error.retry_after is not None:
             response.headers["Retry-After"] = str(error.retry_after)
-        self._add_expiry(request, response)
+        if not isinstance(error, UnknownUpload):
+            # The application may hide an upload that exists.
+            self._add_expiry(request, response)
         return response
 
     def capabilities(self, request: UploadRequest) -> Mapping[str, str]:
