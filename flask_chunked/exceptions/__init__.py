@@ -6,6 +6,7 @@ Knows nothing of HTTP bodies: each dialect decides how it answers with an error.
 from .base import (
     ChunkedUploadError,
     ConfigurationError,
+    InvalidPlace,
     MissingColumnError,
     MissingTableError,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "Incomplete",
     "InvalidCreation",
     "InvalidFields",
+    "InvalidPlace",
     "InvalidQuery",
     "LengthBelowOffset",
     "LengthChanged",
