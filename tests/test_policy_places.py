@@ -1,4 +1,4 @@
-"""``get_fields``, ``get_path`` and ``new_name``: what an application gives an upload."""
+"""``get_fields``, ``get_path`` and ``new_name``: the choices of an application."""
 
 from __future__ import annotations
 
