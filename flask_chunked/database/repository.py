@@ -14,11 +14,11 @@ from ..engine.records import Quota, Step, Upload
 from ..engine.states import Status
 from ..exceptions import CommitUnanswered
 from ..storage.base import Part
-from .inserts import Tables
 from .quotas import QuotaMismatch
 from .rows import RowMapper
+from .statements import completion_values
 from .transactions import Database
-from .transitions import Transitions, completion_values
+from .transitions import Tables, Transitions
 
 
 class SQLRepository(Transitions):

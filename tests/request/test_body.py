@@ -12,11 +12,9 @@ import os
 import select
 import socket
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flask import Flask, Response, request
 
 from flask_chunked.exceptions import (
     BodyInterrupted,
@@ -32,7 +30,6 @@ from flask_chunked.request.body import (
     body_length,
     open_body,
 )
-from flask_chunked.request.context import Target, UploadRequest
 
 CONTENT = bytes(range(256)) * 40
 
@@ -487,45 +484,6 @@ def test_drain_leaves_streams_alone_that_could_keep_it_waiting() -> None:
     stream = io.BytesIO(b"0123456789")
     open_body({"wsgi.input": stream, "CONTENT_LENGTH": "10"}, 1).drain()
     assert stream.tell() == 0
-
-
-def request_of(method: str) -> UploadRequest:
-    """A request without a registration."""
-    app: Any = SimpleNamespace(engine=None, settings=None, policy=None)
-    path = (Target.COLLECTION, None)
-    return UploadRequest(app, request, method, path, {}, [])
-
-
-@pytest.mark.parametrize(
-    ("script", "ends"),
-    [((b"0123456789",), []), ((b"012", b""), ["close"])],
-    ids=["whole", "cut"],
-)
-def test_connection_of_an_unfinished_body_is_closed_after_the_answer(
-    script: tuple[bytes, ...], ends: list[str]
-) -> None:
-    source = ScriptedSource(*script)
-    reader = BodyReader(source, 10, 1)
-    reader.read()
-    if ends:
-        with pytest.raises(BodyInterrupted):
-            reader.read()
-    app = Flask("tests")
-    with app.test_request_context("/"):
-        upload_request = request_of("PUT")
-        upload_request._body = reader
-        response = Response()
-        upload_request.close_connection_after(response)
-    assert source.ends == []
-    response.close()
-    assert source.ends == ends
-
-
-def test_connection_without_a_body_is_left_alone() -> None:
-    with Flask("tests").test_request_context("/"):
-        response = Response()
-        request_of("GET").close_connection_after(response)
-    response.close()
 
 
 # -- lengths ---------------------------------------------------------------------------
