@@ -21,7 +21,9 @@ from .dialects.base import Dialect
 from .dialects.content_range.dialect import ContentRangeDialect
 from .dialects.tus.dialect import TusDialect
 from .engine.gate import require_file
+from .engine.records import Upload
 from .exceptions import BytesMissing, UnknownUpload
+from .models import ChunkedUploadMixin
 from .policy import UploadPolicy
 from .protocol.upload_id import parse_upload_id
 from .registration import Registration, registrations
@@ -191,7 +193,7 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
     def delete(self, rule: str, **options: Any) -> Callable[[View], View]: ...
 
     @overload
-    def delete(self, rule: object) -> None: ...
+    def delete(self, rule: Upload | ChunkedUploadMixin | UUID) -> None: ...
 
     def delete(self, rule: Any, **options: Any) -> Any:
         """Flask's decorator for a rule; for an upload, :meth:`delete_upload`.
@@ -209,7 +211,9 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
         if not isinstance(upload, (str, UUID)):
             return upload
         upload_id = parse_upload_id(upload) if isinstance(upload, str) else upload
-        for here in self._registrations() if upload_id else ():
+        if upload_id is None:
+            raise UnknownUpload()
+        for here in self._registrations():
             found = here.repository.get(upload_id)
             if found is not None and found.blueprint == here.name:
                 return found

@@ -308,7 +308,7 @@ def test_delete_of_a_text_is_a_route(app_factory: AppFactory) -> None:
 def test_options_of_a_route_are_none_of_an_upload(app: Flask) -> None:
     blueprint, upload = finished(app)
     with app.app_context(), pytest.raises(TypeError, match="takes no endpoint"):
-        blueprint.delete(upload, endpoint="x")  # type: ignore[call-overload]
+        blueprint.delete(upload, endpoint="x")
     assert len(rows(app)) == 1
 
 
@@ -328,7 +328,7 @@ def test_path_of_an_instance_is_the_option(
     class Uploads(ChunkedUploadBlueprint):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
-            self.path = value  # type: ignore[assignment]
+            self.path = value
 
     app = app_factory(blueprint_class=Uploads)
     assert registered(app).settings.path == "videos/%Y"
@@ -377,4 +377,4 @@ def test_path_that_is_set_on_a_class_later_is_the_option(
 def test_path_that_is_no_path_is_a_clear_error() -> None:
     blueprint = ChunkedUploadBlueprint("uploads", __name__)
     with pytest.raises(TypeError, match=r"path is int; .*override file_path\(\)"):
-        blueprint.path = 7  # type: ignore[assignment]
+        blueprint.path = 7

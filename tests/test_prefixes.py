@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -67,15 +67,15 @@ class Case:
         *,
         base: str = "http://localhost",
         register: Callable[..., None] = _add,
-        config: dict[str, object] | None = None,
-        options: dict[str, object] | None = None,
-        flask: dict[str, object] | None = None,
+        config: Mapping[str, object] | None = None,
+        options: Mapping[str, object] | None = None,
+        flask: Mapping[str, object] | None = None,
     ) -> None:
         self.path = path
         self.base = base
         self.register = register
         self.config = config or {}
-        self.options = options or {}
+        self.options = dict(options or {})
         if prefix is not None:
             self.options["url_prefix"] = prefix
         self.flask = flask or {}
@@ -150,7 +150,7 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES)
+@pytest.fixture(params=list(CASES.values()), ids=list(CASES))
 def case(request: pytest.FixtureRequest) -> Case:
     found: Case = request.param
     return found

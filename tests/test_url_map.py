@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, url_for
@@ -94,10 +95,12 @@ def test_rules_without_arguments_can_be_built(app: Flask) -> None:
 
 
 def test_every_rule_can_be_built(app: Flask) -> None:
-    values = {"project": 7, "upload_id": "x", "rest": "y/z", "filename": "f"}
+    values = {"project": "7", "upload_id": "x", "rest": "y/z", "filename": "f"}
     with app.test_request_context():
         for rule in ours(app):
-            known = {name: values[name] for name in rule.arguments if name in values}
+            known: dict[str, Any] = {
+                name: values[name] for name in rule.arguments if name in values
+            }
             assert url_for(rule.endpoint, **known)
 
 

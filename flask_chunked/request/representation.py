@@ -53,7 +53,7 @@ class Representation:
 
     def collection_url(self) -> str:
         """The collection's absolute URL."""
-        return self._url_of("collection", external=True)
+        return self._url_of("collection", _external=True)
 
     def location(self, upload: Upload) -> str:
         """The value of ``Location``: a path; an absolute URL if the policy says so."""
@@ -76,11 +76,11 @@ class Representation:
         return response
 
     def _build(self, endpoint: str, upload: Upload, *, external: bool = True) -> str:
-        return self._url_of(endpoint, external=external, upload_id=str(upload.id))
+        return self._url_of(endpoint, upload_id=str(upload.id), _external=external)
 
-    def _url_of(self, endpoint: str, *, external: bool, **values: Any) -> str:
-        name = f"{self._registration.name}.{endpoint}"
-        url = url_for(name, **self._view_args, **values, _external=external)
+    def _url_of(self, endpoint: str, **more: Any) -> str:
+        values: dict[str, Any] = {**self._view_args, **more}
+        url = url_for(f"{self._registration.name}.{endpoint}", **values)
         # Werkzeug does not encode the mount point (SCRIPT_NAME).
         return quote(url, safe=_URL_CHARACTERS)
 
