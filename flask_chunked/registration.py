@@ -107,8 +107,7 @@ class Registration:
     @property
     def tables(self) -> list[Table]:
         """The tables that the database must have: the model's and our own."""
-        books = (self.quotas, self.parts)
-        optional = [book.table for book in books if book is not None]
+        optional = [one.table for one in (self.quotas, self.parts) if one is not None]
         return [self.table, self.members.table, self.removals, *optional]
 
     def _make_quotas(self) -> QuotaTable | None:

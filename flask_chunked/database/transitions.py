@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
 from ..engine.gate import MAX_WAITING
-from ..engine.records import Cutoff, Ending, Quota, Upload
+from ..engine.records import CompletionRecord, Cutoff, Quota, Upload
 from ..engine.states import Event, Status, target
 from ..exceptions import (
     CommitUnanswered,
@@ -93,16 +93,16 @@ class Transitions(Queries):
             raise DatabaseUnavailable() from error
 
     def claim(
-        self, upload_id: UUID, start: int, fence: int | None = None
+        self, upload_id: UUID, start: int, expected_fence: int | None = None
     ) -> Upload | None:
         """Increment the fence of an open upload whose offset is ``start``.
 
-        :param fence: the upload must also have this fence; ``None``: any.
+        :param expected_fence: the upload must also have this fence; ``None``: any.
         """
-        if fence is None:
+        if expected_fence is None:
             return self._transition(upload_id, Event.APPEND, its_offset=start)
-        values = {"its_offset": start, "its_fence": fence}
-        return self._update(upload_id, self._statements.claim_as_seen, values)
+        values = {"its_offset": start, "its_fence": expected_fence}
+        return self._update(upload_id, self._statements.claim_if_unchanged, values)
 
     def take_over(self, upload_id: UUID) -> Upload | None:
         """Increment the fence of an open upload."""
@@ -131,14 +131,16 @@ class Transitions(Queries):
     def complete(
         self,
         upload_id: UUID,
-        ending: Ending,
+        record: CompletionRecord,
         at: datetime,
     ) -> Upload | None:
         """Change from completing to complete, and store digest and event."""
-        values = completion_values(ending, at)
+        values = completion_values(record, at)
         return self._end(upload_id, Event.COMPLETE, new_last_activity_at=at, **values)
 
-    def finish(self, seen: Upload, ending: Ending, at: datetime) -> Upload | None:
+    def finish(
+        self, seen: Upload, record: CompletionRecord, at: datetime
+    ) -> Upload | None:
         """Change from uploading to complete, if fence and offset are as seen."""
         return self._end(
             seen.id,
@@ -146,7 +148,7 @@ class Transitions(Queries):
             its_fence=seen.fence,
             its_offset=seen.offset,
             new_last_activity_at=at,
-            **completion_values(ending, at),
+            **completion_values(record, at),
         )
 
     def begin_termination(

@@ -12,7 +12,7 @@ import pytest
 
 from flask_chunked.database.repository import SQLRepository
 from flask_chunked.database.transactions import Database
-from flask_chunked.engine.records import Cutoff, Ending, NewUpload, Upload
+from flask_chunked.engine.records import CompletionRecord, Cutoff, NewUpload, Upload
 from flask_chunked.engine.states import Event, Status, sources
 from flask_chunked.exceptions import CommitUnanswered
 from tests.faults.commits import AFTER, BEFORE, NOTHING, lossy
@@ -22,7 +22,7 @@ from .conftest import ACTIVE, IDLE, NOW, SINCE, Concatenations
 
 UNKNOWN = UUID("3b241101-e2bb-4255-8caf-4136c566a962")
 EVENT_ID = UUID("0a1b2c3d-0000-4000-8000-000000000000")
-ENDING = Ending(EVENT_ID, delivered=False, digest="md5:0")
+ENDING = CompletionRecord(EVENT_ID, delivered=False, digest="md5:0")
 EXPIRED = Cutoff(SINCE, None, verify_stale=NOW)
 LENGTH = 10
 
@@ -197,7 +197,9 @@ def test_event_without_a_hook_is_delivered_with_the_row(
     factory: Concatenations, upload: Upload
 ) -> None:
     row = at(factory, upload, status="completing", offset=LENGTH)
-    done = factory.repository.complete(row.id, Ending(EVENT_ID, delivered=True), NOW)
+    done = factory.repository.complete(
+        row.id, CompletionRecord(EVENT_ID, delivered=True), NOW
+    )
     assert done is not None
     assert done.delivered_at == NOW
 
@@ -386,7 +388,9 @@ def test_completion_by_another_request_leaves_this_one_unanswered(
 
     def get(upload_id: UUID) -> Upload | None:
         monkeypatch.setattr(table, "get", read)
-        return table.complete(upload_id, Ending(uuid4(), delivered=False), NOW)
+        return table.complete(
+            upload_id, CompletionRecord(uuid4(), delivered=False), NOW
+        )
 
     monkeypatch.setattr(table, "get", get)
     with (

@@ -34,16 +34,16 @@ class Kept:
         return bool(self._waiting)
 
     def wait_for_buffer(self) -> None:
-        self.settle(1)
+        self.join(1)
 
-    def settle(self, left: int = 0) -> None:
+    def join(self, left: int = 0) -> None:
         while len(self._waiting) > left:
             self.content += self._waiting.pop(0)
 
     def write(self, block: memoryview) -> int:
         self._waiting.append(block)
         if not self._late:
-            self.settle()
+            self.join()
         return len(block)
 
 
@@ -78,7 +78,7 @@ def parse(
     )
     form.parse()
     for _, kept in parts:
-        kept.settle()
+        kept.join()
     return fields, [(*told, bytes(kept.content)) for told, kept in parts]
 
 
@@ -180,7 +180,7 @@ def test_a_buffer_that_is_read_is_not_reused(
     assert len(idle) == (0 if late else 1)
     for buffer in idle:
         buffer[:] = bytes(len(buffer))
-    part.settle()
+    part.join()
     assert part.content == content
 
 
