@@ -40,7 +40,8 @@ class Methods(set[str]):
     """
 
     def __contains__(self, method: object) -> bool:
-        return True
+        # Werkzeug looks for the method "--" to learn which ones a path has.
+        return isinstance(method, str) and method[:1].isalpha()
 
 
 class UploadIdConverter(UnicodeConverter):

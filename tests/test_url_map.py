@@ -174,6 +174,23 @@ def test_own_routes_of_the_application_come_first(new_app: NewApp) -> None:
     assert client.put("/about").get_json()["detail"]
 
 
+@pytest.mark.parametrize("prefix", ["/uploads", None])
+def test_methods_of_the_applications_routes_are_told(
+    new_app: NewApp, prefix: str | None
+) -> None:
+    """Flask asks the map for them, and our rules match the same paths."""
+    app = new_app(SQLAlchemy())
+    uploads = ChunkedUploadBlueprint("uploads", __name__)
+    uploads.add_url_rule("/mine", "mine", lambda: "mine", methods=["GET"])
+    app.register_blueprint(uploads, url_prefix=prefix)
+    create_tables(app)
+    answer = app.test_client().options(f"{prefix or ''}/mine")
+    assert answer.status_code == 200
+    assert {"GET", "HEAD", "OPTIONS"} <= set(answer.allow)
+    adapter = app.url_map.bind("localhost")
+    assert METHODS <= set(adapter.allowed_methods(f"{prefix or ''}/x"))
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"strict_slashes": False}, {"redirect_defaults": False}]
 )
