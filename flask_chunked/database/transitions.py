@@ -78,8 +78,7 @@ class Transitions(Queries):
         :return: the upload as the database has it.
         :raises InvalidFields: the model or the database refuses a value.
         :raises OwnerRequired: the database refuses an upload without an owner.
-        :raises TooManyUploads: the owner has the maximum of unfinished uploads.
-        :raises QuotaExceeded: the owner would have more bytes than the maximum.
+        :raises TooManyUploads, QuotaExceeded: the owner would pass a limit.
         :raises PartialMissing: a member does not exist or cannot be used.
         :raises TooManyFinals: too many final uploads wait for a member.
         """

@@ -33,7 +33,7 @@ from ..conftest import AppFactory
 from .conftest import NOW, Concatenations
 
 EVENT_ID = UUID("0a1b2c3d-0000-4000-8000-000000000000")
-ENDING = CompletionRecord(EVENT_ID, delivered=False, digest="md5:0")
+RECORD = CompletionRecord(EVENT_ID, delivered=False, digest="md5:0")
 LENGTH = 10
 SECOND = timedelta(seconds=1)
 
@@ -133,7 +133,7 @@ def test_step_to_the_end_begins_the_completion(factory: Concatenations) -> None:
 
 def test_step_to_the_end_may_complete_the_upload(factory: Concatenations) -> None:
     upload = create(factory)
-    step = step_of(upload, LENGTH, completes=True, ending=ENDING)
+    step = step_of(upload, LENGTH, completes=True, completion=RECORD)
     # The quota of an upload that counts changes in another transaction.
     counted = at(factory, upload, reserved=LENGTH)
     assert not factory.repository.advance(step)
@@ -161,7 +161,7 @@ def test_fence_is_held_by_the_writer_of_this_offset(factory: Concatenations) -> 
 STEPS: dict[str, dict[str, Any]] = {
     "part": {"offset": 3},
     "end": {"completes": True, "verify_started_at": NOW},
-    "completion": {"completes": True, "ending": ENDING},
+    "completion": {"completes": True, "completion": RECORD},
 }
 
 
@@ -402,7 +402,7 @@ def test_declared_length_that_the_quota_refuses_changes_nothing(
 
 def test_file_that_is_gone_is_subtracted_once(counted: Concatenations) -> None:
     upload = create(counted, offset=LENGTH)
-    done = counted.repository.finish(upload, ENDING, NOW)
+    done = counted.repository.finish(upload, RECORD, NOW)
     assert done is not None
     assert sums_of(counted) == [("", 0, 0, LENGTH)]
     for _ in range(2):

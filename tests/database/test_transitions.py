@@ -22,7 +22,7 @@ from .conftest import ACTIVE, IDLE, NOW, SINCE, Concatenations
 
 UNKNOWN = UUID("3b241101-e2bb-4255-8caf-4136c566a962")
 EVENT_ID = UUID("0a1b2c3d-0000-4000-8000-000000000000")
-ENDING = CompletionRecord(EVENT_ID, delivered=False, digest="md5:0")
+RECORD = CompletionRecord(EVENT_ID, delivered=False, digest="md5:0")
 EXPIRED = Cutoff(SINCE, None, verify_stale=NOW)
 LENGTH = 10
 
@@ -68,8 +68,8 @@ CHANGES: dict[Event, Change] = {
     Event.BEGIN_COMPLETION: lambda table, row: table.begin_completion(
         row.id, NOW, None
     ),
-    Event.COMPLETE: lambda table, row: table.complete(row.id, ENDING, NOW),
-    Event.FINISH: lambda table, row: table.finish(row, ENDING, NOW),
+    Event.COMPLETE: lambda table, row: table.complete(row.id, RECORD, NOW),
+    Event.FINISH: lambda table, row: table.finish(row, RECORD, NOW),
     Event.TERMINATE: lambda table, row: table.begin_termination(row.id),
     Event.EXPIRE: lambda table, row: table.begin_expiry(row.id, EXPIRED),
 }
@@ -182,7 +182,7 @@ def test_complete_upload_has_its_digest_and_its_event(
     factory: Concatenations, upload: Upload
 ) -> None:
     row = at(factory, upload, status="completing", offset=LENGTH)
-    done = factory.repository.complete(row.id, ENDING, NOW)
+    done = factory.repository.complete(row.id, RECORD, NOW)
     assert done is not None
     assert (done.status, done.digest, done.event_id) == (
         Status.COMPLETE,
@@ -213,9 +213,9 @@ def test_upload_is_finished_as_it_was_seen_and_with_all_bytes(
     factory: Concatenations, upload: Upload, seen: dict[str, Any], offset: int
 ) -> None:
     table, row = factory.repository, at(factory, upload, offset=offset)
-    assert table.finish(replace(row, **seen), ENDING, NOW) is None
+    assert table.finish(replace(row, **seen), RECORD, NOW) is None
     row = at(factory, upload, offset=LENGTH)
-    done = table.finish(row, ENDING, NOW)
+    done = table.finish(row, RECORD, NOW)
     assert done is not None
     assert (done.status, done.event_id) == (Status.COMPLETE, EVENT_ID)
 
@@ -397,4 +397,4 @@ def test_completion_by_another_request_leaves_this_one_unanswered(
         lossy(factory.database, lose_first(BEFORE)),
         pytest.raises(CommitUnanswered),
     ):
-        table.complete(row.id, ENDING, NOW)
+        table.complete(row.id, RECORD, NOW)
