@@ -76,7 +76,7 @@ class VideoUploads(ChunkedUploadBlueprint):
         """At least once, so a repeat must do no harm."""
         library = Path(current_app.instance_path) / "library"
         library.mkdir(parents=True, exist_ok=True)
-        self.move(upload, library / f"{upload.id}.mp4")
+        self.move_file(upload, library / f"{upload.id}.mp4")
 
     def on_completion(self, upload: Video) -> dict[str, str]:
         """What the client reads."""

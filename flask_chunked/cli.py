@@ -150,7 +150,8 @@ def show(upload_id: str, as_json: bool) -> None:
         return
     width = max(len(name) for name in fields)
     for name, value in fields.items():
-        click.echo(f"{name:<{width}}  {'-' if value is None else value}")
+        text = "-" if value is None else _printable(str(value))
+        click.echo(f"{name:<{width}}  {text}")
 
 
 @group.command("delete")
@@ -329,9 +330,15 @@ def _print_uploads(uploads: Sequence[Upload]) -> None:
 def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not rows:
         return
-    widths = [max(len(row[i]) for row in (titles, *rows)) for i in range(len(titles))]
-    for row in (titles, *rows):
+    shown = [titles, *([_printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(titles))]
+    for row in shown:
         line = "  ".join(
             cell.ljust(width) for cell, width in zip(row, widths, strict=True)
         )
         click.echo(line.rstrip())
+
+
+def _printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey."""
+    return text if text.isprintable() else repr(text)[1:-1]

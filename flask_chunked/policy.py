@@ -133,6 +133,38 @@ class UploadPolicy:
         """
         return self.registration.settings.max_stored_bytes
 
+    def get_fields(self) -> Mapping[str, object]:
+        """Values for the model's own columns of a new upload, in the creating request.
+
+        For example the project's id in the URL: ``{"project_id":
+        request.view_args["project_id"]}``. They replace what the client sends. A key
+        that is no column of the model's own is an error.
+        """
+        return {}
+
+    def get_path(self, upload: Upload) -> str | None:
+        """The directory of a new upload's file, such as ``f"projects/{project}"``.
+
+        It is relative to the directories of ``CHUNKED_UPLOAD_PATH`` that contain no
+        ``%``, or on S3 to ``prefix``. It is asked once, after ``validate``, and is
+        stored with the upload.
+
+        :param upload: a snapshot; it has no bytes yet.
+        :return: names joined by slashes, each of at most 150 bytes of UTF-8, none of
+            them ``.`` or ``..``; ``None``: the directory of ``CHUNKED_UPLOAD_PATH``, or
+            on S3 the day.
+        """
+        return None
+
+    def new_name(self, upload: Upload) -> str | None:
+        """How the name of a new upload's file begins; a hyphen and the id follow.
+
+        :param upload: a snapshot; it has no bytes yet.
+        :return: at most 150 bytes of UTF-8 without a slash, and not ``.`` or ``..``;
+            ``None`` or an empty text: the name begins with the id.
+        """
+        return None
+
     def get_query(self) -> Select[Any]:
         """The uploads that this blueprint serves; an override may only narrow it.
 

@@ -6,7 +6,7 @@ Knows what a hook may leave in the application's session, and nothing of HTTP.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,8 +17,10 @@ from .engine.gate import MAX_LENGTH
 from .engine.records import Quota, Upload
 from .exceptions import LengthUndeclared
 from .hook_calls import HookCalls
+from .models.columns import Ownership
 from .policy import UploadPolicy
 from .signals import BY_EVENT
+from .storage.base import Place
 
 logger = logging.getLogger("flask_chunked")
 
@@ -46,6 +48,8 @@ class PolicyHooks:
         self._quotas = quotas
         self._calls = calls
         self._instance = instance
+        #: The columns that ``get_fields`` may set, once they were needed.
+        self._own: Collection[str] | None = None
         self._overrides = policy.overrides
 
     @property
@@ -108,6 +112,48 @@ class PolicyHooks:
     def _max(self, hook: str) -> int | None:
         limit: int | None = self._calls(hook)
         return limit
+
+    def fields(self) -> Mapping[str, object]:
+        """The values of ``get_fields()``.
+
+        :raises RuntimeError: one is for no column of the application's own.
+        """
+        if not self._overrides("get_fields"):
+            return {}
+        with self._clean_session("get_fields()"):
+            given = self._calls("get_fields")
+        if not isinstance(given, Mapping):
+            raise RuntimeError(
+                f"get_fields() returned {type(given).__name__}; return a dict of "
+                "column names and values"
+            )
+        if self._own is None:
+            here = self._policy.registration
+            self._own = Ownership(here.model, self._policy.user_field_name).own
+        stray = sorted(repr(name) for name in given if name not in self._own)
+        if stray:
+            columns = ", ".join(sorted(self._own)) or "none"
+            raise RuntimeError(
+                f"get_fields() returned values for {', '.join(stray)}, but the model's "
+                f"own columns are: {columns}. Add the columns to the model, or return "
+                "only values of own columns"
+            )
+        return given
+
+    @property
+    def places(self) -> bool:
+        """True if ``get_path`` or ``new_name`` is overridden."""
+        return self._overrides("get_path") or self._overrides("new_name")
+
+    def place(self, upload: Upload) -> Place:
+        """What ``get_path`` and ``new_name`` return for a new upload.
+
+        :raises InvalidPlace: a name is not allowed.
+        """
+        with self._clean_session("get_path() or new_name()"):
+            directory = self._calls("get_path", upload)
+            name = self._calls("new_name", upload)
+        return Place.from_names(directory, name)
 
     def validate(self, upload: Upload) -> None:
         """Call ``validate`` with a snapshot."""

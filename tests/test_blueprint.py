@@ -1,10 +1,11 @@
-"""What an application does with a finished file: open, path, move, delete."""
+"""What an application does with a finished file, and the names of the blueprint."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask import Flask
@@ -92,7 +93,7 @@ def test_path_of_an_unfinished_file_is_an_error(local: Flask) -> None:
 def test_path_elsewhere_is_a_clear_error(app_factory: AppFactory) -> None:
     app = app_factory(CHUNKED_UPLOAD_STORAGE_CLASS=MemoryStorage)
     blueprint, upload = finished(app)
-    with app.app_context(), pytest.raises(NotLocal, match=r"use open\(\) instead"):
+    with app.app_context(), pytest.raises(NotLocal, match=r"use open_file\(\) instead"):
         blueprint.path(upload)
 
 
@@ -229,3 +230,151 @@ def test_files_of_two_blueprints_are_found_by_their_own_storage(
         assert blueprint_of(app, "songs").path(song).parent.name == "songs"
         with blueprint_of(app).open(song) as file:
             assert file.read() == b"abc"
+
+
+# -- names -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["instance", "snapshot", "id", "text of the id"])
+def test_every_method_takes_every_form_of_an_upload(
+    local: Flask, tmp_path: Path, kind: str
+) -> None:
+    blueprint, upload = finished(local)
+    with local.app_context():
+        one = {
+            "instance": registered(local).instance(upload),
+            "snapshot": upload,
+            "id": upload.id,
+            "text of the id": str(upload.id),
+        }[kind]
+        with blueprint.open_file(one) as file:
+            assert file.read() == b"abcdef"
+        path = blueprint.file_path(one)
+        assert path.read_bytes() == b"abcdef"
+        with blueprint.open(one) as file:
+            assert blueprint.path(one) == path
+        blueprint.move_file(one, tmp_path / "taken.bin")
+        assert (tmp_path / "taken.bin").read_bytes() == b"abcdef"
+        blueprint.delete_upload(one)
+    assert rows(local) == []
+
+
+@pytest.mark.parametrize("other", [UUID(int=1), str(UUID(int=1)), "x", ""], ids=str)
+def test_unknown_id_is_an_unknown_upload(app: Flask, other: object) -> None:
+    blueprint, _ = finished(app)
+    with app.app_context():
+        for act in (blueprint.open_file, blueprint.delete_upload, blueprint.open):
+            with pytest.raises(UnknownUpload):
+                act(other)
+
+
+def test_id_of_another_blueprint_is_unknown(app_factory: AppFactory) -> None:
+    app = app_factory()
+    other = ChunkedUploadBlueprint("songs", __name__)
+    app.register_blueprint(other, url_prefix="/songs")
+    _, upload = finished(app)
+    with app.app_context(), pytest.raises(UnknownUpload):
+        other.delete_upload(upload.id)
+    assert len(rows(app)) == 1
+
+
+def test_delete_of_an_id_removes_the_upload(app: Flask) -> None:
+    blueprint, upload = finished(app)
+    with app.app_context():
+        blueprint.delete(upload.id)
+    assert rows(app) == []
+
+
+def test_delete_of_a_text_is_a_route(app_factory: AppFactory) -> None:
+    class Uploads(ChunkedUploadBlueprint):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+
+            @self.delete("/thing/<int:number>", endpoint="thing")
+            def remove_thing(number: int) -> str:
+                return f"removed {number}"
+
+            @self.get("/thing/<int:number>")
+            def show_thing(number: int) -> str:
+                return f"thing {number}"
+
+            assert remove_thing(1) == "removed 1"
+
+    app = app_factory(blueprint_class=Uploads)
+    assert app.test_client().delete("/uploads/thing/7").text == "removed 7"
+    assert app.test_client().get("/uploads/thing/7").text == "thing 7"
+
+
+def test_options_of_a_route_are_none_of_an_upload(app: Flask) -> None:
+    blueprint, upload = finished(app)
+    with app.app_context(), pytest.raises(TypeError, match="takes no endpoint"):
+        blueprint.delete(upload, endpoint="x")
+    assert len(rows(app)) == 1
+
+
+# -- path ------------------------------------------------------------------------------
+
+
+class _Mixin:
+    path = "mixed/in"
+
+
+@pytest.mark.parametrize(
+    "value", ["videos/%Y", Path("videos/%Y")], ids=["text", "path"]
+)
+def test_path_of_an_instance_is_the_option(
+    app_factory: AppFactory, value: object
+) -> None:
+    class Uploads(ChunkedUploadBlueprint):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.path = value
+
+    app = app_factory(blueprint_class=Uploads)
+    assert registered(app).settings.path == "videos/%Y"
+    blueprint, upload = finished(app)
+    with app.app_context():
+        assert "videos" in blueprint.path(upload).parts
+
+
+@pytest.mark.parametrize(
+    ("bases", "names", "path"),
+    [
+        ((ChunkedUploadBlueprint,), {"path": Path("a/b")}, "a/b"),
+        ((_Mixin, ChunkedUploadBlueprint), {}, "mixed/in"),
+        ((_Mixin, ChunkedUploadBlueprint), {"path": "own"}, "own"),
+        ((ChunkedUploadBlueprint,), {"path": None}, "chunked_uploads/%Y/%m/%d"),
+    ],
+    ids=["path", "mixin", "own over mixin", "none"],
+)
+def test_path_of_a_class_is_the_option(
+    app_factory: AppFactory,
+    bases: tuple[type, ...],
+    names: dict[str, object],
+    path: str,
+) -> None:
+    app = app_factory(blueprint_class=type("Uploads", bases, names))
+    assert registered(app).settings.path == path
+    blueprint, upload = finished(app)
+    with app.app_context():
+        assert blueprint.path(upload).is_file()
+
+
+def test_path_that_is_set_on_a_class_later_is_the_option(
+    app_factory: AppFactory,
+) -> None:
+    class Uploads(ChunkedUploadBlueprint):
+        pass
+
+    Uploads.path = "late"  # type: ignore[assignment]
+    app = app_factory(blueprint_class=Uploads)
+    assert registered(app).settings.path == "late"
+    blueprint, upload = finished(app)
+    with app.app_context():
+        assert blueprint.path(upload).parent.name == "late"
+
+
+def test_path_that_is_no_path_is_a_clear_error() -> None:
+    blueprint = ChunkedUploadBlueprint("uploads", __name__)
+    with pytest.raises(TypeError, match=r"path is int; .*override file_path\(\)"):
+        blueprint.path = 7

@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 INNER: dict[str, tuple[tuple[str, ...], ...]] = {
     "exceptions": (("base",), ("requests", "services", "uploads")),
     "storage": (
-        ("os_errors", "values"),
+        ("os_errors", "place", "values"),
         ("base",),
         ("memory_stage", "local", "s3"),
         ("memory",),

@@ -24,11 +24,19 @@ import click
 import pytest
 import requests
 from blinker import Signal
-from flask import Flask, g, request
+from flask import Blueprint, Flask, g, request
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import Mapped
+from werkzeug.utils import secure_filename
 
 import flask_chunked
-from flask_chunked import ChunkedUploadBlueprint, cli, create_tables, upload_completed
+from flask_chunked import (
+    ChunkedUploadBlueprint,
+    ChunkedUploadMixin,
+    cli,
+    create_tables,
+    upload_completed,
+)
 from flask_chunked.config.settings import SETTINGS
 from flask_chunked.engine.gate import Action
 from flask_chunked.policy import UploadPolicy
@@ -92,7 +100,11 @@ def test_methods_are_those_of_the_blueprint() -> None:
         for name, member in vars(declared).items()
         if inspect.isfunction(member) and not name.startswith("_")
     }
-    assert {name.partition("(")[0] for name in told} == public - {"overrides"}
+    names = {name.partition("(")[0] for name in told}
+    short = {"open", "move", "delete"}
+    assert short < set(literals(section(README, "The finished file")))
+    ours = {name for name in public if not hasattr(Blueprint, name)}
+    assert names == (ours | {"delete_upload"}) - short - {"overrides"}
     for signature in told:
         name, _, arguments = signature.rstrip(")").partition("(")
         wanted = list(
@@ -256,7 +268,7 @@ def videos(tmp_path: Path) -> Iterator[Flask]:
     app = Flask("readme", instance_path=str(tmp_path / "instance"))
     app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path}/app.db"
     db = SQLAlchemy(app)
-    block, *_ = code(section(README, "Policy"))
+    _, block, *_ = code(section(README, "Policy"))
     has_virus = "lambda file: b'virus' in file.read(100_000)"
     run(
         block,
@@ -278,6 +290,34 @@ def test_error_handler_example_works(videos: Flask) -> None:
     answer = videos.test_client().get("/videos/x")
     error = {"code": "unknown_upload", "message": "Not found."}
     assert (answer.status_code, answer.get_json()) == (404, {"error": error})
+
+
+def test_example_of_projects_works(new_app: NewApp) -> None:
+    db = SQLAlchemy()
+
+    class Document(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
+        project_id: Mapped[int]
+
+    app = new_app(db)
+    block, *_ = code(section(README, "Policy"))
+    known = {
+        "ChunkedUploadBlueprint": ChunkedUploadBlueprint,
+        "Document": Document,
+        "request": request,
+        "secure_filename": secure_filename,
+    }
+    names = run(block, {"app": app, "__name__": "readme", **known})
+    create_tables(app)
+    client = app.test_client()
+    answer = put_raw(
+        client, b"abc", url="/projects/7/files/", fields={"filename": "a b.txt"}
+    )
+    assert answer.json is not None
+    assert client.get(answer.json["url"].replace("/7/", "/8/")).status_code == 404
+    (row,) = rows(app, "documents")
+    assert row.extra == {"project_id": 7}
+    assert row.storage_key == f"projects/7/a_b.txt-{row.id}"
+    assert names["documents"].name == "documents"
 
 
 def test_policy_example_works(videos: Flask, tmp_path: Path) -> None:

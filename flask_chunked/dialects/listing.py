@@ -88,7 +88,8 @@ def _next_url(request: UploadRequest, last: Upload) -> str:
     }
     plain = json.dumps([last.created_at.isoformat(), str(last.id)]).encode("ascii")
     kept["cursor"] = base64.urlsafe_b64encode(plain).decode("ascii").rstrip("=")
-    return f"{request.http.base_url}?{urlencode(kept)}"
+    url = request.representation.collection_url()
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(kept)}"
 
 
 def _parse_cursor(text: str) -> tuple[datetime, UUID]:

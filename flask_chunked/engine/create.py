@@ -38,6 +38,7 @@ class Creator:
         self._repository = ports.repository
         self._storage = ports.storage
         self._gate = Gate(ports.policy, ports.storage)
+        self._policy = ports.policy
         self._new_id = ports.new_id
         self._clock = ports.clock
         self._completer = completer
@@ -99,6 +100,10 @@ class Creator:
             quota = replace(quota, reserve=max(quota.reserve, new.least))
         draft = self._draft(new, quota)
         self._gate.validate(draft)
+        if draft.storage_key is None:
+            place = self._policy.place(draft)
+            key = self._storage.new_key(draft.id, draft.created_at, place)
+            draft = replace(draft, storage_key=key)
         if new.length == 0:
             self._gate.inspect(draft, b"")
         return draft, quota
@@ -106,7 +111,7 @@ class Creator:
     def _insert(self, draft: Upload, new: NewUpload, quota: Quota | None) -> Upload:
         return self._with_room(
             new.user,
-            lambda: self._repository.create(draft, new.fields, quota, new.members),
+            lambda: self._repository.create(draft, draft.extra, quota, new.members),
         )
 
     def _create(self, draft: Upload, new: NewUpload, quota: Quota | None) -> Upload:
@@ -179,8 +184,10 @@ class Creator:
             self._with_room(owner, lambda: self._repository.require_room(owner, known))
 
     def _draft(self, new: NewUpload, quota: Quota | None) -> Upload:
+        """The upload before its row; without a key if the application is asked."""
         now = self._clock()
         upload_id = self._new_id()
+        key = None if self._policy.places else self._storage.new_key(upload_id, now)
         return Upload(
             id=upload_id,
             blueprint=self._blueprint,
@@ -193,7 +200,7 @@ class Creator:
             created_at=now,
             last_activity_at=now,
             dialect=new.dialect,
-            storage_key=self._storage.new_key(upload_id, now),
+            storage_key=key,
             storage_state=self._storage.new_state(new.length),
             partial=new.partial,
             concat=new.concat,
@@ -201,7 +208,7 @@ class Creator:
             raw_metadata=new.raw_metadata,
             content_type=new.content_type,
             reserved=None if quota is None else quota.reserve,
-            extra=dict(new.fields),
+            extra={**new.fields, **self._policy.fields()},
         )
 
     def _with_room(self, owner: object, act: Callable[[], Result]) -> Result:

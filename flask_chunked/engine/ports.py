@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from ..storage.base import Part, Storage
+from ..storage.base import Part, Place, Storage
 from .records import (
     CompletionRecord,
     Cutoff,
@@ -273,6 +273,19 @@ class Policy(Protocol):
 
         :raises LengthUndeclared: the length is deferred, bytes are limited, and the
             caller has no largest file size.
+        """
+
+    def fields(self) -> Mapping[str, object]:
+        """Values for the application's own columns of a new upload."""
+
+    @property
+    def places(self) -> bool:
+        """True if the application chooses directories or names of files."""
+
+    def place(self, upload: Upload) -> Place:
+        """Where the application wants the file of a new upload.
+
+        :raises InvalidPlace: it names no place that a file could have.
         """
 
     def validate(self, upload: Upload) -> None:

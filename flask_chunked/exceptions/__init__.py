@@ -8,6 +8,7 @@ from .base import (
     ChunkedUploadError,
     ConfigurationError,
     HookError,
+    InvalidPlace,
     MissingColumnError,
     MissingTableError,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "Incomplete",
     "InvalidCreation",
     "InvalidFields",
+    "InvalidPlace",
     "InvalidQuery",
     "LengthBelowOffset",
     "LengthChanged",

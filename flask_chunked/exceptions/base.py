@@ -79,6 +79,16 @@ class ConfigurationError(ValueError):
     """
 
 
+class InvalidPlace(RuntimeError):
+    """``get_path()`` or ``new_name()`` chose a place that no file can have.
+
+    Never sent to a client.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"get_path() or new_name() chose a bad place: {reason}")
+
+
 class MissingTableError(RuntimeError):
     """The database lacks one of the tables; the message names it.
 

@@ -47,7 +47,7 @@ class NotLocal(StorageError):
 
     code = "not_local"
     default_status = 500
-    default_detail = "This storage has no local paths; use open() instead"
+    default_detail = "This storage has no local paths; use open_file() instead"
 
 
 class DatabaseUnavailable(ChunkedUploadError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import Response, current_app, url_for
 
@@ -12,6 +12,9 @@ from ..engine.gate import rules_of
 from ..engine.records import Upload
 from ..engine.states import Status
 from ..registration import Registration
+
+#: RFC 3986, section 2: what a URL has besides letters and digits, encoded bytes too.
+_URL_CHARACTERS = "%:/?#[]@!$&'()*+,;=-._~"
 
 
 class Representation:
@@ -50,8 +53,7 @@ class Representation:
 
     def collection_url(self) -> str:
         """The collection's absolute URL."""
-        values: dict[str, Any] = {**self._view_args, "_external": True}
-        return url_for(f"{self._registration.name}.collection", **values)
+        return self._url_of("collection", _external=True)
 
     def location(self, upload: Upload) -> str:
         """The value of ``Location``: a path; an absolute URL if the policy says so."""
@@ -78,12 +80,13 @@ class Representation:
             registration.sessions.release_if_clean()
 
     def _build(self, endpoint: str, upload: Upload, *, external: bool = True) -> str:
-        values: dict[str, Any] = {
-            **self._view_args,
-            "upload_id": str(upload.id),
-            "_external": external,
-        }
-        return url_for(f"{self._registration.name}.{endpoint}", **values)
+        return self._url_of(endpoint, upload_id=str(upload.id), _external=external)
+
+    def _url_of(self, endpoint: str, **more: Any) -> str:
+        values: dict[str, Any] = {**self._view_args, **more}
+        url = url_for(f"{self._registration.name}.{endpoint}", **values)
+        # Werkzeug does not encode the mount point (SCRIPT_NAME).
+        return quote(url, safe=_URL_CHARACTERS)
 
 
 class _SchemaView:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 from ..exceptions import NotLocal
+from .place import USUAL, Place
 from .values import Blob, Buffer, Part, Receipt, State, StorageSettings, StoredItem
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Blob",
     "Buffer",
     "Part",
+    "Place",
     "Receipt",
     "SpliceTarget",
     "Stage",
@@ -226,8 +228,16 @@ class Storage(ABC):
         """The location of the bytes; equal for two storages that share a location."""
 
     @abstractmethod
-    def new_key(self, upload_id: UUID, created_at: datetime) -> str:
-        """The key of a new upload, made only from its id and creation time (UTC)."""
+    def new_key(
+        self, upload_id: UUID, created_at: datetime, place: Place = USUAL
+    ) -> str:
+        """The key of a new upload; the name in it ends in the id.
+
+        It is made only from the id, the creation time (UTC) and the place, so two
+        uploads never share a key.
+
+        :raises InvalidPlace: the storage cannot store a file in that place.
+        """
 
     def new_state(self, length: int | None) -> State | None:
         """The state of a new upload of this declared length (bytes).

@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 from ..exceptions import BytesMissing, StorageBusy, StorageError
 from .base import Appender, Stage, Storage
 from .memory_stage import MemoryStage
+from .place import USUAL, Place
 from .values import Blob, Buffer, Receipt, StorageSettings, StoredItem
 
 
@@ -66,8 +67,10 @@ class MemoryStorage(Storage):
     def identity(self) -> str:
         return f"memory:{id(self)}"
 
-    def new_key(self, upload_id: UUID, created_at: datetime) -> str:
-        return str(upload_id)
+    def new_key(
+        self, upload_id: UUID, created_at: datetime, place: Place = USUAL
+    ) -> str:
+        return place.key(upload_id, "")
 
     def stage(self) -> MemoryStage:
         return MemoryStage(self.stages, self.now())

@@ -32,7 +32,7 @@ from flask_chunked.exceptions import (
     TooManyUploads,
     UploadInUse,
 )
-from flask_chunked.storage.base import Part, StorageSettings
+from flask_chunked.storage.base import Part, Place, StorageSettings
 from flask_chunked.storage.memory import MemoryStorage
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -431,6 +431,8 @@ class RecordingPolicy:
     :ivar delivers: it has a ``deliver``.
     :ivar limits: the quota of every owner.
     :ivar largest: the largest file in bytes.
+    :ivar own_fields: values for the application's own columns.
+    :ivar chosen: where files of new uploads are stored; ``None``: it does not choose.
     """
 
     def __init__(self) -> None:
@@ -440,6 +442,8 @@ class RecordingPolicy:
         self.counts_stored = False
         self.keeps_partials = True
         self.largest: int | None = None
+        self.own_fields: Mapping[str, object] = {}
+        self.chosen: Place | None = None
         self.limits: Quota | None = None
         self.unheard: set[str] = set()
         self.calls: list[tuple[str, object]] = []
@@ -458,6 +462,18 @@ class RecordingPolicy:
 
     def quota(self, length: int | None) -> Quota | None:
         return self.limits and replace(self.limits, reserve=length or 0)
+
+    def fields(self) -> Mapping[str, object]:
+        return self.own_fields
+
+    @property
+    def places(self) -> bool:
+        return self.chosen is not None
+
+    def place(self, upload: Upload) -> Place:
+        self._asked("place", upload.storage_key)
+        assert self.chosen is not None
+        return self.chosen
 
     def validate(self, upload: Upload) -> None:
         self._asked("validate", upload.length)

@@ -19,13 +19,14 @@ from flask_chunked.exceptions import (
     CommitUnanswered,
     DatabaseUnavailable,
     InvalidFields,
+    InvalidPlace,
     StorageError,
     StorageFull,
     Superseded,
     TooManyUploads,
     UnknownUpload,
 )
-from flask_chunked.storage.base import Blob
+from flask_chunked.storage.base import Blob, Place
 from tests.engine.fakes import Bench, ScriptedReader
 
 CONTENT = b"0123456789"
@@ -64,6 +65,41 @@ def create(
     bench: Bench, reader: ScriptedReader, size: int | None = 10, **more: Any
 ) -> Upload:
     return bench.engine.create.with_body(new(**more), reader, size, finishing=True)
+
+
+# -- what the application gives a new upload -------------------------------------------
+
+
+def test_fields_of_the_application_replace_those_of_the_client(bench: Bench) -> None:
+    bench.policy.own_fields = {"project": 7}
+    upload = create(bench, short(CONTENT), fields={"project": 8, "title": "x"})
+    assert bench.row(upload).extra == {"project": 7, "title": "x"}
+
+
+def test_place_is_asked_once_after_validate_and_without_a_key(bench: Bench) -> None:
+    bench.policy.chosen = Place.from_names("films", "a")
+    upload = create(bench, short(CONTENT))
+    asked = [call for call in bench.policy.calls if call[0] in ("validate", "place")]
+    assert asked == [("validate", 10), ("place", None)]
+    assert bench.row(upload).storage_key == f"films/a-{upload.id}"
+    assert bench.stored(upload) == CONTENT
+
+
+def test_place_is_not_asked_for_a_refused_upload(bench: Bench) -> None:
+    bench.policy.chosen = Place()
+    bench.policy.refusals["validate"] = InvalidFields({})
+    with pytest.raises(InvalidFields):
+        create(bench, short(CONTENT))
+    assert bench.policy.seen("place") == []
+
+
+def test_bad_place_stores_nothing(bench: Bench) -> None:
+    bench.policy.chosen = Place()
+    bench.policy.refusals["place"] = InvalidPlace("no")
+    with pytest.raises(InvalidPlace):
+        create(bench, short(CONTENT))
+    assert bench.repository.rows == {}
+    assert bench.storage.finished == bench.storage.unfinished == {}
 
 
 # -- creation with all bytes -----------------------------------------------------------

@@ -10,6 +10,7 @@ from flask_chunked import exceptions
 from flask_chunked.exceptions import (
     ChunkedUploadError,
     ConfigurationError,
+    InvalidPlace,
     MissingColumnError,
     MissingTableError,
     requests,
@@ -68,6 +69,7 @@ def test_every_error_is_public() -> None:
         *EVERY,
         ChunkedUploadError,
         ConfigurationError,
+        InvalidPlace,
         MissingTableError,
         MissingColumnError,
     }

@@ -39,7 +39,7 @@ ROWS = [
         NotLocal(),
         "not_local",
         500,
-        "This storage has no local paths; use open() instead",
+        "This storage has no local paths; use open_file() instead",
         5,
     ),
     Row(DatabaseUnavailable(), *NO_DATABASE),

@@ -22,7 +22,7 @@ from flask_chunked.exceptions import (
     StorageError,
     StorageFull,
 )
-from flask_chunked.storage.base import Blob, Receipt, Stage, Storage
+from flask_chunked.storage.base import Blob, Place, Receipt, Stage, Storage
 
 CREATED = datetime(2026, 11, 23, 12, 30, tzinfo=timezone.utc)
 
@@ -91,6 +91,29 @@ class StorageContract:
         assert storage.new_key(upload_id, elsewhere) == storage.new_key(
             upload_id, CREATED
         )
+
+    def test_key_in_a_place_ends_in_the_id(self, storage: Storage) -> None:
+        upload_id = uuid4()
+        for directory in (None, "", "a b/ü"):
+            place = Place.from_names(directory, "film")
+            key = storage.new_key(upload_id, CREATED, place)
+            assert key.endswith(f"film-{upload_id}")
+            assert ("a b/ü/film" in key) is (directory == "a b/ü")
+        assert storage.new_key(upload_id, CREATED) == storage.new_key(
+            upload_id, CREATED, Place()
+        )
+
+    def test_bytes_in_a_place_are_written_read_listed_and_removed(
+        self, storage: Storage
+    ) -> None:
+        place = Place.from_names("a b/ü", "film?&#%20+\n")
+        blob = Blob(storage.new_key(uuid4(), CREATED, place), 0)
+        blob = finish(storage, append(storage, blob, b"abc"))
+        with storage.open(blob) as reader:
+            assert reader.read() == b"abc"
+        assert blob.key in {item.key for item in storage.stored()}
+        storage.delete(blob)
+        assert storage.measure(blob) is None
 
     def test_identity_is_a_stable_text(self, storage: Storage) -> None:
         assert storage.identity

@@ -18,7 +18,8 @@ from .paths import Tree
 
 #: ``StoredItem.piece`` of an unfinished name whose file may have both names.
 SECOND_NAME = "second name"
-_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: The name of an upload's file, without its suffix: it ends in the id.
+_STEM = re.compile(r"(?s:.+-)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def list_items(tree: Tree, suffixes: tuple[str, str]) -> Iterator[StoredItem]:
@@ -82,11 +83,29 @@ def _item(
         return None
     if directories == (tree.marker,):
         return StoredItem(name, status.st_size, modified_at, staged=True)
-    upload_id, suffix = name[:36], name[36:]
-    if suffix not in suffixes or not _ID.fullmatch(upload_id):
+    stem, suffix = _split(name, suffixes)
+    key = "/".join((*directories, stem))
+    if not stem or not _is_utf8(key):
         return None
-    key = "/".join((*directories, upload_id))
     # An upload's file has both names only if its writer died while finishing it.
     is_second = status.st_nlink > 1 and suffix == suffixes[0] != suffixes[1]
     piece = SECOND_NAME if is_second else None
     return StoredItem(key, status.st_size, modified_at, piece=piece)
+
+
+def _split(name: str, suffixes: tuple[str, str]) -> tuple[str, str]:
+    """An upload's file name without its suffix, and the suffix; else empty texts."""
+    for suffix in suffixes:
+        stem = name.removesuffix(suffix)
+        if name.endswith(suffix) and _STEM.fullmatch(stem):
+            return stem, suffix
+    return "", ""
+
+
+def _is_utf8(key: str) -> bool:
+    """False for names of others that are no text; no key has them."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ...exceptions import ConfigurationError, StorageError
+from ...exceptions import ConfigurationError, InvalidPlace, StorageError
 from ..values import StorageSettings
 from .files import close_file, name_exists, open_at, sync_directory
 
@@ -177,6 +177,21 @@ class Tree:
     def is_root(self, directory: int) -> bool:
         """True if an open directory is the root of a storage."""
         return name_exists(directory, self.marker)
+
+    def require_free(self, directories: Sequence[str]) -> None:
+        """Refuse directories that belong to another storage, or to the stages.
+
+        :raises InvalidPlace: ``check`` of the other storage would take a file there for
+            one that no upload needs.
+        """
+        path = self.path
+        for name in directories:
+            path = os.path.join(path, name)
+            if name == self.marker or os.path.lexists(os.path.join(path, self.marker)):
+                raise InvalidPlace(
+                    f"the directory {'/'.join(directories)!r} belongs to another "
+                    "storage, or is used by this one; return another directory"
+                )
 
     def prune(self, parts: Sequence[str]) -> None:
         """Remove empty directories, from the innermost outwards."""

@@ -19,6 +19,7 @@ from uuid import UUID
 from ...exceptions import BytesMissing, ConfigurationError, StorageError
 from ..base import Storage
 from ..os_errors import storage_error, translate_os_errors
+from ..place import USUAL, Place
 from ..values import Blob, Buffer, Receipt, StorageSettings, StoredItem
 from .export import move_file
 from .files import (
@@ -98,12 +99,16 @@ class LocalStorage(Storage):
     def identity(self) -> str:
         return f"local:{self._tree.path}"
 
-    def new_key(self, upload_id: UUID, created_at: datetime) -> str:
+    def new_key(
+        self, upload_id: UUID, created_at: datetime, place: Place = USUAL
+    ) -> str:
         if created_at.tzinfo is not None:
             created_at = created_at.astimezone(timezone.utc)
         pattern = self._layout.pattern
         directory = created_at.strftime(pattern) if pattern else ""
-        key = f"{directory}/{upload_id}" if directory else str(upload_id)
+        key = place.key(upload_id, directory)
+        if place.directories:
+            self._tree.require_free(place.directories)
         self._layout.paths(key)
         return key
 

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 from ...exceptions import BytesMissing, StorageError, StorageFull
 from ..base import Storage
 from ..os_errors import translate_os_errors
+from ..place import USUAL, Place
 from ..values import Blob, Part, Receipt, State, StorageSettings, StoredItem
 from .bucket import Bucket
 from .layout import S3Layout
@@ -27,7 +28,10 @@ from .reader import open_object
 from .spool import BLOCK, SpooledStage
 from .writer import S3Appender
 
-_ID = r"\d{4}/\d\d/\d\d/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_DAY = r"\d{4}/\d\d/\d\d/"
+#: Directories and the beginning of a name, as an application chooses them.
+_ANYWHERE = r"(?:[^/]+/)*(?:[^/]+-)?"
 _TAIL = r"\.tail\.[0-9a-f]{32}"
 
 
@@ -62,7 +66,9 @@ class S3Storage(Storage):
             checked.concurrency,
             checked.spool,
         )
-        self._ours = re.compile(f"({re.escape(self.prefix)}{_ID})({_TAIL})?")
+        # Without a prefix, the bucket may have objects of others that end in an id.
+        where = f"{re.escape(self.prefix)}{_ANYWHERE}" if self.prefix else _DAY
+        self._ours = re.compile(f"({where}{_ID})({_TAIL})?")
 
     @property
     def bucket(self) -> Bucket:
@@ -75,9 +81,11 @@ class S3Storage(Storage):
         store = bucket.endpoint_url or bucket.region or "aws"
         return f"s3:{store}/{bucket.name}/{self.prefix}"
 
-    def new_key(self, upload_id: UUID, created_at: datetime) -> str:
+    def new_key(
+        self, upload_id: UUID, created_at: datetime, place: Place = USUAL
+    ) -> str:
         day = created_at.astimezone(timezone.utc).strftime("%Y/%m/%d")
-        return f"{self.prefix}{day}/{upload_id}"
+        return place.key(upload_id, day, self.prefix)
 
     def new_state(self, length: int | None) -> State:
         return UploadState(self.layout.plan.part_size(length)).to_row()

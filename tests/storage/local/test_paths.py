@@ -11,9 +11,10 @@ import pytest
 
 from flask_chunked.exceptions import (
     ConfigurationError,
+    InvalidPlace,
     StorageError,
 )
-from flask_chunked.storage.base import Blob, StorageSettings
+from flask_chunked.storage.base import Blob, Place, StorageSettings
 from flask_chunked.storage.local import LocalStorage
 
 from ..contract import CREATED, append, finish, new_blob, read, take
@@ -39,6 +40,28 @@ def test_root_is_the_path_before_the_first_directive(
     assert storage.identity == f"local:{(tmp_path / 'base' / root).resolve()}"
     blob = finish(storage, append(storage, Blob(key, 0), b"abc"))
     assert storage.path(blob) == (tmp_path / "base" / root / f"{key}.done").resolve()
+
+
+def test_place_is_below_the_root(tmp_path: Path) -> None:
+    storage = LocalStorage(StorageSettings(str(tmp_path), path="up/%Y"))
+    key = storage.new_key(ID, CREATED, Place.from_names("a/b", "film"))
+    assert key == f"a/b/film-{ID}"
+    blob = finish(storage, append(storage, Blob(key, 0), b"abc"))
+    assert storage.path(blob) == tmp_path / "up" / "a" / "b" / f"film-{ID}.done"
+    storage.delete(blob)
+    assert os.listdir(tmp_path / "up") == [".staging"]
+
+
+@pytest.mark.parametrize("directory", [".staging", "docs", "docs/deep", "a/.staging"])
+def test_directory_of_another_storage_is_refused(
+    tmp_path: Path, directory: str
+) -> None:
+    inner = LocalStorage(StorageSettings(str(tmp_path), path="up/docs/%Y"))
+    append(inner, new_blob(inner), b"abc")
+    storage = LocalStorage(StorageSettings(str(tmp_path), path="up/%Y"))
+    append(storage, new_blob(storage), b"abc")
+    with pytest.raises(InvalidPlace, match="another storage"):
+        storage.new_key(ID, CREATED, Place.from_names(directory, None))
 
 
 def test_absolute_path_ignores_the_base(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from flask_chunked.exceptions import (
     NotLocal,
     StorageError,
 )
-from flask_chunked.storage.base import Blob, StoredItem
-from flask_chunked.storage.s3.bucket import Bucket
+from flask_chunked.storage.base import Blob, Place, StoredItem
+from flask_chunked.storage.s3.bucket import Bucket, BucketObject
 from flask_chunked.storage.s3.plan import MAX_PART_SIZE, MIB, UploadState
 from tests.aging import age_row
 from tests.apps import blueprint_of, rows
@@ -62,6 +62,12 @@ def test_max_length_leaves_a_tenth_of_the_parts(
 def test_key_has_the_day_and_the_id() -> None:
     elsewhere = CREATED.astimezone(timezone(timedelta(hours=14)))
     assert new_storage().new_key(ID, elsewhere) == KEY
+
+
+def test_key_has_the_place_that_the_application_chooses() -> None:
+    place = Place.from_names("projects/7", "a film")
+    key = new_storage().new_key(ID, CREATED, place)
+    assert key == f"films/projects/7/a film-{ID}"
 
 
 @pytest.mark.parametrize(
@@ -215,6 +221,36 @@ def test_upload_that_ends_early_leaves_nothing(app: Flask, tus: Tus, end: str) -
         with app.app_context():
             assert len(flask_chunked.delete_expired()) == 1
     require_only(app)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key", "ours"),
+    [
+        ("films/", f"films/2026/11/23/{ID}", True),
+        ("films/", f"films/{ID}", True),
+        ("films/", f"films/a-{ID}", True),
+        ("films/", f"films/projects/7/a b-{ID}", True),
+        ("films/", f"films/projects/7/{ID}.tail.{'0' * 32}", True),
+        ("films/", f"films/projects/7/a{ID}", False),
+        ("films/", f"films/projects/7/-{ID}", False),
+        ("films/", f"films/projects//{ID}", False),
+        ("films/", f"films/{ID}.bak", False),
+        ("films/", f"filmsx/{ID}", False),
+        ("", f"2026/11/23/{ID}", True),
+        ("", f"projects/7/a-{ID}", False),
+        ("", f"{ID}", False),
+    ],
+)
+def test_object_is_an_uploads_if_its_key_ends_in_an_id(
+    monkeypatch: pytest.MonkeyPatch, prefix: str, key: str, ours: bool
+) -> None:
+    """Without a prefix only below a day: the rest of the bucket may be of others."""
+    storage = new_storage(prefix=prefix)
+    found = [BucketObject(key, 3, CREATED)]
+    monkeypatch.setattr(Bucket, "objects", lambda *_: iter(found))
+    monkeypatch.setattr(Bucket, "open_uploads", lambda *_: iter(()))
+    listed = [item.key for item in storage.stored()]
+    assert listed == ([key.partition(".tail.")[0]] if ours else [])
 
 
 @pytest.mark.slow
