@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
-from flask import Blueprint, Flask, Response, current_app, has_request_context, request
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    has_request_context,
+    request,
+    request_started,
+)
 from flask.blueprints import BlueprintSetupState
 
 from . import cli
@@ -22,6 +30,7 @@ from .engine.gate import require_file
 from .exceptions import BytesMissing, UnknownUpload
 from .policy import UploadPolicy
 from .registration import Registration, registrations
+from .request.form_parser import share_body
 from .routes import add_rules, answer_failure, dispatch
 from .storage.base import Blob
 
@@ -161,6 +170,8 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
             return dispatch(here, self._dialects, rest, view_args)
 
         add_rules(state, name, view)
+        # Sent before any function of the application can look at the body.
+        request_started.connect(share_body, app)
         cli.add_commands(app)
 
     def _answer_failure(self, error: Exception) -> Response:

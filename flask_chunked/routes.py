@@ -90,6 +90,17 @@ def dispatch(
     dialect = _dialect_of(request, dialects)
     request.dialect = dialect.name
     try:
+        response = _answer(request, dialect)
+        request.drain()
+    finally:
+        request.stream.end()
+    add_cors_headers(request.http, response, registration.settings.cors_origins)
+    request.close_connection_after(response)
+    return response
+
+
+def _answer(request: UploadRequest, dialect: Dialect) -> Response:
+    try:
         response = dialect.handle(request)
     except ChunkedUploadError as error:
         response = dialect.render_error(request, error)
@@ -98,9 +109,6 @@ def dispatch(
             response.headers["Accept-Encoding"] = "identity"
     if request.method == "HEAD" and request.http.method != "HEAD":
         _remove_content(response)
-    request.drain()
-    add_cors_headers(request.http, response, registration.settings.cors_origins)
-    request.close_connection_after(response)
     return response
 
 

@@ -82,9 +82,11 @@ INNER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("repository",),
     ),
     "request": (
-        ("buffers", "representation", "servers"),
+        ("buffers", "part_heads", "representation", "server_input"),
+        ("multipart", "servers"),
         ("body",),
-        ("context", "multipart"),
+        ("shared_stream",),
+        ("context", "form_parser"),
         ("fields", "parts"),
         ("forms",),
     ),
