@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ..exceptions import MalformedBody
 from .buffers import release_buffer, take_buffer
-from .part_heads import MALFORMED, FormTooLarge, PartHead, parse_head
+from .part_heads import MALFORMED, FormTooLarge, PartHead, parse_head, skip_preamble
 
 #: Bytes of a file that are read and searched at once.
 BUFFER_SIZE = 2**20
@@ -113,6 +113,7 @@ class MultipartForm:
 
     def _heads(self) -> Iterator[PartHead]:
         """The head of each part; its content must be read before the next one."""
+        self._rest = skip_preamble(self._boundary, self._read_piece)
         while (head := self._next_head()) is not None:
             self._parts += 1
             if self._limits.parts is not None and self._parts > self._limits.parts:

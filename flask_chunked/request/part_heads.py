@@ -25,8 +25,8 @@ except ImportError as error:
 #: The media type.
 MULTIPART = "multipart/form-data"
 MALFORMED = "Malformed multipart/form-data body"
-#: Bytes that may come before the content of a part: its head and, of the first part,
-#: text before the first boundary. Also what the parser sees after the last boundary.
+#: Bytes that may come before the first boundary, or before the content of a part; also
+#: what the parser sees after the last boundary.
 MAX_HEAD = 64 * 2**10
 #: The most headers of a part, and bytes of each.
 MAX_HEADERS, MAX_HEADER = 8, 4 * 2**10
@@ -67,13 +67,33 @@ class PartHead:
         return found[-1] if found else None
 
 
+def skip_preamble(boundary: bytes, read: Callable[[], bytes]) -> bytes:
+    """Read up to the first boundary; return the bytes from there on.
+
+    :param read: returns the next bytes; none at the end of the body.
+    :raises MalformedBody: it is not in the first 64 KiB, or not at the start of a line.
+    """
+    # The parser would judge text before the boundary by how it was split into reads.
+    marker = b"--" + boundary
+    data = b""
+    while (found := data.find(marker)) < 0:
+        piece = read()
+        if not piece or len(data) >= MAX_HEAD + len(marker):
+            raise MalformedBody(MALFORMED)
+        data += piece
+    if found > MAX_HEAD:
+        raise MalformedBody(MALFORMED)
+    if found and data[max(0, found - 2) : found] != b"\r\n":
+        raise MalformedBody(MALFORMED)
+    return data[found:]
+
+
 def parse_head(
     boundary: bytes, rest: bytes, read: Callable[[], bytes]
 ) -> tuple[PartHead | None, bytes]:
     """Parse up to the first byte of a part's content.
 
-    :param rest: bytes that were read already; of every part but the first, they begin
-        with the boundary.
+    :param rest: bytes that were read already; they begin with the boundary.
     :param read: returns the next bytes; none at the end of the body.
     :return: the head, ``None`` after the last boundary; and the bytes after it.
     :raises MalformedBody: it is not a form.

@@ -45,8 +45,11 @@ def bytes_taken(body: Any, length: int | None) -> int:
         if length is None:
             if not is_gunicorn(body, "ChunkedReader"):
                 return 0
-            state = inspect.getgeneratorstate(body.reader.parser)
-            return int(state != inspect.GEN_CREATED)
+            parser = body.reader.parser
+            is_new = inspect.isgenerator(parser) and (
+                inspect.getgeneratorstate(parser) == inspect.GEN_CREATED
+            )
+            return int(not is_new)
         if is_gunicorn(body, "LengthReader"):
             return int(length - body.reader.length - body.buf.tell())
         if type(body).__module__.partition(".")[0] == "cheroot":
