@@ -257,7 +257,7 @@ class Connection:
         return self._socket
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -82,7 +82,7 @@ class Crowd:
                     seconds.append(time.perf_counter() - done.started)
                     following = next(conversations, None)
                     if following is None or not done.left:
-                        self._hang_up(done)
+                        self._close_connection(done)
                     if following is not None:
                         self._begin(following, done)
         finally:
@@ -122,7 +122,7 @@ class Crowd:
         self._poll.unregister(number)
         del self._talks[number]
         if response.closes:
-            self._hang_up(talk)
+            self._close_connection(talk)
         try:
             talk.request = talk.conversation.send(response)
         except StopIteration:
@@ -130,7 +130,7 @@ class Crowd:
         self._send(talk)
         return None
 
-    def _hang_up(self, talk: _Talk) -> None:
+    def _close_connection(self, talk: _Talk) -> None:
         if talk.connection is not None:
             self._opened.discard(talk.connection)
             talk.connection.close()

@@ -1,4 +1,4 @@
-"""One fast client beside many slow ones, and silent ones that must be let go."""
+"""One fast client beside many slow ones, and silent ones that must be disconnected."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def slow_clients(server: Server, clients: int) -> Iterator[None]:
             process.stdin.close()
             _, _, lost = process.stdout.readline().split() or ("", "", "all")
             if lost != "0":
-                raise ClientError(f"{lost} slow clients were let go")
+                raise ClientError(f"{lost} slow clients were disconnected")
         finally:
             process.kill()
 

@@ -12,7 +12,6 @@ from flask import Flask
 from sqlalchemy import BigInteger, Select, Table, bindparam, false, inspect, or_
 
 from .config.settings import Settings
-from .database.inserts import Tables
 from .database.parts import PartTable
 from .database.quotas import QuotaTable
 from .database.repository import SQLRepository
@@ -20,6 +19,7 @@ from .database.session_guard import SessionGuard
 from .database.statements import Statements
 from .database.table_definitions import removal_table
 from .database.transactions import Database
+from .database.transitions import Tables
 from .engine.engine import Engine
 from .engine.expiry import Lifetimes
 from .engine.records import Upload
@@ -107,8 +107,7 @@ class Registration:
     @property
     def tables(self) -> list[Table]:
         """The tables that the database must have: the model's and our own."""
-        books = (self.quotas, self.parts)
-        optional = [book.table for book in books if book is not None]
+        optional = [one.table for one in (self.quotas, self.parts) if one is not None]
         return [self.table, self.members.table, self.removals, *optional]
 
     def _make_quotas(self) -> QuotaTable | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from flask_chunked import exceptions
 from flask_chunked.config.settings import SETTINGS
 from flask_chunked.engine.gate import RULES
 from flask_chunked.engine.states import TRANSITIONS, Event, Status
+from flask_chunked.policy import UploadPolicy
 from tests.documents import (
     PAGES,
     README,
@@ -26,7 +28,8 @@ from tests.documents import (
     tables,
 )
 from tests.servers.test_matrix import ALL, HABITS
-from tests.test_layers import RANK
+from tests.test_layers import INNER, PACKAGE, RANK, in_folder
+from tests.test_layers import imports as imports_of
 
 ARCHITECTURE = ROOT / "docs/architecture.rst"
 PROTOCOL = ROOT / "docs/content-range.rst"
@@ -107,6 +110,50 @@ def test_layers_are_told_in_their_order() -> None:
     ranks = [RANK[name] for row in told for name in row]
     assert ranks == sorted(ranks)
     assert {name for row in told for name in row} == set(RANK) - {"__init__"}
+
+
+def module_map() -> dict[str, list[list[str]]]:
+    """Folder -> the modules in each row of the page's map."""
+    (table,) = tables(section(ARCHITECTURE, "Inside the layers"))
+    found: dict[str, list[list[str]]] = {}
+    folder = ""
+    for names, what in table:
+        if what:
+            found[folder].append(re.findall(r"\w+", names))
+        else:
+            folder = names
+            found[folder] = []
+    return found
+
+
+@pytest.mark.parametrize("folder", module_map())
+def test_map_has_every_module_of_the_folder_once(folder: str) -> None:
+    told = sorted(name for row in module_map()[folder] for name in row)
+    assert told == sorted(name for rank in INNER[folder] for name in rank)
+
+
+def test_engine_can_be_read_from_top_to_bottom() -> None:
+    *rows, next_to_last, last = module_map()["engine"]
+    known = {*next_to_last, *last}
+    for row in rows:
+        known |= set(row)
+        for name in row:
+            path = PACKAGE / f"engine/{name}.py"
+            used = {in_folder("engine", module) for module in imports_of(path)}
+            assert used - {None} <= known, name
+
+
+def test_every_hook_of_a_policy_is_told() -> None:
+    (table,) = tables(section(ARCHITECTURE, "Hooks and signals"))
+    told = {name for names, *_ in table[1:] for name in re.findall(r"\w+", names)}
+    hooks = {
+        name
+        for name, member in vars(UploadPolicy).items()
+        if inspect.isfunction(member) and not name.startswith("_")
+    }
+    # One row is about all limits.
+    limits = {name for name in hooks if name.startswith("get_max_")}
+    assert told == hooks - limits - {"overrides"} | {"get_max_"}
 
 
 def test_states_are_those_of_the_code() -> None:

@@ -34,6 +34,9 @@ FORBIDDEN = tuple(
 #: Ratchets, which only fall: lines of a module, lines of a function without its
 #: docstring, parameters without ``self``.
 LONGEST, LONGEST_FUNCTION, MOST_PARAMETERS = 350, 50, 6
+#: Modules without a test file of their name (``tests/<folder>/test_<module>.py``), each
+#: with the reason. The list only gets shorter.
+UNMIRRORED: dict[str, str] = {}
 #: Words that hide the actor or the place of a sentence (in pieces, as above).
 VAGUE = re.compile(
     r"\b(who~ever|no~body|some~body|le~st|be~side|be~hind)\b".replace("~", ""), re.I
@@ -135,6 +138,27 @@ def test_functions_are_short_and_take_few_parameters(path: Path) -> None:
     ]
     assert not [one for one in found if one[1] > LONGEST_FUNCTION]
     assert not [one for one in found if one[2] > MOST_PARAMETERS]
+
+
+def holds_tests(path: Path) -> bool:
+    """True if pytest finds a test in the file."""
+    if not path.is_file():
+        return False
+    tests = (ast.FunctionDef, ast.ClassDef)
+    return any(
+        isinstance(node, tests) and node.name.lower().startswith("test")
+        for node in ast.parse(path.read_text()).body
+    )
+
+
+def test_each_module_has_a_test_file_of_its_name() -> None:
+    missing = set()
+    for path in PACKAGE:
+        inside = path.relative_to(ROOT / "flask_chunked")
+        mirror = ROOT / "tests" / inside.with_name(f"test_{path.name}")
+        if path.name != "__init__.py" and not holds_tests(mirror):
+            missing.add(name_of(path))
+    assert missing == set(UNMIRRORED)
 
 
 def test_sentences_name_who_acts_and_where() -> None:

@@ -77,7 +77,6 @@ INNER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("expiry_conditions", "quota_counts"),
         ("quota_rows", "statements"),
         ("queries", "quotas"),
-        ("inserts",),
         ("transitions",),
         ("repository",),
     ),

@@ -300,10 +300,10 @@ def test_cleanup_in_a_writers_last_moment_leaves_no_byte(
     repository = registered(app).repository
     advance = repository.advance
 
-    def late(step: object) -> bool:
+    def late(commit: object) -> bool:
         age_row(app, id_of(url))
         assert len(expired(app)) == 1
-        return advance(step)  # type: ignore[arg-type]
+        return advance(commit)  # type: ignore[arg-type]
 
     repository.advance = late  # type: ignore[method-assign]
     answer = put_raw(client, b"def", start=3, url=url)

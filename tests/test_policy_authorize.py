@@ -9,15 +9,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Select, String
-from sqlalchemy.orm import Mapped, mapped_column
 from werkzeug.test import TestResponse
 
 from flask_chunked import (
     ChunkedUploadBlueprint,
     ChunkedUploadError,
-    ChunkedUploadMixin,
     Upload,
 )
 
@@ -32,7 +28,6 @@ from .exchange import (
     post_whole,
     put_form,
     put_raw,
-    send,
 )
 
 REFUSED = "You do not have permission to perform this action."
@@ -232,120 +227,3 @@ def test_authorize_is_not_asked_about_what_the_caller_cannot_see(
     for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
         assert client.open(url, method=method).status_code == 404
     assert guard.asked == []
-
-
-# -- get_query -------------------------------------------------------------------------
-
-
-def test_get_query_narrows_what_is_served(app_factory: AppFactory) -> None:
-    class Uploads(ChunkedUploadBlueprint):
-        def get_query(self) -> Select[Any]:
-            model = self.registration.model
-            return super().get_query().where(model.filename != "hidden")
-
-    app = app_factory(
-        blueprint_class=Uploads,
-        CHUNKED_UPLOAD_USER_RESTRICTED=False,
-    )
-    client = app.test_client()
-    shown = begin(client, b"abc", 6, fields={"filename": "shown"})
-    hidden = begin(client, b"abc", 6, fields={"filename": "hidden"})
-    assert client.get(shown).status_code == 200
-    for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
-        assert client.open(hidden, method=method).status_code == 404
-    listed = client.get("/uploads/?count=1")
-    assert [one["url"] for one in listed.json or []] == [shown]
-    assert listed.headers["X-Total-Count"] == "1"
-    assert len(rows(app)) == 2
-
-
-def test_get_query_may_join_another_table(app_factory: AppFactory) -> None:
-    db = SQLAlchemy()
-
-    class Project(db.Model):  # type: ignore[name-defined,misc]
-        id: Mapped[int] = mapped_column(primary_key=True)
-        name: Mapped[str] = mapped_column(String(20))
-
-    class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        pass
-
-    class Uploads(ChunkedUploadBlueprint):
-        model = Video
-
-        def get_query(self) -> Select[Any]:
-            return super().get_query().join(Project, Project.name == Video.filename)
-
-    app = app_factory(
-        db=db, blueprint_class=Uploads, CHUNKED_UPLOAD_USER_RESTRICTED=False
-    )
-    with app.app_context():
-        db.create_all()
-        db.session.add(Project(name="film"))
-        db.session.commit()
-    client = app.test_client()
-    film = begin(client, b"abc", 6, fields={"filename": "film"})
-    other = begin(client, b"abc", 6, fields={"filename": "other"})
-    assert client.get(film).status_code == 200
-    assert client.get(other).status_code == 404
-    assert len(client.get("/uploads/?count=1").json or []) == 1
-
-
-# -- get_user_id -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("value", "owner"),
-    [
-        pytest.param(17, 17, id="int"),
-        pytest.param("17", 17, id="digits"),
-        pytest.param("seventeen", None, id="word"),
-        pytest.param("", None, id="empty"),
-        pytest.param(None, None, id="none"),
-        pytest.param([17], None, id="list"),
-        pytest.param(float("inf"), None, id="infinite"),
-        pytest.param("9" * 30, None, id="too-large"),
-        pytest.param("9" * 5000, None, id="5000-digits"),
-    ],
-)
-def test_user_id_is_coerced_to_the_columns_type(
-    app_factory: AppFactory, value: object, owner: int | None
-) -> None:
-    db = SQLAlchemy()
-
-    class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        user: Mapped[int | None] = mapped_column()  # type: ignore[assignment]
-
-    class Uploads(ChunkedUploadBlueprint):
-        model = Video
-
-        def get_user_id(self) -> object:
-            return value
-
-    app = app_factory(
-        db=db, blueprint_class=Uploads, CHUNKED_UPLOAD_ALLOW_ANONYMOUS=False
-    )
-    client = app.test_client()
-    answer = put_raw(client, b"abc", total=6)
-    if owner is not None:
-        assert answer.status_code == 200
-        assert [row.user for row in rows(app)] == [owner]
-        return
-    assert answer.status_code == 400
-    assert detail(answer) == (
-        "Upload requires user authentication but user cannot be determined"
-    )
-    assert rows(app) == []
-    assert client.get("/uploads/").json == []
-    unknown = "/uploads/3b241101-e2bb-4255-8caf-4136c566a962"
-    assert client.get(unknown).status_code == 404
-
-
-def test_the_users_whole_life_goes_by_one_id(app_factory: AppFactory) -> None:
-    class Uploads(ChunkedUploadBlueprint):
-        def get_user_id(self) -> object:
-            return 7  # into a text column
-
-    app = app_factory(blueprint_class=Uploads)
-    client = app.test_client()
-    assert send(client, b"abc").status_code == 200
-    assert rows(app)[0].user == "7"

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_chunked import (
@@ -142,33 +142,6 @@ def test_one_blueprint_registered_twice_serves_under_both_names(
     with app.app_context():
         assert len(list(deliver_pending(older_than=timedelta(0)))) == 2
     assert sorted(seen) == [("films", b"abc"), ("songs", b"defg")]
-
-
-def test_blueprint_nested_in_another_builds_its_urls(new_app: NewApp) -> None:
-    app = new_app(SQLAlchemy())
-    parent = Blueprint("api", __name__, url_prefix="/api")
-    parent.register_blueprint(
-        ChunkedUploadBlueprint("uploads", __name__), url_prefix="/uploads"
-    )
-    app.register_blueprint(parent)
-    create_tables(app)
-    client = app.test_client()
-    url = begin(client, b"abc", 3, url="/api/uploads/")
-    assert url.startswith("http://localhost/api/uploads/")
-    assert client.get(url).status_code == 200
-    assert rows(app, "api.uploads")[0].blueprint == "api.uploads"
-
-
-def test_values_of_the_prefix_are_kept_in_urls(new_app: NewApp) -> None:
-    app = new_app(SQLAlchemy())
-    app.register_blueprint(
-        ChunkedUploadBlueprint("uploads", __name__), url_prefix="/<team>/uploads"
-    )
-    create_tables(app)
-    client = app.test_client()
-    url = begin(client, b"abc", 3, url="/red/uploads/")
-    assert url.startswith("http://localhost/red/uploads/")
-    assert client.get(url).status_code == 200
 
 
 def test_blueprint_without_a_prefix_leaves_the_apps_urls_alone(

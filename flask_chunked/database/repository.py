@@ -10,15 +10,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ..engine.records import Quota, Step, Upload
+from ..engine.records import OffsetCommit, Quota, Upload
 from ..engine.states import Status
 from ..exceptions import CommitUnanswered
 from ..storage.base import Part
-from .inserts import Tables
 from .quotas import QuotaMismatch
 from .rows import RowMapper
+from .statements import completion_values
 from .transactions import Database
-from .transitions import Transitions, completion_values
+from .transitions import Tables, Transitions
 
 
 class SQLRepository(Transitions):
@@ -65,55 +65,55 @@ class SQLRepository(Transitions):
         values = {"upload_id": upload_id, "its_fence": fence, "its_offset": offset}
         return bool(self._database.execute(self._statements.holds, values).rows)
 
-    def advance(self, step: Step) -> bool:
+    def advance(self, commit: OffsetCommit) -> bool:
         """Commit bytes: move the offset and store the storage's state.
 
         :return: ``False``: the upload's fence, offset or state is not the expected one.
         """
         values = {
-            "upload_id": step.upload_id,
-            "its_fence": step.fence,
-            "its_offset": step.old_offset,
-            "new_offset": step.offset,
-            "new_last_start": step.start,
-            "new_last_digest": step.digest,
-            "new_last_activity_at": step.at,
-            "new_storage_state": step.state,
-            "new_hash_state": step.hash_state,
+            "upload_id": commit.upload_id,
+            "its_fence": commit.fence,
+            "its_offset": commit.old_offset,
+            "new_offset": commit.offset,
+            "new_last_start": commit.start,
+            "new_last_digest": commit.digest,
+            "new_last_activity_at": commit.at,
+            "new_storage_state": commit.state,
+            "new_hash_state": commit.hash_state,
         }
-        if step.completes or step.ending is not None:
-            values["new_verify_started_at"] = step.verify_started_at
-        if step.ending is not None:
-            values |= completion_values(step.ending, step.at)
+        if commit.completes or commit.completion is not None:
+            values["new_verify_started_at"] = commit.verify_started_at
+        if commit.completion is not None:
+            values |= completion_values(commit.completion, commit.at)
         try:
-            return self._advance(step, values)
+            return self._advance(commit, values)
         except CommitUnanswered:
-            row = self.get(step.upload_id)
+            row = self.get(commit.upload_id)
             # No other request can commit with this fence meanwhile. A commit may store
             # a new state without moving the offset.
-            fence, status, event_id = step.fence, Status.UPLOADING, None
-            if step.completes:
+            fence, status, event_id = commit.fence, Status.UPLOADING, None
+            if commit.completes:
                 fence, status = fence + 1, Status.COMPLETING
-            if step.ending is not None:
-                status, event_id = Status.COMPLETE, step.ending.event_id
-            expected = (fence, status, step.offset, event_id)
+            if commit.completion is not None:
+                status, event_id = Status.COMPLETE, commit.completion.event_id
+            expected = (fence, status, commit.offset, event_id)
             if row is None or _progress(row) != expected:
                 raise
-            if row.storage_state != step.state:
+            if row.storage_state != commit.state:
                 raise
             return True
 
-    def _advance(self, step: Step, values: Mapping[str, object]) -> bool:
+    def _advance(self, commit: OffsetCommit, values: Mapping[str, object]) -> bool:
         known = self._statements
-        statement = known.advance_to_end if step.completes else known.advance
-        if step.ending is not None:
+        statement = known.advance_to_end if commit.completes else known.advance
+        if commit.completion is not None:
             statement = known.advance_and_finish
-        if not step.parts or self._parts is None:
+        if not commit.parts or self._parts is None:
             return self._database.execute(statement, values).count == 1
         with self._database.transaction() as connection:
             if connection.execute(statement, values).rowcount != 1:
                 return False
-            self._parts.add(connection, step.upload_id, step.parts)
+            self._parts.add(connection, commit.upload_id, commit.parts)
             return True
 
     def parts(self, upload_id: UUID) -> list[Part]:

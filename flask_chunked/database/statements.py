@@ -5,6 +5,7 @@ Building a statement takes longer than executing it, and each chunk needs severa
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -22,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.dml import Update
 
+from ..engine.records import CompletionRecord
 from ..engine.states import UNFINISHED, Event, Status, sources, target
 from .expiry_conditions import ExpiryConditions
 from .members import MemberTable
@@ -134,7 +136,7 @@ class Statements:
             self._id, its_fence, its_offset, self._is_open
         )
         #: A claim after bytes were written, if no other request changed the upload.
-        self.claim_as_seen = self._move(Event.APPEND, its_offset, its_fence)
+        self.claim_if_unchanged = self._move(Event.APPEND, its_offset, its_fence)
         self.advance = self._set(
             "offset",
             "last_start",
@@ -289,3 +291,13 @@ class Statements:
 def values_of(statuses: tuple[Status, ...]) -> list[str]:
     """The statuses as the column stores them."""
     return [status.value for status in statuses]
+
+
+def completion_values(record: CompletionRecord, at: datetime) -> dict[str, object]:
+    """The new values of the columns that a completion sets."""
+    return {
+        "new_digest": record.digest,
+        "new_completed_at": at,
+        "new_event_id": record.event_id,
+        "new_delivered_at": at if record.delivered else None,
+    }

@@ -28,7 +28,7 @@ from .expiry import Expiry
 from .gate import Action, Gate, require
 from .interruption import ActiveReaders
 from .ports import Ports, Reader
-from .records import Ending, Upload
+from .records import CompletionRecord, Upload
 from .remove import Remover
 from .states import Status
 from .stream import StreamWriter
@@ -160,7 +160,7 @@ class Appender:
             try:
                 yield writer
             except BaseException:
-                writer.interrupted = reader.is_let_go
+                writer.interrupted = reader.interrupted
                 writer.rollback()
                 raise
             if writer.committed > start and not writer.is_claimed:
@@ -225,24 +225,24 @@ class Appender:
         upload: Upload,
         start: int,
         mine: Reader | None = None,
-        fence: int | None = None,
+        expected_fence: int | None = None,
     ) -> Upload:
         """Claim the upload for an append at ``start``.
 
         :param mine: the reader of this request's body.
-        :param fence: the row must still have it; ``None``: any.
+        :param expected_fence: the row must still have it; ``None``: any.
         :raises OffsetMismatch, AlreadyComplete: its offset is not ``start``.
         :raises Superseded: a later request has claimed it.
         """
         self._expiry.require_live(upload)
-        if mine is not None and mine.is_let_go:
+        if mine is not None and mine.interrupted:
             # A later request has interrupted this one and owns the upload now.
             raise Superseded(self._expiry.current(upload.id).offset, start)
-        claimed = self._repository.claim(upload.id, start, fence)
+        claimed = self._repository.claim(upload.id, start, expected_fence)
         if claimed is None:
             current = self._expiry.current(upload.id)
             is_open = current.status is Status.UPLOADING
-            if fence is not None and is_open and current.offset == start:
+            if expected_fence is not None and is_open and current.offset == start:
                 raise Superseded(start, start)
             raise refused_offset(current, start)
         # The claim has superseded requests that still wait for their clients.
@@ -254,9 +254,9 @@ class Appender:
     def _stream_writer(
         self, upload: Upload, finishing: bool, claim: Claim | None = None
     ) -> StreamWriter:
-        ending = self._ending_of(upload) if finishing else None
+        maker = self._record_maker(upload) if finishing else None
         return StreamWriter(
-            upload, self._ports, finishing=finishing, ending=ending, claim=claim
+            upload, self._ports, finishing=finishing, make_record=maker, claim=claim
         )
 
     def _stream(
@@ -277,7 +277,7 @@ class Appender:
         # Another request can only have declared a deferred length.
         return upload if upload.length is not None else self._expiry.current(upload.id)
 
-    def _ending_of(self, upload: Upload) -> Callable[[], Ending] | None:
+    def _record_maker(self, upload: Upload) -> Callable[[], CompletionRecord] | None:
         """Makes the completion record, if one commit may complete the upload."""
         if upload.offset or upload.reserved is not None:
             # An upload that counts against a quota must release it in its own
@@ -285,7 +285,7 @@ class Appender:
             return None
         if not self._completer.may_finish_first(upload):
             return None
-        return partial(self._completer.ending, upload)
+        return partial(self._completer.record_for, upload)
 
     @contextmanager
     def writing(self, writer: Writer) -> Iterator[Writer]:

@@ -26,7 +26,7 @@ from ..storage.base import Blob, Storage
 from .digests import resume
 from .gate import Action, Gate, Kind, kind_of, require
 from .ports import Ports
-from .records import Completion, Ending, Expected, Upload
+from .records import Completion, CompletionRecord, ExpectedDigest, Upload
 from .remove import Remover
 from .states import Status
 from .verification import STALE, released_by_failure, renewed, wait
@@ -54,7 +54,7 @@ class Completer:
 
     # -- on request ----------------------------------------------------------------
 
-    def request(self, upload: Upload, expected: Expected | None) -> Completion:
+    def request(self, upload: Upload, expected: ExpectedDigest | None) -> Completion:
         """Complete the upload on a client's request; a repeat gets the same result.
 
         :param expected: the client's digest; ``None``: compare nothing.
@@ -69,7 +69,7 @@ class Completer:
             raise FinalUpload()
         return self.complete(upload, expected)
 
-    def complete(self, upload: Upload, expected: Expected | None) -> Completion:
+    def complete(self, upload: Upload, expected: ExpectedDigest | None) -> Completion:
         """:meth:`request`, for final uploads too."""
         completed = self._complete_at_once(upload, expected)
         if completed is not None:
@@ -82,7 +82,7 @@ class Completer:
                 if done is None:
                     continue
                 self._compare_stored(done, expected)
-                return Completion(done, first=False)
+                return Completion(done, completed_now=False)
             with released_by_failure(self._repository, begun):
                 if digest is None and expected is not None:
                     digest = self._checked_digest(begun, expected)
@@ -105,7 +105,7 @@ class Completer:
         for _ in wait():
             row = self._require_present(upload.id)
             if row.is_complete:
-                return Completion(row, first=False)
+                return Completion(row, completed_now=False)
             if not self._is_being_verified(row):
                 return None
         raise CompletionInProgress()
@@ -141,12 +141,12 @@ class Completer:
             and not upload.partial
         )
 
-    def ending(self, upload: Upload, digest: str | None = None) -> Ending:
+    def record_for(self, upload: Upload, digest: str | None = None) -> CompletionRecord:
         """The values that complete the upload's row."""
         # A partial upload is no file, so it has no event to deliver.
         event_id = None if upload.partial else self._new_id()
         delivered = event_id is not None and not self._gate.delivers(upload)
-        return Ending(event_id, delivered, digest)
+        return CompletionRecord(event_id, delivered, digest)
 
     def announce(self, done: Upload) -> None:
         """Send the signal of a complete upload, deliver it, remove its members."""
@@ -157,7 +157,7 @@ class Completer:
             self._remover.drop(self._remover.members_of(done))
 
     def _complete_at_once(
-        self, seen: Upload, expected: Expected | None
+        self, seen: Upload, expected: ExpectedDigest | None
     ) -> Completion | None:
         """Finish the file, then complete the row with one compare-and-set.
 
@@ -182,12 +182,12 @@ class Completer:
             self._finalize(seen)
         except BytesMissing:
             return None
-        ending = self.ending(seen, digest)
-        done = self._repository.finish(seen, ending, self._clock())
+        record = self.record_for(seen, digest)
+        done = self._repository.finish(seen, record, self._clock())
         if done is None:
             return None
         self.announce(done)
-        return Completion(done, first=True)
+        return Completion(done, completed_now=True)
 
     def deliver(self, upload: Upload, lease: timedelta = DELIVERY_LEASE) -> bool:
         """Deliver the completion event.
@@ -223,15 +223,15 @@ class Completer:
             self._require_present(begun.id)
             raise
         self._verify(begun)
-        ending = self.ending(begun, digest)
-        done = self._repository.complete(begun.id, ending, self._clock())
+        record = self.record_for(begun, digest)
+        done = self._repository.complete(begun.id, record, self._clock())
         if done is not None:
             self.announce(done)
-            return Completion(done, first=True)
+            return Completion(done, completed_now=True)
         row = self._require_present(begun.id)
         if self._is_being_verified(row):
             raise CompletionInProgress()
-        return Completion(row, first=False) if row.is_complete else None
+        return Completion(row, completed_now=False) if row.is_complete else None
 
     def _finalize(self, begun: Upload) -> None:
         blob = begun.require_blob()
@@ -249,7 +249,7 @@ class Completer:
             self._repository.refuse_completion(begun.id, begun.fence)
             raise
 
-    def _checked_digest(self, begun: Upload, expected: Expected) -> str:
+    def _checked_digest(self, begun: Upload, expected: ExpectedDigest) -> str:
         digest = self._received_digest(begun, expected.name)
         if digest is None:
             try:
@@ -272,7 +272,7 @@ class Completer:
         digest = resume(name, begun.hash_state, begun.offset)
         return None if digest is None else digest.hexdigest()
 
-    def _compare_stored(self, done: Upload, expected: Expected | None) -> None:
+    def _compare_stored(self, done: Upload, expected: ExpectedDigest | None) -> None:
         if expected is None:
             return
         name, _, digest = (done.digest or "").partition(":")

@@ -132,8 +132,8 @@ class Creator:
         """
         filled = self._filled(draft, content)
         if ends:
-            ending = self._completer.ending(draft)
-            filled = ending.apply(filled, draft.created_at)
+            record = self._completer.record_for(draft)
+            filled = record.apply(filled, draft.created_at)
         blob = filled.require_blob()
         lock = self._storage.put(blob, content, finished=ends)
         try:

@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from ..storage.base import Part, Storage
-from .records import Cutoff, Ending, Quota, Step, Upload
+from .records import CompletionRecord, Cutoff, OffsetCommit, Quota, Upload
 
 
 class Repository(Protocol):
@@ -47,12 +47,12 @@ class Repository(Protocol):
         """The row, in any state; ``None``: there is none."""
 
     def claim(
-        self, upload_id: UUID, start: int, fence: int | None = None
+        self, upload_id: UUID, start: int, expected_fence: int | None = None
     ) -> Upload | None:
         """Bump the fence if the upload is open and its offset is ``start``.
 
-        :param fence: the row must still have it; ``None``: any. With a fence, a result
-            of ``None`` may also mean that the answer to the claim was lost.
+        :param expected_fence: the row must still have it; ``None``: any. With a fence,
+            a result of ``None`` may also mean that the answer to the claim was lost.
         """
 
     def take_over(self, upload_id: UUID) -> Upload | None:
@@ -61,15 +61,17 @@ class Repository(Protocol):
     def holds(self, upload_id: UUID, fence: int, offset: int) -> bool:
         """True if the upload is still open, with this fence and this offset."""
 
-    def advance(self, step: Step) -> bool:
-        """Move the offset by compare-and-set; begin or end completion as ``step`` says.
+    def advance(self, commit: OffsetCommit) -> bool:
+        """Move the offset by compare-and-set.
+
+        The completion begins or ends with it, if ``commit`` says so.
 
         :return: ``False``: another request has the upload, or declared a length that
-            the step exceeds.
+            the commit exceeds.
         """
 
     def parts(self, upload_id: UUID) -> Sequence[Part]:
-        """The parts of all steps; called only if the storage keeps parts."""
+        """The parts of all commits; called only if the storage keeps parts."""
 
     def declare_length(
         self, seen: Upload, length: int, quota: Quota | None
@@ -117,12 +119,14 @@ class Repository(Protocol):
     def complete(
         self,
         upload_id: UUID,
-        ending: Ending,
+        record: CompletionRecord,
         at: datetime,
     ) -> Upload | None:
         """Completing -> complete, together with digest and completion event."""
 
-    def finish(self, seen: Upload, ending: Ending, at: datetime) -> Upload | None:
+    def finish(
+        self, seen: Upload, record: CompletionRecord, at: datetime
+    ) -> Upload | None:
         """Uploading -> complete, if fence and offset match and no byte is missing."""
 
     def begin_termination(
@@ -180,33 +184,30 @@ class Reader(Protocol):
     def unread(self, block: memoryview) -> None:
         """Take back the last block, if the body has not ended."""
 
-    def read_ready(self) -> memoryview:
+    def read_nowait(self) -> memoryview:
         """:meth:`read` for use in a section: it waits a few milliseconds at most.
 
         It is also empty if the server cannot say whether bytes have arrived.
         """
 
-    def pour(self, pipe: int, count: int) -> int | None:
+    def splice_into(self, pipe: int, count: int) -> int | None:
         """Move up to ``count`` bytes into a pipe without reading them.
 
-        :return: the number of bytes, as in :meth:`read_ready`; ``None``: not possible.
+        :return: the number of bytes, as in :meth:`read_nowait`; ``None``: not possible.
         """
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> bool:
         """Wait for the client.
 
+        :param timeout: return after so many seconds; ``None``: the read timeout
+            applies, and its end is an error.
+        :return: ``True``: the client went on; ``False``: ``timeout`` passed first.
         :raises BodyTimeout: no byte arrived within the read timeout.
         :raises BodyInterrupted: the client is gone.
         """
 
-    def linger(self, seconds: float) -> bool:
-        """Wait for the client, but no longer than ``seconds``.
-
-        :return: ``True``: the client went on.
-        """
-
     @property
-    def is_let_go(self) -> bool:
+    def interrupted(self) -> bool:
         """True if :meth:`interrupt` ended the body early."""
 
     def interrupt(self) -> None:

@@ -142,7 +142,7 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class CompletionRecord:
     """The values that complete an upload's row.
 
     :param event_id: of the completion event; ``None``: there is none.
@@ -171,7 +171,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OffsetCommit:
     """One move of the offset. It needs the expected fence and offset in the row.
 
     :param start: where the request's chunk began; ``None``: there is no chunk yet.
@@ -181,8 +181,8 @@ class Step:
     :param parts: the storage's new parts.
     :param completes: all bytes are stored, and this commit begins the completion. It
         bumps the fence once more.
-    :param ending: the file is finished, and this commit completes the upload. It bumps
-        the fence once more.
+    :param completion: the file is finished, and this commit completes the upload. It
+        bumps the fence once more.
     :param verify_started_at: the completion that begins calls ``verify``.
     """
 
@@ -197,12 +197,12 @@ class Step:
     at: datetime
     parts: tuple[Part, ...] = ()
     completes: bool = False
-    ending: Ending | None = None
+    completion: CompletionRecord | None = None
     verify_started_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedDigest:
     """The client's digest of the whole file; ``hexdigest`` in upper or lower case."""
 
     name: str
@@ -211,7 +211,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A complete upload; ``first``: this request has completed it."""
+    """A complete upload; ``completed_now``: this request has completed it."""
 
     upload: Upload
-    first: bool
+    completed_now: bool

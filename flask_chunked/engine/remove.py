@@ -165,7 +165,7 @@ class Remover:
         if upload.blob is None:
             return False
         if upload.status is not Status.UPLOADING:
-            self._storage.cut(upload.blob)
+            self._storage.truncate(upload.blob)
             return True
         claimed = self._repository.claim(upload.id, upload.offset)
         if claimed is None or claimed.blob is None:

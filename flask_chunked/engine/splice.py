@@ -31,10 +31,10 @@ class Pipe:
 
     @classmethod
     def open(cls) -> Pipe | None:
-        """A new pipe; ``None``: the system has none of this size."""
+        """A new pipe; ``None``: the system has none of this size, or no splice."""
         # AttributeError: not Linux. OSError: too many descriptors or too large a pipe.
         with contextlib.suppress(AttributeError, OSError):
-            return cls()
+            return cls() if hasattr(os, "splice") else None
         return None
 
     def close(self) -> None:

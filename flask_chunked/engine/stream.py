@@ -7,8 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 
 from ..exceptions import ChunkSizeMismatch, StorageError, Superseded
+from ..storage.base import SpliceTarget
 from .ports import Ports, Reader
-from .records import Ending, Upload
+from .records import CompletionRecord, Upload
 from .splice import PIPE_SIZE, Pipe
 from .writer import SECTION_SECONDS, Claim, UploadWriter
 
@@ -22,8 +23,9 @@ class StreamWriter(UploadWriter):
     """Writes a body as it arrives. On an error, the received bytes stay.
 
     :param finishing: the commit of the last byte begins completion.
-    :param ending: makes the completion record, if the whole file is written in one
-        section, so that its only commit completes the upload; ``None``: not possible.
+    :param make_record: makes the completion record, if the whole file is written in
+        one section, so that its only commit completes the upload; ``None``: not
+        possible.
     """
 
     def __init__(
@@ -32,13 +34,16 @@ class StreamWriter(UploadWriter):
         ports: Ports,
         *,
         finishing: bool = False,
-        ending: Callable[[], Ending] | None = None,
+        make_record: Callable[[], CompletionRecord] | None = None,
         claim: Claim | None = None,
     ) -> None:
         super().__init__(claimed, ports, finishing=finishing, claim=claim)
-        self._ending = ending
+        self._make_record = make_record
         self._pipe: Pipe | None = None
-        self._may_splice = self._appender.drains_pipes and not self._digests
+        #: Takes spliced bytes; ``None``: bytes are read and written.
+        self._splice_target: SpliceTarget | None = None
+        if not self._digests and isinstance(self._appender, SpliceTarget):
+            self._splice_target = self._appender
 
     def __exit__(
         self,
@@ -64,7 +69,7 @@ class StreamWriter(UploadWriter):
         # The received bytes are committed before the error propagates, even if it asks
         # the worker to exit.
         except BaseException as error:
-            self.interrupted = reader.is_let_go
+            self.interrupted = reader.interrupted
             if not self.refused:
                 self._commit_received(error)
             raise
@@ -105,10 +110,11 @@ class StreamWriter(UploadWriter):
         It waits only for storages whose commits are expensive.
         """
         pending = self._appender.position > self.committed
-        if not pending or not self._appender.lingers:
+        interval = self._appender.commit_interval
+        if not pending or not interval:
             return False
-        left = self._committed_at + COMMIT_SECONDS - time.monotonic()
-        return left > 0 and reader.linger(left)
+        left = self._committed_at + interval - time.monotonic()
+        return left > 0 and reader.wait(left)
 
     def _take_section(
         self, block: memoryview, reader: Reader, stop: int | None
@@ -122,7 +128,7 @@ class StreamWriter(UploadWriter):
             count = self._splice(reader, stop)
             if count is None:
                 self._digest_thread.wait_for_buffer()
-                count = self._write_up_to(reader.read_ready(), stop)
+                count = self._write_up_to(reader.read_nowait(), stop)
 
     def _write_up_to(self, block: memoryview, stop: int | None) -> int:
         room = len(block) if stop is None else stop - self._appender.position
@@ -142,7 +148,8 @@ class StreamWriter(UploadWriter):
 
         :return: the number of bytes; ``None``: not possible, so read and write them.
         """
-        if not self._may_splice:
+        target = self._splice_target
+        if target is None:
             return None
         room = PIPE_SIZE
         if stop is not None:
@@ -151,12 +158,12 @@ class StreamWriter(UploadWriter):
             # Further bytes are too many, which a plain read reports.
             return None
         pipe = self._pipe = self._pipe or Pipe.open()
-        moved = None if pipe is None else reader.pour(pipe.inlet, room)
+        moved = None if pipe is None else reader.splice_into(pipe.inlet, room)
         if pipe is None or moved is None:
-            self._may_splice = False
+            self._splice_target = None
             return None
         if moved:
-            self._appender.write_from(pipe.outlet, moved)
+            target.write_from_pipe(pipe.outlet, moved)
         return moved
 
     def _is_rest_at_end_of_file(
@@ -175,8 +182,8 @@ class StreamWriter(UploadWriter):
         waited = time.monotonic() - self._committed_at
         return pending >= COMMIT_BYTES or waited >= COMMIT_SECONDS
 
-    def _finish(self) -> Ending | None:
+    def _finish(self) -> CompletionRecord | None:
         """Finish the file, if it is whole, and return the completion record."""
-        if self._ending is None or self._appender.position != self.claimed.length:
+        if self._make_record is None or self._appender.position != self.claimed.length:
             return None
-        return self._ending() if self._appender.finish() else None
+        return self._make_record() if self._appender.finish() else None

@@ -19,7 +19,7 @@ from .digest_thread import DigestThread
 from .digests import FileDigest, resume
 from .gate import Gate
 from .ports import Ports
-from .records import Ending, Step, Upload
+from .records import CompletionRecord, OffsetCommit, Upload
 from .states import Status
 
 #: Bytes of the file that ``inspect`` sees.
@@ -64,7 +64,7 @@ class UploadWriter:
         self._appender = ports.storage.appender(claimed.require_blob())
         self._appender.bind(self._save)
         if claimed.length is not None:
-            self._appender.expect(claimed.length)
+            self._appender.set_length(claimed.length)
         # Recognises a repeated chunk, where the storage cannot read the chunk again.
         self._digest = None if ports.storage.reads_unfinished else hashlib.sha256()
         self._file_digest = resume(
@@ -153,12 +153,12 @@ class UploadWriter:
         with self._appender.exclusive():
             self._commit()
 
-    def _commit(self, ending: Ending | None = None) -> None:
+    def _commit(self, completion: CompletionRecord | None = None) -> None:
         receipt = self._appender.flush()
         self._digest_thread.join()
         state = self.upload.storage_state if receipt.state is None else receipt.state
         position = self._appender.position
-        step = Step(
+        commit = OffsetCommit(
             upload_id=self.upload.id,
             fence=self.upload.fence,
             old_offset=self.upload.offset,
@@ -169,38 +169,38 @@ class UploadWriter:
             hash_state=self._dump_at(position),
             at=self._clock(),
             parts=receipt.parts,
-            ending=ending,
+            completion=completion,
         )
         if self._finishing and position == self.claimed.length:
             verifies = self._gate.verifies(self.claimed)
-            started_at = step.at if verifies and ending is None else None
-            step = replace(step, completes=True, verify_started_at=started_at)
-        if not self._repository.advance(step):
-            self._appender.settle(committed=False)
+            started_at = commit.at if verifies and completion is None else None
+            commit = replace(commit, completes=True, verify_started_at=started_at)
+        if not self._repository.advance(commit):
+            self._appender.rollback()
             raise self._superseded()
-        self._note(step)
+        self._note(commit)
         self._committed_at = time.monotonic()
-        self._appender.settle(committed=True)
+        self._appender.committed()
 
-    def _note(self, step: Step) -> None:
-        """Update the snapshot to the committed step."""
+    def _note(self, commit: OffsetCommit) -> None:
+        """Update the snapshot to the row after this commit."""
         end: dict[str, Any] = {}
-        if step.ending is not None:
-            end = step.ending.changes(step.at)
-        elif step.completes:
+        if commit.completion is not None:
+            end = commit.completion.changes(commit.at)
+        elif commit.completes:
             end = {
                 "status": Status.COMPLETING,
-                "verify_started_at": step.verify_started_at,
+                "verify_started_at": commit.verify_started_at,
             }
         self.upload = replace(
             self.upload,
-            offset=step.offset,
-            last_start=step.start,
-            last_digest=step.digest,
-            storage_state=step.state,
-            hash_state=step.hash_state,
-            fence=step.fence + step.completes,
-            **{"last_activity_at": step.at, **end},
+            offset=commit.offset,
+            last_start=commit.start,
+            last_digest=commit.digest,
+            storage_state=commit.state,
+            hash_state=commit.hash_state,
+            fence=commit.fence + commit.completes,
+            **{"last_activity_at": commit.at, **end},
         )
 
     def _save(self, state: State) -> None:
@@ -209,7 +209,7 @@ class UploadWriter:
         :raises Superseded: another request has the upload.
         """
         now = self.upload
-        step = Step(
+        commit = OffsetCommit(
             upload_id=now.id,
             fence=now.fence,
             old_offset=now.offset,
@@ -220,7 +220,7 @@ class UploadWriter:
             hash_state=now.hash_state,
             at=self._clock(),
         )
-        if not self._repository.advance(step):
+        if not self._repository.advance(commit):
             raise self._superseded()
         self.upload = replace(now, storage_state=state)
 
@@ -258,7 +258,7 @@ class UploadWriter:
         return (
             self._appender.position == self.committed
             and not self._gate.inspects(self.claimed)
-            and self._appender.ends_at_position()
+            and self._appender.at_end_of_file()
         )
 
     def _check_fence(self) -> None:

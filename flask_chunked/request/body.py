@@ -121,13 +121,13 @@ class BodyReader:
         """Take a block back; see the engine's ``Reader`` port."""
         self._unread = block
 
-    def read_ready(self) -> memoryview:
+    def read_nowait(self) -> memoryview:
         """What is there now; see the engine's ``Reader`` port."""
         if self._failure is not None or not self._source.pollable:
             return memoryview(b"")
         return self._block(NOWAIT_SECONDS, time.monotonic() + NOWAIT_SECONDS)
 
-    def pour(self, pipe: int, count: int) -> int | None:
+    def splice_into(self, pipe: int, count: int) -> int | None:
         """Move bytes from the socket into a pipe; see the engine's ``Reader`` port."""
         socket_fd = self._source.descriptor()
         if socket_fd is None or self._length is None or self._failure is not None:
@@ -180,25 +180,21 @@ class BodyReader:
             raise self._failure()
         return filled
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> bool:
         """Wait for the client; see the engine's ``Reader`` port."""
         if self._failure is not None:
             raise self._failure()
         began = time.monotonic()
+        if timeout is not None:
+            has_gone_on = self._source.wait(min(timeout, self._timeout))
+            self._note_rate(began, 0)
+            return has_gone_on
         if not self._source.wait(self._timeout):
             self._time_out(partial(BodyTimeout, self._timeout))
         self._note_rate(began, 0)
         if self._failure is not None:
             raise self._failure()
-
-    def linger(self, seconds: float) -> bool:
-        """Wait a little; see the engine's ``Reader`` port."""
-        if self._failure is not None:
-            raise self._failure()
-        began = time.monotonic()
-        is_ready = self._source.wait(min(seconds, self._timeout))
-        self._note_rate(began, 0)
-        return is_ready
+        return True
 
     def read_nowait_into(self, view: memoryview) -> int:
         """Fill some of a view with what is there now; 0: nothing, or unknown.
@@ -223,7 +219,7 @@ class BodyReader:
         return 0
 
     @property
-    def is_let_go(self) -> bool:
+    def interrupted(self) -> bool:
         """See the engine's ``Reader`` port."""
         return self._is_interrupted
 

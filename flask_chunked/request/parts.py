@@ -22,7 +22,7 @@ from .context import UploadRequest
 from .multipart import BUFFER_SIZE
 
 #: What takes the bytes of a file part.
-Sink = Stage | AtomicWriter | ShortChunk
+PartSink = Stage | AtomicWriter | ShortChunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class PartTarget:
     :param file_digest: of the whole file; a staged part continues it.
     """
 
-    open: Callable[[], AbstractContextManager[Sink]] | None
+    open: Callable[[], AbstractContextManager[PartSink]] | None
     file_digest: FileDigest | None = None
 
 
@@ -59,12 +59,12 @@ class FilePart:
 
     def __init__(
         self,
-        sink: Sink | None,
+        sink: PartSink | None,
         limits: PartLimits,
         digests: Sequence[Digest] = (),
     ) -> None:
         self.stage = sink if isinstance(sink, Stage) else None
-        self.held = sink if isinstance(sink, AtomicWriter) else None
+        self.writer = sink if isinstance(sink, AtomicWriter) else None
         self.short = sink if isinstance(sink, ShortChunk) else None
         self.size = 0
         self.filename: str | None = None
@@ -83,31 +83,33 @@ class FilePart:
         return "" if self._digest is None else self._digest.hexdigest()
 
     def fill(self, body: BodyReader, view: memoryview) -> int:
-        """Read some of the body; leave the held chunk's section before waiting.
+        """Read some of the body; leave the atomic chunk's section before waiting.
 
         :return: bytes read; 0 is the end of the body.
         """
-        held = self.held
-        if held is not None and held.is_inside:
+        writer = self.writer
+        if writer is not None and writer.is_inside:
             # write() checks the time too, but is not called for bytes of the form that
             # do not belong to the file.
-            count = 0 if held.is_due else body.read_nowait_into(view)
+            count = 0 if writer.is_due else body.read_nowait_into(view)
             if count or body.ended:
                 return count
-            held.pause()
+            writer.pause()
         return body.read_into(view)
 
     @property
     def holds_block(self) -> bool:
         """True while a block of an earlier :meth:`write` may be read."""
-        held = self.held
-        return self._digest_thread.is_at_work or (held is not None and held.is_at_work)
+        writer = self.writer
+        return self._digest_thread.is_at_work or (
+            writer is not None and writer.is_at_work
+        )
 
     def wait_for_buffer(self) -> None:
         """Wait until the block before the last one is no longer needed."""
         self._digest_thread.wait_for_buffer()
-        if self.held is not None:
-            self.held.wait_for_buffer()
+        if self.writer is not None:
+            self.writer.wait_for_buffer()
 
     def write(self, block: bytes | memoryview) -> int:
         """Take bytes of the part.
@@ -168,7 +170,7 @@ def open_part(
     """
     sink = None if target.open is None else stack.enter_context(target.open())
     if isinstance(sink, Stage) and limits.keep is not None:
-        sink.expect(limits.keep)
+        sink.set_length(limits.keep)
     own = [] if target.file_digest is None else [target.file_digest]
     part = FilePart(sink, limits, [*own, *digests])
     part.file_digest = target.file_digest

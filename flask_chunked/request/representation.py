@@ -92,4 +92,7 @@ class _SchemaView:
         self.status = 2 if upload.status is Status.COMPLETE else 1
 
     def __getattr__(self, name: str) -> object:
+        # marshmallow asks every object for ``__getitem__``, once for each field.
+        if name == "__getitem__":
+            raise AttributeError(name)
         return getattr(self._upload, name)

@@ -23,6 +23,7 @@ __all__ = [
     "Buffer",
     "Part",
     "Receipt",
+    "SpliceTarget",
     "Stage",
     "State",
     "Storage",
@@ -40,7 +41,7 @@ class Stage(ABC):
 
     size: int
 
-    def expect(self, length: int) -> None:
+    def set_length(self, length: int) -> None:
         """Announce how many bytes will be written, so that space can be reserved."""
         return
 
@@ -86,14 +87,11 @@ class Appender(ABC):
     and then passed to :meth:`take`.
 
     :ivar position: offset of the next byte; starts at the blob's size.
-    :cvar drains_pipes: :meth:`write_from` is supported, so that bytes need not be
-        copied through the process.
-    :cvar lingers: a commit is so expensive that a silent client is waited for until
-        the next commit is due.
+    :cvar commit_interval: seconds to wait for a silent client before its bytes are
+        committed, for storages whose commits are expensive; 0: commit at once.
     """
 
-    drains_pipes: bool = False
-    lingers: bool = False
+    commit_interval: float = 0.0
     position: int
 
     def bind(self, save: Callable[[State], None]) -> None:
@@ -104,7 +102,7 @@ class Appender(ABC):
         """
         return
 
-    def expect(self, length: int) -> None:
+    def set_length(self, length: int) -> None:
         """Announce the upload's length in bytes, so that space can be reserved."""
         return
 
@@ -116,11 +114,11 @@ class Appender(ABC):
         :raises BytesMissing: there are fewer bytes than were committed.
         """
 
-    def ends_at_position(self) -> bool:
+    def at_end_of_file(self) -> bool:
         """Inside a section: True if the file ends at ``position``.
 
-        Then this section overwrites no other writer's bytes, and :meth:`settle`
-        truncates what it wrote if it is not committed.
+        Then this section overwrites no other writer's bytes, and :meth:`rollback`
+        truncates what it wrote.
         """
         return False
 
@@ -136,10 +134,6 @@ class Appender(ABC):
 
         Called only if :attr:`Storage.writes_ahead`.
         """
-        raise NotImplementedError
-
-    def write_from(self, pipe: int, count: int) -> None:
-        """Like :meth:`write`, for bytes in a pipe. Requires :attr:`drains_pipes`."""
         raise NotImplementedError
 
     @abstractmethod
@@ -166,19 +160,22 @@ class Appender(ABC):
     def finish(self) -> bool:
         """Inside a section, before :meth:`flush`: publish the finished file as well.
 
-        :meth:`settle` then removes the unfinished name if the row was committed, and
-        the finished name otherwise. Called only if :attr:`Storage.finishes_first`, for
-        an upload whose bytes are all written in this section.
+        :meth:`committed` then removes the unfinished name, and :meth:`rollback` the
+        finished one. Called only if :attr:`Storage.finishes_first`, for an upload whose
+        bytes are all written in this section.
 
         :return: ``False`` if that is not possible here; then nothing has changed.
         """
         return False
 
-    def settle(self, *, committed: bool) -> None:
-        """Report whether the row holds the last receipt.
+    def committed(self) -> None:
+        """Note that the row holds the last receipt."""
+        return
 
-        If it does not, and :meth:`ends_at_position` returned True in this section,
-        the bytes of this section are truncated.
+    def rollback(self) -> None:
+        """Note that the row does not hold the last receipt.
+
+        If :meth:`at_end_of_file` returned True in this section, truncate its bytes.
         """
         return
 
@@ -191,6 +188,14 @@ class Appender(ABC):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class SpliceTarget(Appender):
+    """An appender that takes bytes from a pipe, so that no process copies them."""
+
+    @abstractmethod
+    def write_from_pipe(self, pipe: int, count: int) -> None:
+        """Like :meth:`write`, for ``count`` bytes that are in the pipe."""
 
 
 class Storage(ABC):
@@ -311,7 +316,7 @@ class Storage(ABC):
         """The bytes that exist, uncommitted ones included; ``None`` if none exist."""
 
     @abstractmethod
-    def cut(self, blob: Blob) -> None:
+    def truncate(self, blob: Blob) -> None:
         """Truncate uncommitted bytes. The caller ensures that no writer is active."""
 
     @abstractmethod

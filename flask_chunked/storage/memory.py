@@ -145,7 +145,7 @@ class MemoryStorage(Storage):
             file = self._find(blob)
             return None if file is None else len(file.content)
 
-    def cut(self, blob: Blob) -> None:
+    def truncate(self, blob: Blob) -> None:
         with self.guard:
             file = self._find(blob)
             if (0 if file is None else len(file.content)) < blob.size:
@@ -195,7 +195,7 @@ class MemoryAppender(Appender):
         self._storage = storage
         self._key = blob.key
         self._file: _File | None = None
-        #: The position when ends_at_position() found the file to end there.
+        #: The position when at_end_of_file() found the file to end there.
         self._section_start: int | None = None
         self._is_finished = False
         self._inside = False
@@ -244,7 +244,7 @@ class MemoryAppender(Appender):
                 storage.unfinished[self._key] = _File(storage.now())
             return storage.unfinished.get(self._key)
 
-    def ends_at_position(self) -> bool:
+    def at_end_of_file(self) -> bool:
         is_end = len(self._section().content) == self.position
         if self.position == 0 and self._key in self._storage.finished:
             # Only the row says whether the finished file is the upload's.
@@ -261,12 +261,16 @@ class MemoryAppender(Appender):
         self._is_finished = True
         return True
 
-    def settle(self, *, committed: bool) -> None:
+    def committed(self) -> None:
         if self._is_finished:
             self._is_finished = False
-            storage = self._storage
-            (storage.unfinished if committed else storage.finished).pop(self._key, None)
-        if not committed and self._section_start is not None:
+            self._storage.unfinished.pop(self._key, None)
+
+    def rollback(self) -> None:
+        if self._is_finished:
+            self._is_finished = False
+            self._storage.finished.pop(self._key, None)
+        if self._section_start is not None:
             del self._section().content[self._section_start :]
             self.position = self._section_start
 

@@ -156,7 +156,7 @@ def test_crowd_hangs_up_after_so_many_uploads(
     )
     assert measured.failed == {}
     assert measured.samples == {"crowd": [{"uploads": 10}]}
-    # The warm-up hangs up as well: ten uploads each, three on a connection.
+    # The warm-up closes connections as well: ten uploads each, three on a connection.
     assert opened == 2 * 4
 
 

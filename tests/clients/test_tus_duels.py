@@ -48,11 +48,11 @@ class Client:
         return response
 
     def patch(self, path: str, offset: int, body: bytes) -> int:
-        """The status; 409 where the connection was let go without one."""
+        """The status; 409 where the connection was closed without one."""
         try:
             response = self.request("PATCH", path, body, Upload_Offset=str(offset))
         except (http.client.RemoteDisconnected, ConnectionError):
-            # Superseded in mid-body: its reader was let go, and so was the connection.
+            # Superseded in mid-body: its reader was interrupted, its connection closed.
             self.close()
             return 409
         self.told.append((offset, body, response.status))

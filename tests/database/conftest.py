@@ -1,21 +1,24 @@
-"""Concatenations in the database, for the tests of several modules."""
+"""Concatenations in the database, and apps on either one, for several modules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 from uuid import UUID
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import URL, select
 
 from flask_chunked.engine.records import NewUpload, Upload
 from tests.engine.fakes import ScriptedReader
 
 from ..aging import set_row
 from ..apps import registered
+from ..conftest import AppFactory
+from ..postgres import as_setting, new_database, running_server
 
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)
 #: The moment after which activity counts.
@@ -87,3 +90,22 @@ class Concatenations:
 def factory(app: Flask) -> Iterator[Concatenations]:
     with app.app_context():
         yield Concatenations(app)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[URL]:
+    """A server for all tests of this file that want one."""
+    with running_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("pg", marks=pytest.mark.slow)])
+def make(
+    request: pytest.FixtureRequest, app_factory: AppFactory
+) -> Callable[..., Flask]:
+    """``app_factory`` on either database, with downloads."""
+    more: dict[str, Any] = {"CHUNKED_UPLOAD_DOWNLOADS": True}
+    if request.param == "pg":
+        url = as_setting(new_database(request.getfixturevalue("postgres")))
+        more["SQLALCHEMY_DATABASE_URI"] = url
+    return lambda **config: app_factory(**more, **config)

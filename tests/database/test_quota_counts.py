@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
-from sqlalchemy import URL, update
 from werkzeug.test import TestResponse
 
 from flask_chunked import (
@@ -25,14 +24,9 @@ from tests.dialects.tus import Tus, checksum
 from tests.gate.sums import Watch
 
 from ..aging import LONG_AGO, age_row, set_row
-from ..apps import registered, rows
-from ..conftest import AppFactory
+from ..apps import rows
 from ..exchange import begin, finish, id_of, post_whole, put_form, put_raw, send
-from ..postgres import as_setting, new_database, running_server
-
-DATA = b"abc"
-#: Unfinished uploads, their bytes, and the bytes that are stored.
-Sums = tuple[int, int, int | None]
+from .stored_sums import DATA, Sums, limited, set_quota, sums
 
 
 class Named(ChunkedUploadBlueprint):
@@ -40,39 +34,6 @@ class Named(ChunkedUploadBlueprint):
 
     def get_user_id(self) -> Any:
         return request.headers.get("X-User")
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[URL]:
-    """A server for all tests of this file that want one."""
-    with running_server() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", pytest.param("pg", marks=pytest.mark.slow)])
-def make(
-    request: pytest.FixtureRequest, app_factory: AppFactory
-) -> Callable[..., Flask]:
-    """``app_factory`` on either database, with downloads."""
-    more: dict[str, Any] = {"CHUNKED_UPLOAD_DOWNLOADS": True}
-    if request.param == "pg":
-        url = as_setting(new_database(request.getfixturevalue("postgres")))
-        more["SQLALCHEMY_DATABASE_URI"] = url
-    return lambda **config: app_factory(**more, **config)
-
-
-def limited(make: Callable[..., Flask], most: int = 1000, **config: Any) -> Flask:
-    """An app that counts what is stored, and deferred lengths as 20 bytes."""
-    config.setdefault("CHUNKED_UPLOAD_MAX_BYTES", 20)
-    return make(CHUNKED_UPLOAD_MAX_STORED_BYTES=most, **config)
-
-
-def sums(app: Flask, owner: str = "") -> Sums:
-    """What the owner's row says, which must be what the uploads' rows say."""
-    snapshot = Watch(app).look()
-    assert snapshot.differences() == []
-    one = snapshot.told[owner]
-    return (one.uploads, one.size, one.stored)
 
 
 # -- files come and go -----------------------------------------------------------------
@@ -612,14 +573,6 @@ def test_a_ninth_final_that_waits_for_one_partial_is_429_and_counts_nothing(
 # -- counting anew ---------------------------------------------------------------------
 
 
-def set_quota(app: Flask, **values: object) -> None:
-    """Change the owner's row by hand."""
-    here = registered(app)
-    assert here.quotas is not None
-    with app.app_context(), here.database.transaction() as connection:
-        connection.execute(update(here.quotas.table).values(values))
-
-
 def test_files_that_were_there_before_counting_count(
     make: Callable[..., Flask],
 ) -> None:
@@ -692,29 +645,7 @@ def test_check_finds_and_repairs_what_is_counted_wrongly(
     assert sums(app) == (1, 6, 11)
 
 
-def test_rows_changed_by_hand_never_lead_below_zero(make: Callable[..., Flask]) -> None:
-    app = limited(make)
-    send(app.test_client(), DATA)
-    set_quota(app, stored=1)
-    assert app.test_client().delete(f"/uploads/{rows(app)[0].id}").status_code == 204
-    assert sums(app) == (0, 0, 0)
-
-
 # -- sums that are too large -----------------------------------------------------------
-
-
-def test_a_sum_stops_at_the_most_that_a_column_holds(
-    make: Callable[..., Flask],
-) -> None:
-    app = limited(make)
-    begun = begin(app.test_client(), DATA, 3)
-    set_quota(app, stored=MAX_SUM - 1, size=MAX_SUM - 1)
-    assert finish(app.test_client(), begun, DATA).status_code == 200
-    told = Watch(app).look().told[""]
-    assert (told.uploads, told.size, told.stored) == (0, MAX_SUM - 4, MAX_SUM)
-    answer = put_raw(app.test_client(), b"x")
-    assert answer.status_code == 413
-    assert "of which 0 are left" in answer.text
 
 
 def test_a_recount_of_more_than_a_column_holds_is_the_most(
@@ -735,18 +666,3 @@ def test_a_recount_of_more_than_a_column_holds_is_the_most(
         assert [one.kind for one in check() if one.kind == "quota"] == []
     told = Watch(app).look().told[""]
     assert (told.uploads, told.size, told.stored) == (3, MAX_SUM, MAX_SUM)
-
-
-def test_a_limit_that_is_larger_than_a_column_is_no_error(
-    make: Callable[..., Flask],
-) -> None:
-    class Generous(ChunkedUploadBlueprint):
-        def get_max_stored_bytes(self) -> int | None:
-            return 2**70
-
-        get_max_total_bytes = get_max_open_uploads = get_max_stored_bytes
-
-    app = make(blueprint_class=Generous)
-    tus = Tus(app.test_client())
-    assert tus.final(tus.partial(DATA)).status_code == 201
-    assert sums(app) == (0, 0, 6)

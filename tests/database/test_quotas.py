@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
-from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import inspect, update
 from werkzeug.test import TestResponse
 
@@ -21,7 +20,6 @@ from flask_chunked import (
     ChunkedUploadBlueprint,
     ConfigurationError,
     check,
-    create_tables,
     delete_expired,
 )
 from flask_chunked.config.settings import Settings
@@ -375,35 +373,6 @@ def test_without_limits_there_is_no_table(app: Flask) -> None:
     assert registered(app).quotas is None
 
 
-def test_two_blueprints_share_the_table_and_count_apart(tmp_path: Path) -> None:
-    db = SQLAlchemy()
-    app = Flask("two", instance_path=str(tmp_path / "instance"))
-    app.config.update(
-        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/two.db",
-        CHUNKED_UPLOAD_ALLOW_ANONYMOUS=True,
-        CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=1,
-    )
-    db.init_app(app)
-    for name in ("a", "b"):
-        app.register_blueprint(
-            ChunkedUploadBlueprint(name, __name__), url_prefix=f"/{name}"
-        )
-    create_tables(app)
-    client = app.test_client()
-    headers = {"Content-Range": "bytes 0-2/6"}
-    codes = [
-        client.put(f"/{name}/", headers=headers, data=b"abc").status_code
-        for name in ("a", "b", "a", "b")
-    ]
-    assert codes == [200, 200, 429, 429]
-    with app.app_context():
-        assert list(check()) == []
-        for name in ("a", "b"):
-            registered(app, name).database.dispose()
-        for engine in db.engines.values():
-            engine.dispose()
-
-
 @pytest.mark.parametrize("value", ["0", 0, -1, "many", True, 2.5, "9" * 10])
 def test_a_count_is_a_whole_number(value: object) -> None:
     with pytest.raises(ConfigurationError, match="a whole number above 0"):
@@ -627,4 +596,4 @@ def test_upload_that_began_to_count_is_not_completed_without_the_count(
         begun = append_streamed(
             ground.engine, row, 0, [content(row.id, 10)], finishing=True
         )
-        assert ground.engine.complete.finish(begun).first
+        assert ground.engine.complete.finish(begun).completed_now

@@ -113,10 +113,12 @@ def before_claim(
     engine = registered(app).engine
     claim = engine.repository.claim
 
-    def claimed(upload_id: Any, start: int, fence: int | None = None) -> Upload | None:
+    def claimed(
+        upload_id: Any, start: int, expected_fence: int | None = None
+    ) -> Upload | None:
         patch.setattr(engine.repository, "claim", claim)
         act()
-        return claim(upload_id, start, fence)
+        return claim(upload_id, start, expected_fence)
 
     patch.setattr(engine.repository, "claim", claimed)
 

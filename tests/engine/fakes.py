@@ -14,11 +14,11 @@ from flask_chunked.engine.engine import Engine
 from flask_chunked.engine.expiry import Lifetimes
 from flask_chunked.engine.members import Members
 from flask_chunked.engine.records import (
+    CompletionRecord,
     Cutoff,
-    Ending,
     NewUpload,
+    OffsetCommit,
     Quota,
-    Step,
     Upload,
 )
 from flask_chunked.engine.states import UNFINISHED, Event, Status, sources, target
@@ -121,13 +121,13 @@ class MemoryRepository:
             return changed
 
     def claim(
-        self, upload_id: UUID, start: int, fence: int | None = None
+        self, upload_id: UUID, start: int, expected_fence: int | None = None
     ) -> Upload | None:
         self._enter("claim")
         return self._move(
             upload_id,
             Event.APPEND,
-            lambda row: row.offset == start and fence in (None, row.fence),
+            lambda row: row.offset == start and expected_fence in (None, row.fence),
         )
 
     def take_over(self, upload_id: UUID) -> Upload | None:
@@ -143,31 +143,31 @@ class MemoryRepository:
             and (row.fence, row.offset) == (fence, offset)
         )
 
-    def advance(self, step: Step) -> bool:
+    def advance(self, commit: OffsetCommit) -> bool:
         self._enter("advance")
         with self._lock:
-            if not self.holds(step.upload_id, step.fence, step.old_offset):
+            if not self.holds(commit.upload_id, commit.fence, commit.old_offset):
                 return False
-            length = self.rows[step.upload_id].length
-            if length is not None and step.offset > length:
+            length = self.rows[commit.upload_id].length
+            if length is not None and commit.offset > length:
                 return False
-            self.rows[step.upload_id] = replace(
-                self.rows[step.upload_id],
-                offset=step.offset,
-                last_start=step.start,
-                last_digest=step.digest,
-                hash_state=step.hash_state,
-                last_activity_at=step.at,
-                storage_state=step.state,
+            self.rows[commit.upload_id] = replace(
+                self.rows[commit.upload_id],
+                offset=commit.offset,
+                last_start=commit.start,
+                last_digest=commit.digest,
+                hash_state=commit.hash_state,
+                last_activity_at=commit.at,
+                storage_state=commit.state,
             )
-            self.sent.setdefault(step.upload_id, []).extend(step.parts)
-            if step.ending is not None:
-                self._end(step.upload_id, Event.FINISH, step.ending, step.at)
-            elif step.completes:
+            self.sent.setdefault(commit.upload_id, []).extend(commit.parts)
+            if commit.completion is not None:
+                self._end(commit.upload_id, Event.FINISH, commit.completion, commit.at)
+            elif commit.completes:
                 self._move(
-                    step.upload_id,
+                    commit.upload_id,
                     Event.BEGIN_COMPLETION,
-                    verify_started_at=step.verify_started_at,
+                    verify_started_at=commit.verify_started_at,
                 )
             return True
 
@@ -268,19 +268,21 @@ class MemoryRepository:
     def complete(
         self,
         upload_id: UUID,
-        ending: Ending,
+        record: CompletionRecord,
         at: datetime,
     ) -> Upload | None:
         self._enter("complete")
-        return self._end(upload_id, Event.COMPLETE, ending, at)
+        return self._end(upload_id, Event.COMPLETE, record, at)
 
-    def finish(self, seen: Upload, ending: Ending, at: datetime) -> Upload | None:
+    def finish(
+        self, seen: Upload, record: CompletionRecord, at: datetime
+    ) -> Upload | None:
         self._enter("finish")
         mine = (seen.fence, seen.length)
         return self._end(
             seen.id,
             Event.FINISH,
-            ending,
+            record,
             at,
             lambda row: (row.fence, row.offset) == mine,
         )
@@ -289,14 +291,14 @@ class MemoryRepository:
         self,
         upload_id: UUID,
         event: Event,
-        ending: Ending,
+        record: CompletionRecord,
         at: datetime,
         condition: Callable[[Upload], bool] = lambda row: True,
     ) -> Upload | None:
         with self._lock:
             row = self._move(upload_id, event, condition, verify_started_at=None)
             if row is not None:
-                row = self.rows[upload_id] = ending.apply(row, at)
+                row = self.rows[upload_id] = record.apply(row, at)
             return row
 
     def begin_termination(
@@ -438,8 +440,9 @@ class ScriptedReader:
     :ivar is_short: the body is short, so its writer may claim late.
     :ivar can_splice: its bytes can go through a pipe.
     :ivar interrupts: the number of interruptions; the script goes on.
-    :ivar goes_on: silence ends during :meth:`linger`.
-    :ivar lingered: the arguments of :meth:`linger`, in seconds.
+    :ivar waited: how often :meth:`wait` saw the client go on.
+    :ivar goes_on: silence ends during a :meth:`wait` with a timeout.
+    :ivar timeouts: the timeouts of :meth:`wait`, in seconds.
     """
 
     def __init__(
@@ -450,7 +453,7 @@ class ScriptedReader:
         self.interrupts = 0
         self.can_splice = False
         self.goes_on = True
-        self.lingered: list[float] = []
+        self.timeouts: list[float] = []
         self.is_short = False
 
     @property
@@ -472,11 +475,11 @@ class ScriptedReader:
     def unread(self, block: memoryview) -> None:
         self._script.insert(0, bytes(block))
 
-    def read_ready(self) -> memoryview:
+    def read_nowait(self) -> memoryview:
         ready = bool(self._script) and isinstance(self._script[0], (bytes, Exception))
         return self.read() if ready else memoryview(b"")
 
-    def pour(self, pipe: int, count: int) -> int | None:
+    def splice_into(self, pipe: int, count: int) -> int | None:
         if not self.can_splice or not self._script:
             return None
         block = self._script[0]
@@ -488,19 +491,18 @@ class ScriptedReader:
             self._script.insert(0, block[moved:])
         return moved
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None:
+            self.timeouts.append(timeout)
+            if not self.goes_on:
+                return False
         self.waited += 1
         if self._script and self._script[0] is None:
             self._script.pop(0)
-
-    def linger(self, seconds: float) -> bool:
-        self.lingered.append(seconds)
-        if self.goes_on:
-            self.wait()
-        return self.goes_on
+        return True
 
     @property
-    def is_let_go(self) -> bool:
+    def interrupted(self) -> bool:
         """True if it was interrupted."""
         return self.interrupts > 0
 

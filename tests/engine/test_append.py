@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from flask_chunked.engine import stream
-from flask_chunked.engine.records import Step
+from flask_chunked.engine.records import OffsetCommit
 from flask_chunked.exceptions import (
     AlreadyComplete,
     BodyInterrupted,
@@ -137,37 +137,37 @@ def test_bytes_are_committed_before_the_wait_for_a_silent_client(
 @pytest.fixture
 def expensive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The committed offsets of a storage whose commits are expensive."""
-    monkeypatch.setattr(MemoryAppender, "lingers", True)
+    monkeypatch.setattr(MemoryAppender, "commit_interval", 1.0)
     offsets: list[int] = []
     advance = bench.repository.advance
 
-    def note(step: Step) -> bool:
-        offsets.append(step.offset)
-        return advance(step)
+    def note(commit: OffsetCommit) -> bool:
+        offsets.append(commit.offset)
+        return advance(commit)
 
     monkeypatch.setattr(bench.repository, "advance", note)
     return offsets
 
 
 @pytest.mark.parametrize(
-    ("lingers", "goes_on", "seconds", "commits"),
+    ("interval", "goes_on", "seconds", "commits"),
     [
-        pytest.param(True, True, 60.0, [9], id="goes-on"),
-        pytest.param(True, False, 60.0, [3, 6, 9], id="stays-silent"),
-        pytest.param(True, True, 0.0, [3, 6, 9], id="a-commit-is-due"),
-        pytest.param(False, True, 60.0, [3, 6, 9], id="commits-are-cheap"),
+        pytest.param(60.0, True, 60.0, [9], id="goes-on"),
+        pytest.param(60.0, False, 60.0, [3, 6, 9], id="stays-silent"),
+        pytest.param(60.0, True, 0.0, [3, 6, 9], id="a-commit-is-due"),
+        pytest.param(0.0, True, 60.0, [3, 6, 9], id="commits-are-cheap"),
     ],
 )
 def test_a_pause_makes_no_expensive_commit_before_it_is_due(
     bench: Bench,
     expensive: list[int],
     monkeypatch: pytest.MonkeyPatch,
-    lingers: bool,
+    interval: float,
     goes_on: bool,
     seconds: float,
     commits: list[int],
 ) -> None:
-    monkeypatch.setattr(MemoryAppender, "lingers", lingers)
+    monkeypatch.setattr(MemoryAppender, "commit_interval", interval)
     monkeypatch.setattr(stream, "COMMIT_SECONDS", seconds)
     upload = bench.create(9)
     reader = ScriptedReader(b"abc", None, b"def", None, b"ghi")
@@ -175,7 +175,7 @@ def test_a_pause_makes_no_expensive_commit_before_it_is_due(
     assert bench.engine.append.stream(upload, 0, 9, reader).offset == 9
     assert expensive == commits
     assert bench.stored(upload) == b"abcdefghi"
-    assert all(0 < offered <= seconds for offered in reader.lingered)
+    assert all(0 < timeout <= interval for timeout in reader.timeouts)
 
 
 def test_without_uncommitted_bytes_the_wait_is_plain(
@@ -184,7 +184,7 @@ def test_without_uncommitted_bytes_the_wait_is_plain(
     upload = bench.create(3)
     reader = ScriptedReader(None, b"abc")
     bench.engine.append.stream(upload, 0, 3, reader)
-    assert (reader.lingered, reader.waited, expensive) == ([], 1, [3])
+    assert (reader.timeouts, reader.waited, expensive) == ([], 1, [3])
 
 
 def test_bytes_before_a_pause_stay_when_the_client_is_lost_in_it(

@@ -13,7 +13,7 @@ import pytest
 from flask_chunked.engine import atomic
 from flask_chunked.engine.atomic import AtomicWriter, ShortChunk
 from flask_chunked.engine.digest_thread import WORTH
-from flask_chunked.engine.records import Expected, NewUpload, Upload
+from flask_chunked.engine.records import ExpectedDigest, NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     BodyInterrupted,
@@ -91,7 +91,7 @@ def test_a_chunk_counts_when_it_is_committed(
     assert after == bench.row(upload)
     assert after.offset == 10
     assert bench.stored(upload) == OLD + NEW
-    expected = Expected("md5", hashlib.md5(OLD + NEW).hexdigest())
+    expected = ExpectedDigest("md5", hashlib.md5(OLD + NEW).hexdigest())
     assert (
         bench.engine.complete.request(after, expected).upload.status is Status.COMPLETE
     )
@@ -331,7 +331,7 @@ def test_uncommitted_bytes_of_another_writer_need_a_claim(
         suppress(MalformedBody),
         uninspected.engine.append.hold(upload, 5, reader()) as writer,
     ):
-        put(writer, b"dead tail")
+        put(writer, b"discarded")
         writer.pause()
         uninspected.repository.failing.add("claim")
         raise MalformedBody("no end")
@@ -345,11 +345,11 @@ def test_uncommitted_bytes_of_another_writer_need_a_claim(
     assert uninspected.stored(upload) == OLD + NEW
 
 
-@pytest.mark.parametrize("ending", ["pause", "commit", "drop"])
+@pytest.mark.parametrize("ending", ["pause", "commit", "rollback"])
 def test_only_a_refused_commit_truncates_where_the_row_has_changed(
     uninspected: Bench, upload: Upload, ending: str
 ) -> None:
-    expected = MalformedBody if ending == "drop" else OffsetMismatch
+    expected = MalformedBody if ending == "rollback" else OffsetMismatch
     with (
         pytest.raises(expected),
         uninspected.engine.append.hold(upload, 5, reader()) as writer,
@@ -531,7 +531,7 @@ def test_bytes_in_memory_are_written_first(
         assert writer.is_inside == (most < 5)
         bench.engine.append.commit(writer)
     assert bench.stored(upload) == OLD + NEW
-    expected = Expected("md5", hashlib.md5(OLD + NEW).hexdigest())
+    expected = ExpectedDigest("md5", hashlib.md5(OLD + NEW).hexdigest())
     bench.engine.complete.request(bench.row(upload), expected)
 
 

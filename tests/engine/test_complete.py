@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from flask_chunked.engine.complete import ATTEMPTS
-from flask_chunked.engine.records import Expected, Upload
+from flask_chunked.engine.records import ExpectedDigest, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     BytesMissing,
@@ -33,11 +33,11 @@ from tests.engine.fakes import Bench, ScriptedReader, idle_since
 CONTENT = b"0123456789"
 
 
-def md5(content: bytes = CONTENT) -> Expected:
-    return Expected("md5", hashlib.md5(content).hexdigest())
+def md5(content: bytes = CONTENT) -> ExpectedDigest:
+    return ExpectedDigest("md5", hashlib.md5(content).hexdigest())
 
 
-WRONG = Expected("md5", "0" * 32)
+WRONG = ExpectedDigest("md5", "0" * 32)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def upload(bench: Bench) -> Upload:
 
 def test_all_bytes_and_the_right_digest_complete(bench: Bench, upload: Upload) -> None:
     done = bench.engine.complete.request(upload, md5())
-    assert done.first
+    assert done.completed_now
     row = bench.row(upload)
     assert (row.status, row.digest) == (Status.COMPLETE, f"md5:{md5().hexdigest}")
     assert row.event_id is not None
@@ -66,7 +66,7 @@ def test_hex_digests_compare_in_any_case(
     bench: Bench, upload: Upload, shape: object
 ) -> None:
     assert callable(shape)
-    bench.engine.complete.request(upload, Expected("md5", shape(md5().hexdigest)))
+    bench.engine.complete.request(upload, ExpectedDigest("md5", shape(md5().hexdigest)))
     assert bench.row(upload).is_complete
 
 
@@ -75,10 +75,10 @@ def test_a_wrong_digest_changes_nothing(
     bench: Bench, upload: Upload, text: str
 ) -> None:
     with pytest.raises(ChecksumMismatch):
-        bench.engine.complete.request(upload, Expected("md5", text))
+        bench.engine.complete.request(upload, ExpectedDigest("md5", text))
     row = bench.row(upload)
     assert (row.status, row.event_id, row.offset) == (Status.UPLOADING, None, 10)
-    assert bench.engine.complete.request(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).completed_now
 
 
 def test_an_unrequested_digest_is_not_stored(bench: Bench, upload: Upload) -> None:
@@ -116,7 +116,7 @@ def test_a_repeated_completion_gives_the_same_answer(
 ) -> None:
     bench.engine.complete.request(upload, md5())
     again = bench.engine.complete.request(upload, md5())
-    assert not again.first
+    assert not again.completed_now
     assert again.upload == bench.row(upload)
     assert len(bench.policy.seen("deliver")) == 1
 
@@ -125,7 +125,7 @@ def test_a_repeat_that_wants_no_digest_compares_none(
     bench: Bench, upload: Upload
 ) -> None:
     bench.engine.complete.request(upload, md5())
-    assert not bench.engine.complete.request(upload, None).first
+    assert not bench.engine.complete.request(upload, None).completed_now
 
 
 def test_a_repeat_with_a_wrong_digest_is_refused_and_it_stays_complete(
@@ -141,7 +141,7 @@ def test_a_file_finished_without_digest_is_compared_by_reading(
     bench: Bench, upload: Upload
 ) -> None:
     bench.engine.complete.request(upload, None)
-    assert not bench.engine.complete.request(upload, md5()).first
+    assert not bench.engine.complete.request(upload, md5()).completed_now
     with pytest.raises(ChecksumMismatch):
         bench.engine.complete.request(upload, WRONG)
 
@@ -151,7 +151,7 @@ def test_a_file_that_was_moved_away_has_nothing_to_compare(
 ) -> None:
     bench.engine.complete.request(upload, None)
     bench.repository.rows[upload.id] = replace(bench.row(upload), storage_key=None)
-    assert not bench.engine.complete.request(upload, WRONG).first
+    assert not bench.engine.complete.request(upload, WRONG).completed_now
 
 
 def test_verify_refuses_and_is_asked_again(bench: Bench, upload: Upload) -> None:
@@ -161,7 +161,7 @@ def test_verify_refuses_and_is_asked_again(bench: Bench, upload: Upload) -> None
             bench.engine.complete.request(upload, md5())
         assert bench.row(upload).status is Status.UPLOADING
     bench.policy.refusals.clear()
-    assert bench.engine.complete.request(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).completed_now
 
 
 @pytest.mark.parametrize("step", ["complete", "verify"])
@@ -177,7 +177,7 @@ def test_a_completion_whose_process_died_is_repeated(
     assert bench.row(upload).status is Status.COMPLETING
     bench.policy.refusals.clear()
     bench.repository.failing = set()
-    assert bench.engine.complete.request(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).completed_now
     assert bench.stored(upload) == CONTENT
 
 
@@ -193,7 +193,7 @@ def test_the_loser_of_two_completions_repeats_the_answer(
 
     bench.repository.before = win_first
     answer = bench.engine.complete.request(upload, md5())
-    assert not answer.first
+    assert not answer.completed_now
     assert answer.upload == bench.row(upload)
     assert len(bench.policy.seen("deliver")) == 1
 
@@ -210,7 +210,7 @@ def test_a_wrong_digest_at_the_same_time_does_not_stop_a_right_one(
                 bench.engine.complete.request(upload, WRONG)
 
     bench.repository.before = interfere
-    assert bench.engine.complete.request(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).completed_now
 
 
 def test_endless_interference_asks_the_client_to_retry(
@@ -237,7 +237,7 @@ def test_endless_interference_asks_the_client_to_retry(
 def test_an_upload_removed_during_completion_is_reported(
     bench: Bench,
     upload: Upload,
-    expected: Expected | None,
+    expected: ExpectedDigest | None,
     keep: bool,
     error: type[Exception],
 ) -> None:
@@ -265,7 +265,7 @@ def test_completing_an_upload_that_is_being_removed_is_unknown(
 
 @pytest.mark.parametrize("expected", [None, md5()], ids=["unchecked", "checked"])
 def test_missing_files_are_reported(
-    bench: Bench, upload: Upload, expected: Expected | None
+    bench: Bench, upload: Upload, expected: ExpectedDigest | None
 ) -> None:
     assert upload.blob is not None
     bench.storage.delete(upload.blob)
@@ -285,7 +285,7 @@ def test_unreadable_bytes_are_reported_and_completion_succeeds_later(
         with pytest.raises(StorageError):
             bench.engine.complete.request(upload, md5())
     assert bench.row(upload).status is Status.COMPLETING
-    assert bench.engine.complete.request(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).completed_now
 
 
 def test_bytes_removed_while_they_are_read_mean_a_removed_upload(
@@ -306,7 +306,7 @@ def test_bytes_removed_while_they_are_read_mean_a_removed_upload(
 
 def test_a_delivery_that_raised_stays_pending(bench: Bench, upload: Upload) -> None:
     bench.policy.refusals["deliver"] = ZeroDivisionError()
-    assert bench.engine.complete.request(upload, md5()).first
+    assert bench.engine.complete.request(upload, md5()).completed_now
     row = bench.row(upload)
     assert (row.is_complete, row.delivered_at, row.attempts) == (True, None, 1)
     bench.policy.refusals.clear()
@@ -369,7 +369,7 @@ def test_completion_begins_with_the_commit_of_the_last_byte(bench: Bench) -> Non
     assert begun == bench.row(begun)
     assert begun.status is Status.COMPLETING
     done = bench.engine.complete.finish(begun)
-    assert done.first
+    assert done.completed_now
     assert bench.row(begun).is_complete
     hooks = [name for name, _ in bench.policy.calls]
     assert hooks[-4:] == ["chunk_received", "verify", "completed", "deliver"]
@@ -385,7 +385,7 @@ def test_staged_chunk_begins_completion_too(bench: Bench) -> None:
     stage.write(CONTENT)
     begun = bench.engine.append.whole(upload, 0, stage, finishing=True)
     assert begun.status is Status.COMPLETING
-    assert bench.engine.complete.finish(begun).first
+    assert bench.engine.complete.finish(begun).completed_now
 
 
 def test_completion_begun_with_the_last_byte_survives_its_process(bench: Bench) -> None:
@@ -393,7 +393,7 @@ def test_completion_begun_with_the_last_byte_survives_its_process(bench: Bench) 
     with pytest.raises(CompletionInProgress):
         bench.engine.complete.request(bench.row(begun), md5())
     bench.clock.advance(seconds=60)
-    assert bench.engine.complete.request(bench.row(begun), md5()).first
+    assert bench.engine.complete.request(bench.row(begun), md5()).completed_now
 
 
 def test_a_completion_that_another_request_ended_begins_again(bench: Bench) -> None:
@@ -409,7 +409,7 @@ def test_a_completion_that_another_request_ended_begins_again(bench: Bench) -> N
                 bench.engine.complete.request(begun, WRONG)
 
     bench.repository.before = refuse
-    assert bench.engine.complete.finish(begun).first
+    assert bench.engine.complete.finish(begun).completed_now
     assert bench.row(begun).is_complete
 
 
@@ -430,7 +430,7 @@ def test_a_storage_failure_at_the_last_byte_is_no_take_over(
     with pytest.raises(StorageError):
         append_last(bench, upload, CONTENT)
     assert bench.row(upload).status is Status.COMPLETING
-    assert bench.engine.complete.request(bench.row(upload), md5()).first
+    assert bench.engine.complete.request(bench.row(upload), md5()).completed_now
 
 
 def test_a_verification_that_just_failed_is_repeated(bench: Bench) -> None:
@@ -445,4 +445,4 @@ def test_a_verification_that_just_failed_is_repeated(bench: Bench) -> None:
             bench.repository.refuse_completion(other.id, other.fence)
 
     bench.repository.before = refused
-    assert bench.engine.complete.request(upload, None).first
+    assert bench.engine.complete.request(upload, None).completed_now

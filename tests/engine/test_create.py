@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flask_chunked.engine.records import Expected, NewUpload, Quota, Upload
+from flask_chunked.engine.records import ExpectedDigest, NewUpload, Quota, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     BodyInterrupted,
@@ -29,7 +29,7 @@ from flask_chunked.storage.base import Blob
 from tests.engine.fakes import Bench, ScriptedReader
 
 CONTENT = b"0123456789"
-MD5 = Expected("md5", hashlib.md5(CONTENT).hexdigest())
+MD5 = ExpectedDigest("md5", hashlib.md5(CONTENT).hexdigest())
 HEARD = ("created", "chunk_received", "completed", "deliver")
 
 
@@ -101,7 +101,7 @@ def test_first_bytes_are_a_chunk_like_any_other(bench: Bench) -> None:
         row, 0, 4, hashlib.sha256(CONTENT[:4]).hexdigest()
     )
     row = bench.engine.append.stream(row, 4, 10, ScriptedReader(CONTENT[4:]))
-    assert bench.engine.complete.request(row, MD5).first
+    assert bench.engine.complete.request(row, MD5).completed_now
     assert bench.row(upload).digest == f"md5:{MD5.hexdigest}"
     assert bench.stored(upload) == CONTENT
 
@@ -267,7 +267,7 @@ def test_all_bytes_begin_completion_where_one_statement_cannot_end_it(
     upload = bench.create(**more)
     begun = append_all(bench, upload)
     assert begun.status is Status.COMPLETING
-    assert bench.engine.complete.finish(begun).first
+    assert bench.engine.complete.finish(begun).completed_now
     assert bench.stored(upload) == CONTENT
 
 
@@ -327,11 +327,13 @@ def filled(bench: Bench) -> Upload:
 
 
 @pytest.mark.parametrize("expected", [MD5, None])
-def test_completion_is_one_statement(bench: Bench, expected: Expected | None) -> None:
+def test_completion_is_one_statement(
+    bench: Bench, expected: ExpectedDigest | None
+) -> None:
     upload = filled(bench)
     calls = calls_of(bench)
     done = bench.engine.complete.request(upload, expected)
-    assert done.first
+    assert done.completed_now
     assert calls == ["finish", "claim_delivery", "mark_delivered"]
     row = bench.row(upload)
     assert row.is_complete
@@ -344,7 +346,7 @@ def test_wrong_digest_changes_nothing(bench: Bench) -> None:
     upload = filled(bench)
     calls = calls_of(bench)
     with pytest.raises(ChecksumMismatch):
-        bench.engine.complete.request(upload, Expected("md5", "0" * 32))
+        bench.engine.complete.request(upload, ExpectedDigest("md5", "0" * 32))
     assert calls == []
     assert bench.row(upload) == upload
     assert list(bench.storage.unfinished) == [upload.storage_key]
@@ -353,7 +355,7 @@ def test_wrong_digest_changes_nothing(bench: Bench) -> None:
 def test_digest_that_was_not_computed_is_read(bench: Bench) -> None:
     upload = bench.engine.create.with_content(new(), CONTENT)
     calls = calls_of(bench)
-    assert bench.engine.complete.request(upload, MD5).first
+    assert bench.engine.complete.request(upload, MD5).completed_now
     assert calls[0] == "begin_completion"
 
 
@@ -361,7 +363,7 @@ def test_completion_begins_again_after_a_take_over(bench: Bench) -> None:
     upload = filled(bench)
     bench.engine.append.take_over(upload)
     calls = calls_of(bench)
-    assert bench.engine.complete.request(upload, MD5).first
+    assert bench.engine.complete.request(upload, MD5).completed_now
     assert calls[:3] == ["finish", "begin_completion", "complete"]
     assert bench.stored(upload) == CONTENT
 
@@ -372,10 +374,10 @@ def test_concurrent_completions_complete_it_once(bench: Bench) -> None:
     def another(name: str) -> None:
         if name == "finish":
             bench.repository.before = lambda name: None
-            assert bench.engine.complete.request(upload, MD5).first
+            assert bench.engine.complete.request(upload, MD5).completed_now
 
     bench.repository.before = another
-    assert not bench.engine.complete.request(upload, MD5).first
+    assert not bench.engine.complete.request(upload, MD5).completed_now
     assert heard(bench) == list(HEARD)
 
 
@@ -384,7 +386,7 @@ def test_completion_that_has_begun_continues(bench: Bench) -> None:
     begun = bench.repository.begin_completion(upload.id, bench.clock(), None)
     assert begun is not None
     calls = calls_of(bench)
-    assert bench.engine.complete.request(begun, MD5).first
+    assert bench.engine.complete.request(begun, MD5).completed_now
     assert calls[:2] == ["begin_completion", "complete"]
 
 

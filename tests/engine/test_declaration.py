@@ -91,7 +91,7 @@ def test_a_file_of_any_size_is_inspected_once(
         upload = bench.engine.append.stream(upload, 0, None, reader)
     if not is_declared_first:
         upload = bench.engine.declare.length(upload, size)
-    assert bench.engine.complete.request(upload, None).first
+    assert bench.engine.complete.request(upload, None).completed_now
     assert bench.policy.seen("inspect") == [b"z" * min(size, 4096)]
 
 

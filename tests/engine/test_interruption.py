@@ -27,31 +27,31 @@ def bench() -> Bench:
 
 
 def test_the_reader_of_an_upload_is_interrupted_once() -> None:
-    receiving, reader, other = ActiveReaders(), ScriptedReader(), ScriptedReader()
+    readers, reader, other = ActiveReaders(), ScriptedReader(), ScriptedReader()
     upload_id = uuid4()
-    with receiving.register(upload_id, reader), receiving.register(uuid4(), other):
-        receiving.interrupt(upload_id)
-        receiving.interrupt(upload_id)
+    with readers.register(upload_id, reader), readers.register(uuid4(), other):
+        readers.interrupt(upload_id)
+        readers.interrupt(upload_id)
         assert (reader.interrupts, other.interrupts) == (1, 0)
 
 
 def test_no_reader_is_interrupted_after_its_request() -> None:
-    receiving, reader = ActiveReaders(), ScriptedReader()
+    readers, reader = ActiveReaders(), ScriptedReader()
     upload_id = uuid4()
-    with pytest.raises(BodyInterrupted), receiving.register(upload_id, reader):
+    with pytest.raises(BodyInterrupted), readers.register(upload_id, reader):
         raise BodyInterrupted
-    receiving.interrupt(upload_id)
+    readers.interrupt(upload_id)
     assert reader.interrupts == 0
 
 
 def test_a_request_that_ends_keeps_its_successor_registered() -> None:
-    receiving, first, second = ActiveReaders(), ScriptedReader(), ScriptedReader()
+    readers, first, second = ActiveReaders(), ScriptedReader(), ScriptedReader()
     upload_id = uuid4()
     overtaken = ExitStack()
-    overtaken.enter_context(receiving.register(upload_id, first))
-    with receiving.register(upload_id, second):
+    overtaken.enter_context(readers.register(upload_id, first))
+    with readers.register(upload_id, second):
         overtaken.close()
-        receiving.interrupt(upload_id)
+        readers.interrupt(upload_id)
         assert (first.interrupts, second.interrupts) == (0, 1)
 
 
@@ -63,7 +63,7 @@ class SilentReader:
 
     def __init__(self, content: bytes) -> None:
         self._content = content
-        self._let_go = threading.Event()
+        self._interrupted = threading.Event()
         self.is_waiting = threading.Event()
 
     def read(self) -> memoryview:
@@ -73,26 +73,24 @@ class SilentReader:
     def unread(self, block: memoryview) -> None:
         self._content = bytes(block)
 
-    def read_ready(self) -> memoryview:
+    def read_nowait(self) -> memoryview:
         return memoryview(b"")
 
-    def pour(self, pipe: int, count: int) -> int | None:
+    def splice_into(self, pipe: int, count: int) -> int | None:
         return None
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is None, "commits to memory are cheap"
         self.is_waiting.set()
-        assert self._let_go.wait(30), "the reader was not interrupted"
+        assert self._interrupted.wait(30), "the reader was not interrupted"
         raise BodyInterrupted
 
-    def linger(self, seconds: float) -> bool:
-        raise AssertionError("memory's commits cost nothing")
-
     @property
-    def is_let_go(self) -> bool:
-        return self._let_go.is_set()
+    def interrupted(self) -> bool:
+        return self._interrupted.is_set()
 
     def interrupt(self) -> None:
-        self._let_go.set()
+        self._interrupted.set()
 
 
 def take_over(bench: Bench, upload: Upload) -> None:

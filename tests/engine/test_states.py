@@ -13,9 +13,9 @@ def test_every_event_has_one_target_and_a_source(event: Event) -> None:
     assert target(event) in Status
 
 
-@pytest.mark.parametrize("happening", [Event.APPEND, Event.TAKE_OVER])
-def test_only_an_open_upload_takes_bytes(happening: Event) -> None:
-    assert sources(happening) == (Status.UPLOADING,)
+@pytest.mark.parametrize("event", [Event.APPEND, Event.TAKE_OVER])
+def test_only_an_open_upload_takes_bytes(event: Event) -> None:
+    assert sources(event) == (Status.UPLOADING,)
 
 
 def test_a_complete_upload_can_only_be_terminated_or_expire_as_a_partial() -> None:

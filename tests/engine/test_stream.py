@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flask_chunked.engine import stream
-from flask_chunked.engine.records import Expected, NewUpload, Upload
+from flask_chunked.engine.records import ExpectedDigest, NewUpload, Upload
 from flask_chunked.engine.splice import Pipe
 from flask_chunked.exceptions import (
     BodyInterrupted,
@@ -86,15 +86,15 @@ def test_bytes_after_the_first_block_go_through_a_pipe(
 def test_the_storage_knows_how_long_the_file_will_be(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected: list[int] = []
+    lengths: list[int] = []
     monkeypatch.setattr(
-        LocalAppender, "expect", lambda appender, length: expected.append(length)
+        LocalAppender, "set_length", lambda appender, length: lengths.append(length)
     )
     upload = create(bench, 150_000)
     bench.engine.append.stream(upload, 0, 50_000, splicing(BLOCK))
     unknown = bench.create(None)
     bench.engine.append.stream(unknown, 0, None, splicing(BLOCK))
-    assert expected == [150_000]
+    assert lengths == [150_000]
 
 
 def test_hashed_bytes_do_not_go_through_a_pipe(
@@ -128,6 +128,11 @@ def test_without_a_pipe_bytes_are_read(
     assert spliced == []
     assert bench.stored(upload) == BLOCK * 2
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_splice_no_pipe_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "splice")
+    assert Pipe.open() is None
 
 
 def test_a_file_system_without_splice_gets_all_bytes(
@@ -236,7 +241,7 @@ def test_a_storage_failure_after_an_interruption_is_raised(
 
 def complete(bench: Bench, upload: Upload, content: bytes) -> None:
     digest = hashlib.md5(content).hexdigest()
-    bench.engine.complete.request(bench.row(upload), Expected("md5", digest))
+    bench.engine.complete.request(bench.row(upload), ExpectedDigest("md5", digest))
 
 
 def no_reading(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from flask_chunked.engine import verification
-from flask_chunked.engine.records import Expected, Upload
+from flask_chunked.engine.records import ExpectedDigest, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.engine.verification import PATIENCE, PAUSE, STALE
 from flask_chunked.exceptions import (
@@ -24,7 +24,7 @@ from flask_chunked.exceptions import (
 from tests.engine.fakes import Bench, RecordingPolicy, ScriptedReader
 
 CONTENT = b"0123456789"
-MD5 = Expected("md5", hashlib.md5(CONTENT).hexdigest())
+MD5 = ExpectedDigest("md5", hashlib.md5(CONTENT).hexdigest())
 THREAD = "flask-chunked-verify"
 
 
@@ -58,7 +58,7 @@ def upload(bench: Bench) -> Upload:
 
 def complete(bench: Bench, upload: Upload) -> bool:
     """True if this request has completed the upload."""
-    return bench.engine.complete.request(bench.row(upload), None).first
+    return bench.engine.complete.request(bench.row(upload), None).completed_now
 
 
 def crash(bench: Bench, upload: Upload) -> None:
@@ -72,7 +72,7 @@ def crash(bench: Bench, upload: Upload) -> None:
 
 @pytest.mark.parametrize("expected", [None, MD5], ids=["unchecked", "checked"])
 def test_a_second_request_starts_no_second_verify(
-    bench: Bench, policy: SlowPolicy, upload: Upload, expected: Expected | None
+    bench: Bench, policy: SlowPolicy, upload: Upload, expected: ExpectedDigest | None
 ) -> None:
     refusals: list[CompletionInProgress] = []
 
@@ -98,7 +98,7 @@ def test_the_request_of_the_last_bytes_verifies(
     assert begun.verify_started_at == bench.row(upload).verify_started_at
     with pytest.raises(CompletionInProgress):
         bench.engine.complete.request(begun, None)
-    assert bench.engine.complete.finish(begun).first
+    assert bench.engine.complete.finish(begun).completed_now
     assert policy.seen("verify") == [10]
     assert bench.row(upload).verify_started_at is None
 
@@ -378,7 +378,7 @@ def test_a_request_waits_for_the_result_of_another_one(
     crash(bench, upload)
     at_look(bench, 4, lambda: bench.engine.complete.finish(bench.row(upload)))
     answer = bench.engine.complete.wait(upload)
-    assert not answer.first
+    assert not answer.completed_now
     assert answer.upload == bench.row(upload)
     assert time.slept == [PAUSE] * 3
 
@@ -393,7 +393,7 @@ def test_a_request_verifies_where_another_one_gave_up(
         2,
         lambda: bench.repository.note_verification(upload.id, fence, None),
     )
-    assert bench.engine.complete.wait(upload).first
+    assert bench.engine.complete.wait(upload).completed_now
     assert time.slept == [PAUSE]
 
 

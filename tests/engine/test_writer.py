@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from flask_chunked.engine.records import Expected, Upload
+from flask_chunked.engine.records import ExpectedDigest, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
@@ -402,11 +402,11 @@ class PartAppender(MemoryAppender):
 
     save: Callable[[State], None]
     saved = 0
-    settled: list[bool]
+    commits: list[bool]
 
     def bind(self, save: Callable[[State], None]) -> None:
         self.save = save
-        self.settled = []
+        self.commits = []
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         self.saved += 1
@@ -418,8 +418,11 @@ class PartAppender(MemoryAppender):
         part = Part(self.saved, self.position, f"etag {self.saved}")
         return Receipt({"taken": self.saved, "flushed": self.position}, (part,))
 
-    def settle(self, *, committed: bool) -> None:
-        self.settled.append(committed)
+    def committed(self) -> None:
+        self.commits.append(True)
+
+    def rollback(self) -> None:
+        self.commits.append(False)
 
 
 class PartStorage(MemoryStorage):
@@ -474,7 +477,7 @@ def test_finalize_gets_the_parts_of_all_steps(parts_bench: Bench) -> None:
 
 def test_storage_learns_that_its_receipt_is_committed(parts_bench: Bench) -> None:
     parts_bench.filled()
-    assert storage_of(parts_bench).last.settled == [True]
+    assert storage_of(parts_bench).last.commits == [True]
 
 
 def test_saved_state_moves_nothing_else(parts_bench: Bench) -> None:
@@ -509,7 +512,7 @@ def test_superseded_writer_saves_no_state_and_writes_nothing(
     with pytest.raises(Superseded):
         parts_bench.engine.append.stream(upload, 0, None, ScriptedReader(b"0123"))
     assert parts_bench.row(upload).storage_state == {"length": 10}
-    assert storage.last.settled == []
+    assert storage.last.commits == []
 
 
 def test_storage_learns_that_its_receipt_is_lost(parts_bench: Bench) -> None:
@@ -525,14 +528,14 @@ def test_storage_learns_that_its_receipt_is_lost(parts_bench: Bench) -> None:
     parts_bench.repository.before = overtake
     with pytest.raises(Superseded):
         parts_bench.engine.append.stream(upload, 0, None, ScriptedReader(b"0123"))
-    assert storage_of(parts_bench).last.settled == [False]
+    assert storage_of(parts_bench).last.commits == [False]
 
 
 def test_digest_is_computed_from_the_finished_bytes(parts_bench: Bench) -> None:
     upload = parts_bench.filled(b"0123456789")
-    right = Expected("sha256", hashlib.sha256(b"0123456789").hexdigest())
+    right = ExpectedDigest("sha256", hashlib.sha256(b"0123456789").hexdigest())
     with pytest.raises(ChecksumMismatch):
-        parts_bench.engine.complete.request(upload, Expected("sha256", "0" * 64))
+        parts_bench.engine.complete.request(upload, ExpectedDigest("sha256", "0" * 64))
     assert len(storage_of(parts_bench).finalized) == 1
-    assert parts_bench.engine.complete.request(upload, right).first
+    assert parts_bench.engine.complete.request(upload, right).completed_now
     assert len(storage_of(parts_bench).finalized) == 3

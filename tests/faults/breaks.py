@@ -247,7 +247,7 @@ BREAKS = (
         "races of final uploads",
         "tests/gate/test_races.py",
         Change(
-            "database/inserts.py",
+            "database/transitions.py",
             "if connection.execute(self._members.awaited_too_often(ids)).first():",
             "if not ids:",
         ),

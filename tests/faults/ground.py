@@ -163,7 +163,7 @@ class Ground:
         lengths = dict(zip(ids, PARTS, strict=False))
         return b"".join(content(part, lengths[part]) for part in ids)
 
-    def drifts(self) -> list[str]:
+    def mismatches(self) -> list[str]:
         """Quotas that do not say what the uploads say; in an app context."""
         found = self.here.repository.quota_mismatches()
         return [f"quota of {one.owner or 'all'} is wrong: {one}" for one in found]
@@ -261,22 +261,19 @@ class Blocks:
         """Put it back."""
         self._blocks.insert(0, bytes(block))
 
-    def read_ready(self) -> memoryview:
+    def read_nowait(self) -> memoryview:
         return self.read()
 
-    def pour(self, pipe: int, count: int) -> int | None:
+    def splice_into(self, pipe: int, count: int) -> int | None:
         """Everything is seen."""
         return None
 
-    def wait(self) -> None:
-        """The client goes on at once."""
-
-    def linger(self, seconds: float) -> bool:
-        """The client goes on when it is waited for, and not before."""
-        return False
+    def wait(self, timeout: float | None = None) -> bool:
+        """The client goes on at once, unless the wait has a timeout."""
+        return timeout is None
 
     @property
-    def is_let_go(self) -> bool:
+    def interrupted(self) -> bool:
         """It never is."""
         return False
 
@@ -322,13 +319,13 @@ def append_form(
     if not (engine.storage.writes_ahead and start and chunk):
         return append_staged(engine, upload, start, chunk)
     middle = len(chunk) // 2
-    with engine.append.hold(upload, start, Blocks([chunk])) as held:
-        held.most_kept = 0
+    with engine.append.hold(upload, start, Blocks([chunk])) as writer:
+        writer.most_kept = 0
         for piece in (chunk[:middle], chunk[middle:]):
             if not at_once:
-                held.pause()
-            held.write(memoryview(bytearray(piece)))
-        return engine.append.commit(held)
+                writer.pause()
+            writer.write(memoryview(bytearray(piece)))
+        return engine.append.commit(writer)
 
 
 def file_digest_after(

@@ -18,7 +18,7 @@ from pathlib import Path
 from uuid import UUID
 
 from flask_chunked.engine.engine import Engine
-from flask_chunked.engine.records import Expected, Upload
+from flask_chunked.engine.records import ExpectedDigest, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
@@ -148,7 +148,7 @@ class Writer:
 
     def _complete(self, engine: Engine, upload: Upload, data: bytes) -> None:
         engine.complete.request(
-            upload, Expected("sha256", hashlib.sha256(data).hexdigest())
+            upload, ExpectedDigest("sha256", hashlib.sha256(data).hexdigest())
         )
         self._report.send("completed", str(upload.id), len(data))
 

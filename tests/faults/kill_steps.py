@@ -34,7 +34,7 @@ from .steps import Steps
 SQLITE = "app.db"
 #: Steps that must have been taken since the bytes were written when the second one is.
 ORDER = (
-    ({"write file", "copy", "cut"}, "sync file", "row advance"),
+    ({"write file", "copy", "truncate"}, "sync file", "row advance"),
     ({"create file", "rename stage to file"}, "sync directory", "row advance"),
     ({"create file"}, "sync directory", "row create"),
     ({"link to finished"}, "sync directory", "row advance"),
@@ -145,11 +145,11 @@ class Rehearsal:
             first = next(iter(uploads.values()))
             ground.blueprint.destination = first.destination
             # In the very transactions that change what they count.
-            found = ground.drifts()
+            found = ground.mismatches()
             for known in uploads.values():
                 found += broken(ground, known)
             self._repeat(ground, first, found)
-            found += ground.drifts()
+            found += ground.mismatches()
             for row in ground.here.repository.matching():
                 data = ground.content_of(row)
                 uploads.setdefault(row.id, Known(row.id, data, doomed=True))

@@ -87,9 +87,9 @@ MUTANTS = (
             ),
             Change(
                 "engine/writer.py",
-                "            self._appender.settle(committed=False)\n"
+                "            self._appender.rollback()\n"
                 "            raise self._superseded()\n",
-                "            self._appender.settle(committed=False)\n"
+                "            self._appender.rollback()\n"
                 "            raise self._superseded()\n"
                 "        self._appender.flush()\n",
             ),
@@ -147,7 +147,7 @@ MUTANTS = (
             Change(
                 "engine/complete.py",
                 "        done = self._repository.complete(begun.id,",
-                "        if not ending.delivered:\n"
+                "        if not record.delivered:\n"
                 "            self._gate.deliver(begun)\n"
                 "        done = self._repository.complete(begun.id,",
             ),

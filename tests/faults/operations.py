@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from flask_chunked import maintenance
-from flask_chunked.engine.records import Expected, Upload
+from flask_chunked.engine.records import ExpectedDigest, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import (
     AlreadyComplete,
@@ -28,8 +28,8 @@ from .invariants import Known, no_grace
 
 #: Bytes of each upload, and of what is there before a later chunk.
 LENGTH, BEFORE = 9_001, 4_000
-#: Bytes of a dead tail.
-TAIL = b"never acknowledged" * 40
+#: Bytes beyond the offset, as crashes leave them.
+UNCOMMITTED = b"never acknowledged" * 40
 
 Errors = tuple[type[Exception], ...]
 
@@ -77,12 +77,12 @@ def begun(ground: Ground) -> Known:
     return known
 
 
-def _with_tail(ground: Ground) -> Known:
+def _with_uncommitted(ground: Ground) -> Known:
     known = begun(ground)
     path = ground.stored_path(row_of(ground, known))
     assert path is not None
     with path.open("ab") as file:
-        file.write(TAIL)
+        file.write(UNCOMMITTED)
     return known
 
 
@@ -133,7 +133,7 @@ def _idle(ground: Ground) -> Known:
 
 
 def _untidy(ground: Ground) -> Known:
-    """A dead tail, an orphan, a left stage, a half-done termination and expiry."""
+    """Uncommitted bytes, an orphan, a stage, a half-done termination and expiry."""
     with ground.engine.storage.stage() as stage:
         stage.write(b"left behind")
         staging = ground.directory / "instance/chunked_uploads/.staging"
@@ -144,7 +144,7 @@ def _untidy(ground: Ground) -> Known:
     assert ground.engine.repository.begin_termination(_full(ground).id) is not None
     expired = _full(ground)
     ground.set_columns(expired.id, status="expired")
-    return _with_tail(ground)
+    return _with_uncommitted(ground)
 
 
 # -- operations ------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def _take_over(ground: Ground, known: Known) -> None:
 
 def _finish(ground: Ground, known: Known) -> None:
     digest = hashlib.md5(known.content).hexdigest()
-    ground.engine.complete.request(row_of(ground, known), Expected("md5", digest))
+    ground.engine.complete.request(row_of(ground, known), ExpectedDigest("md5", digest))
 
 
 def _finish_unchecked(ground: Ground, known: Known) -> None:
@@ -211,7 +211,9 @@ def _finish_unchecked(ground: Ground, known: Known) -> None:
 
 
 def _finish_wrongly(ground: Ground, known: Known) -> None:
-    ground.engine.complete.request(row_of(ground, known), Expected("md5", "0" * 32))
+    ground.engine.complete.request(
+        row_of(ground, known), ExpectedDigest("md5", "0" * 32)
+    )
 
 
 def terminate(ground: Ground, known: Known) -> None:
@@ -300,8 +302,8 @@ OPERATIONS: dict[str, Operation] = {
         forgives=(OffsetMismatch,),
     ),
     "later streamed chunk": Operation(
-        steps(_SECTION, {"cut", "write file"}),
-        _with_tail,
+        steps(_SECTION, {"truncate", "write file"}),
+        _with_uncommitted,
         _stream,
         forgives=(OffsetMismatch,),
     ),
@@ -316,34 +318,34 @@ OPERATIONS: dict[str, Operation] = {
         _stage,
     ),
     "later staged chunk": Operation(
-        steps(_SECTION, STAGING, {"cut", "copy"}), _with_tail, _stage
+        steps(_SECTION, STAGING, {"truncate", "copy"}), _with_uncommitted, _stage
     ),
-    "held chunk at once": Operation(
+    "atomic chunk at once": Operation(
         steps(_SECTION - {"row claim"}, {"write file"}),
         begun,
         _hold_at_once,
         forgives=(OffsetMismatch,),
     ),
-    "held chunk": Operation(
-        steps(_SECTION, {"cut", "write file"}),
-        _with_tail,
+    "atomic chunk": Operation(
+        steps(_SECTION, {"truncate", "write file"}),
+        _with_uncommitted,
         _hold,
         forgives=(OffsetMismatch,),
     ),
     "last chunk with completion": Operation(
         steps(
             _SECTION,
-            {"cut", "write file", "rename to finished"},
+            {"truncate", "write file", "rename to finished"},
             COMPLETION - {"row begin_completion"},
         ),
-        _with_tail,
+        _with_uncommitted,
         _stream_and_finish,
     ),
     "take-over": Operation(steps({"row take_over"}), begun, _take_over),
     "completion": Operation(steps(COMPLETION, {"rename to finished"}), _full, _finish),
-    "completion with a dead tail": Operation(
-        steps(COMPLETION, {"rename to finished", "cut", "sync file"}),
-        lambda ground: _full_with_tail(ground),
+    "completion with uncommitted bytes": Operation(
+        steps(COMPLETION, {"rename to finished", "truncate", "sync file"}),
+        lambda ground: _full_with_uncommitted(ground),
         _finish,
     ),
     "second completion after a kill": Operation(
@@ -402,7 +404,7 @@ OPERATIONS: dict[str, Operation] = {
     "repair": Operation(
         steps(
             {"lock stage", "unlock stage", "unlink stage", "lock file", "unlock file"},
-            {"cut", "unlink file", "sync directory", "rmdir"},
+            {"truncate", "unlink file", "sync directory", "rmdir"},
             {"row begin_termination", "row remove", "row claim"},
         ),
         _untidy,
@@ -413,10 +415,10 @@ OPERATIONS: dict[str, Operation] = {
 DONE: Errors = (AlreadyComplete,)
 
 
-def _full_with_tail(ground: Ground) -> Known:
+def _full_with_uncommitted(ground: Ground) -> Known:
     known = _full(ground)
     path = ground.stored_path(row_of(ground, known))
     assert path is not None
     with path.open("ab") as file:
-        file.write(TAIL)
+        file.write(UNCOMMITTED)
     return known

@@ -23,12 +23,12 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from flask_chunked.engine.records import Expected, NewUpload, Upload
+from flask_chunked.engine.records import ExpectedDigest, NewUpload, Upload
 from flask_chunked.engine.states import Status
 
 from .ground import Ground, append_form, append_staged, append_streamed, content
 from .invariants import Known, broken_at_rest
-from .operations import OPERATIONS, TAIL
+from .operations import OPERATIONS, UNCOMMITTED
 from .power import (
     Commit,
     Event,
@@ -234,7 +234,7 @@ def survive(cut: Cut, world: World, directory: Path) -> list[str]:
 
 
 def life(ground: Ground, chance: random.Random) -> None:
-    """Uploads in pieces of all kinds, dead tails, completion, concatenation, an end."""
+    """Pieces of all kinds, uncommitted bytes, completion, concatenation, an end."""
     engine = ground.engine
     uploads = [_partial(ground, chance.randint(1, 6000)) for _ in range(UPLOADS)]
     for _ in range(ACTS):
@@ -290,7 +290,9 @@ def whole_file(ground: Ground) -> None:
     append_staged(ground.engine, upload, 0, data)
     row = ground.engine.repository.get(upload.id)
     assert row is not None
-    ground.engine.complete.request(row, Expected("md5", hashlib.md5(data).hexdigest()))
+    ground.engine.complete.request(
+        row, ExpectedDigest("md5", hashlib.md5(data).hexdigest())
+    )
 
 
 def _partial(ground: Ground, length: int) -> Upload:
@@ -309,7 +311,7 @@ def _leave_tail(ground: Ground, row: Upload) -> None:
     """As a request that was killed after it had written, and before it committed."""
     assert row.blob is not None
     with ground.engine.storage.appender(row.blob) as appender, appender.exclusive():
-        appender.write(TAIL)
+        appender.write(UNCOMMITTED)
 
 
 def recordings(

@@ -149,7 +149,7 @@ def _unlink(_: str, *, dir_fd: int) -> str:
 _CALLS: dict[str, Name] = {
     "mkdir": lambda *_, **__: "mkdir",
     "open": _open,
-    "ftruncate": lambda *_: "cut",
+    "ftruncate": lambda *_: "truncate",
     "rename": _rename,
     "link": lambda *_, **__: "link to finished",
     "replace": lambda *_, **__: "move",

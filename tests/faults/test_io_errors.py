@@ -62,7 +62,7 @@ class Request:
 
     before: int | None
     send: Callable[[FlaskClient, str], TestResponse]
-    tail: bool = False
+    uncommitted: bool = False
     doomed: bool = False
 
     def prepare(self, ground: Ground) -> Known | None:
@@ -73,12 +73,12 @@ class Request:
         if self.before:
             chunk = CONTENT[: self.before]
             append_staged(ground.engine, upload, 0, chunk)
-        if self.tail:
+        if self.uncommitted:
             row = ground.engine.repository.get(upload.id)
             path = None if row is None else ground.stored_path(row)
             assert path is not None
             with path.open("ab") as file:
-                file.write(b"dead tail" * 100)
+                file.write(b"uncommitted" * 100)
         return Known(upload.id, CONTENT, acked=self.before, doomed=self.doomed)
 
 
@@ -100,11 +100,11 @@ REQUESTS = {
     "whole file": Request(None, lambda client, url: post_whole(client, CONTENT)),
     "first raw chunk": Request(0, raw(0, BEFORE)),
     "first form": Request(0, form(0, BEFORE)),
-    "later raw chunk": Request(BEFORE, raw(BEFORE), tail=True),
-    "later form": Request(BEFORE, form(BEFORE), tail=True),
+    "later raw chunk": Request(BEFORE, raw(BEFORE), uncommitted=True),
+    "later form": Request(BEFORE, form(BEFORE), uncommitted=True),
     "completion": Request(TOTAL, lambda client, url: finish(client, url, CONTENT)),
-    "completion with a tail": Request(
-        TOTAL, lambda client, url: finish(client, url, CONTENT), tail=True
+    "completion with uncommitted bytes": Request(
+        TOTAL, lambda client, url: finish(client, url, CONTENT), uncommitted=True
     ),
     "termination": Request(BEFORE, lambda client, url: client.delete(url), doomed=True),
 }

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import URL
 from werkzeug.test import TestResponse
 
-from flask_chunked.engine.records import Cutoff, Ending, NewUpload, Upload
+from flask_chunked.engine.records import CompletionRecord, Cutoff, NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.exceptions import DatabaseUnavailable
 from tests.exchange import PREFIX, finish, id_of, put_form, put_raw
@@ -68,13 +68,14 @@ def _stream_to_the_end(ground: Ground, upload: Upload) -> object:
     data = _data(upload)
     after = append_streamed(ground.engine, upload, 0, [data], finishing=True)
     return (
-        after.status is Status.COMPLETING and ground.engine.complete.finish(after).first
+        after.status is Status.COMPLETING
+        and ground.engine.complete.finish(after).completed_now
     )
 
 
 def _complete(ground: Ground, upload: Upload) -> object:
     done = ground.engine.complete.request(upload, None)
-    return done.first and done.upload.is_complete
+    return done.completed_now and done.upload.is_complete
 
 
 def _terminate(ground: Ground, upload: Upload) -> object:
@@ -255,7 +256,7 @@ def test_completion_of_another_request_is_not_taken_for_ours(
 ) -> None:
     upload = _prepared(ground, CASES["complete"])
     repository, now = ground.engine.repository, ground.engine.clock()
-    theirs, ours = Ending(uuid4(), False), Ending(uuid4(), False)
+    theirs, ours = CompletionRecord(uuid4(), False), CompletionRecord(uuid4(), False)
     assert repository.begin_completion(upload.id, now, None)
     get = repository.get
 

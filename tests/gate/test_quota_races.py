@@ -84,8 +84,8 @@ def test_member_is_counted_once_while_its_final_upload_goes(
     final = tus.final(partial, other).headers["Location"]
     assert_exact(app)
     rival = Rival(lambda: Tus(app.test_client()).delete(final).status_code)
-    book = registered(app).quotas
-    before(monkeypatch, book, "_add", rival.meet)
+    quotas = registered(app).quotas
+    before(monkeypatch, quotas, "_add", rival.meet)
     assert act(tus, partial) in (201, 204)
     assert rival.end() == 204
     assert_exact(app)
@@ -151,8 +151,8 @@ def test_owners_of_members_never_wait_for_one_another_in_a_ring(
         both = zip((ann, ben), pairs, strict=True)
         finals = [one.final(*pair).headers["Location"] for one, pair in both]
     line = threading.Barrier(2)
-    book: Any = registered(app).quotas
-    change = book._add
+    quotas: Any = registered(app).quotas
+    change = quotas._add
     seen: set[int] = set()
 
     def change_and_wait(*arguments: Any) -> Any:
@@ -163,7 +163,7 @@ def test_owners_of_members_never_wait_for_one_another_in_a_ring(
                 line.wait(rivals.MOMENT)
         return changed
 
-    monkeypatch.setattr(book, "_add", change_and_wait)
+    monkeypatch.setattr(quotas, "_add", change_and_wait)
 
     def go(one: As, number: int) -> int:
         if act == "name":
@@ -235,8 +235,8 @@ def test_length_that_finds_room_between_the_try_and_the_look_is_counted(
     Growing.most = 10
     other = tus.create(8)
     rival = Rival(lambda: Tus(app.test_client()).delete(other).status_code)
-    book = registered(app).quotas
-    before(monkeypatch, book, "require_room", rival.meet)
+    quotas = registered(app).quotas
+    before(monkeypatch, quotas, "require_room", rival.meet)
     answer = tus.patch(url, 0, Upload_Length="5")
     assert rival.end() == 204
     # SQLite has one writer, so that nothing came back meanwhile.

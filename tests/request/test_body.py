@@ -12,11 +12,9 @@ import os
 import select
 import socket
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flask import Flask, Response, request
 
 from flask_chunked.exceptions import (
     BodyInterrupted,
@@ -32,7 +30,6 @@ from flask_chunked.request.body import (
     body_length,
     open_body,
 )
-from flask_chunked.request.context import Target, UploadRequest
 
 CONTENT = bytes(range(256)) * 40
 
@@ -145,14 +142,14 @@ def test_silence_hands_over_what_is_there() -> None:
 def test_a_short_wait_says_whether_the_client_went_on_and_never_times_out() -> None:
     reader = BodyReader(ScriptedSource(b"01234", None, None, b"56789"), 10, 1)
     assert bytes(reader.read()) == b"01234"
-    assert not reader.linger(0.5)
-    assert reader.linger(0.5)
+    assert not reader.wait(0.5)
+    assert reader.wait(0.5)
     assert bytes(reader.read()) == b"56789"
 
 
 def test_a_short_wait_ends_when_the_client_is_lost() -> None:
     reader = BodyReader(ScriptedSource(ConnectionResetError()), 10, 1)
-    for ask in (reader.read, lambda: reader.linger(1)):
+    for ask in (reader.read, lambda: reader.wait(1)):
         with pytest.raises(BodyInterrupted):
             ask()
 
@@ -291,10 +288,10 @@ def test_a_block_is_returned_in_time_however_slowly_it_arrives(
 def test_read_nowait_returns_what_is_there() -> None:
     source = ScriptedSource(b"012", None, b"34", b"")
     reader = BodyReader(source, 10, 1)
-    assert bytes(reader.read_ready()) == b"012"
-    assert bytes(reader.read_ready()) == b"34"
+    assert bytes(reader.read_nowait()) == b"012"
+    assert bytes(reader.read_nowait()) == b"34"
     # The failure is reported by the method that waits for bytes.
-    assert bytes(reader.read_ready()) == b""
+    assert bytes(reader.read_nowait()) == b""
     with pytest.raises(BodyInterrupted):
         reader.read()
 
@@ -302,7 +299,7 @@ def test_read_nowait_returns_what_is_there() -> None:
 def test_read_nowait_returns_nothing_from_an_unpollable_source() -> None:
     source = ScriptedSource(b"012")
     source.pollable = False
-    assert bytes(BodyReader(source, 10, 1).read_ready()) == b""
+    assert bytes(BodyReader(source, 10, 1).read_nowait()) == b""
     assert source.script == [b"012"]
 
 
@@ -338,7 +335,7 @@ def test_a_block_is_valid_until_another_was_returned() -> None:
 
 
 def test_a_source_without_descriptor_cannot_be_spliced() -> None:
-    assert BodyReader(ScriptedSource(b"012"), 10, 1).pour(-1, 5) is None
+    assert BodyReader(ScriptedSource(b"012"), 10, 1).splice_into(-1, 5) is None
 
 
 # -- splicing --------------------------------------------------------------------------
@@ -390,8 +387,8 @@ def test_splicing_stops_at_the_end_of_the_body(
     client, source = connection
     client.sendall(b"0123456789 and the next request")
     reader = BodyReader(source, 10, 1)
-    assert reader.pour(pipe[1], 4) == 4
-    assert reader.pour(pipe[1], 100) == 6
+    assert reader.splice_into(pipe[1], 4) == 4
+    assert reader.splice_into(pipe[1], 100) == 6
     assert os.read(pipe[0], 100) == b"0123456789"
     assert (reader.ended, reader.received, source.count) == (True, 10, 10)
 
@@ -399,7 +396,7 @@ def test_splicing_stops_at_the_end_of_the_body(
 def test_splicing_from_a_silent_client_moves_nothing(
     connection: Connection, pipe: Pipe
 ) -> None:
-    assert BodyReader(connection[1], 10, 1).pour(pipe[1], 10) == 0
+    assert BodyReader(connection[1], 10, 1).splice_into(pipe[1], 10) == 0
 
 
 def test_a_truncated_spliced_body_fails_the_next_read(
@@ -409,15 +406,15 @@ def test_a_truncated_spliced_body_fails_the_next_read(
     client.sendall(b"012")
     client.shutdown(socket.SHUT_WR)
     reader = BodyReader(source, 10, 1)
-    assert reader.pour(pipe[1], 10) == 3
-    assert reader.pour(pipe[1], 10) == 0
+    assert reader.splice_into(pipe[1], 10) == 3
+    assert reader.splice_into(pipe[1], 10) == 0
     with pytest.raises(BodyInterrupted):
         reader.read()
-    assert reader.pour(pipe[1], 10) is None
+    assert reader.splice_into(pipe[1], 10) is None
 
 
 @pytest.mark.parametrize(
-    ("error", "poured", "must_close"),
+    ("error", "spliced", "must_close"),
     [
         (BlockingIOError(), 0, False),
         (OSError(errno.EINVAL, ""), None, False),
@@ -429,7 +426,7 @@ def test_splicing_that_fails(
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
     error: OSError,
-    poured: int | None,
+    spliced: int | None,
     must_close: bool,
 ) -> None:
     def fail(*arguments: object) -> int:
@@ -439,13 +436,13 @@ def test_splicing_that_fails(
     client.sendall(b"012")
     monkeypatch.setattr(os, "splice", fail)
     reader = BodyReader(source, 10, 1)
-    assert reader.pour(-1, 10) == poured
+    assert reader.splice_into(-1, 10) == spliced
     assert reader.must_close is must_close
 
 
 def test_chunked_bodies_are_not_spliced(connection: Connection) -> None:
     connection[0].sendall(b"012")
-    assert BodyReader(connection[1], None, 1).pour(-1, 10) is None
+    assert BodyReader(connection[1], None, 1).splice_into(-1, 10) is None
 
 
 # -- the end of a body -----------------------------------------------------------------
@@ -487,45 +484,6 @@ def test_drain_leaves_streams_alone_that_could_keep_it_waiting() -> None:
     stream = io.BytesIO(b"0123456789")
     open_body({"wsgi.input": stream, "CONTENT_LENGTH": "10"}, 1).drain()
     assert stream.tell() == 0
-
-
-def request_of(method: str) -> UploadRequest:
-    """A request without a registration."""
-    app: Any = SimpleNamespace(engine=None, settings=None, policy=None)
-    path = (Target.COLLECTION, None)
-    return UploadRequest(app, request, method, path, {}, [])
-
-
-@pytest.mark.parametrize(
-    ("script", "ends"),
-    [((b"0123456789",), []), ((b"012", b""), ["close"])],
-    ids=["whole", "cut"],
-)
-def test_connection_of_an_unfinished_body_is_closed_after_the_answer(
-    script: tuple[bytes, ...], ends: list[str]
-) -> None:
-    source = ScriptedSource(*script)
-    reader = BodyReader(source, 10, 1)
-    reader.read()
-    if ends:
-        with pytest.raises(BodyInterrupted):
-            reader.read()
-    app = Flask("tests")
-    with app.test_request_context("/"):
-        upload_request = request_of("PUT")
-        upload_request._body = reader
-        response = Response()
-        upload_request.close_connection_after(response)
-    assert source.ends == []
-    response.close()
-    assert source.ends == ends
-
-
-def test_connection_without_a_body_is_left_alone() -> None:
-    with Flask("tests").test_request_context("/"):
-        response = Response()
-        request_of("GET").close_connection_after(response)
-    response.close()
 
 
 # -- lengths ---------------------------------------------------------------------------

@@ -97,13 +97,13 @@ def test_a_complete_form_frees_its_memory(
 def test_the_stage_of_a_chunk_knows_how_long_it_will_be(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected: list[int] = []
+    lengths: list[int] = []
     monkeypatch.setattr(
-        LocalStage, "expect", lambda stage, length: expected.append(length)
+        LocalStage, "set_length", lambda stage, length: lengths.append(length)
     )
     total = 2 * len(CONTENT)
     assert put_form(client, CONTENT, total=total).status_code == 200
-    assert expected == [len(CONTENT)]
+    assert lengths == [len(CONTENT)]
 
 
 def test_a_form_that_the_app_has_read_is_not_read_faster_than_it_is_hashed(
@@ -118,14 +118,14 @@ def test_a_form_that_the_app_has_read_is_not_read_faster_than_it_is_hashed(
     most = 0
     update, take = DigestThread.update, DigestThread._take
 
-    def noted(beside: DigestThread, block: memoryview) -> None:
+    def noted(thread: DigestThread, block: memoryview) -> None:
         nonlocal most
-        update(beside, block)
-        most = max(most, beside._waiting)
+        update(thread, block)
+        most = max(most, thread._waiting)
 
-    def slowly(beside: DigestThread, block: memoryview) -> None:
+    def slowly(thread: DigestThread, block: memoryview) -> None:
         time.sleep(0.01)
-        take(beside, block)
+        take(thread, block)
 
     monkeypatch.setattr(forms, "BUFFER_SIZE", WORTH)
     monkeypatch.setattr(DigestThread, "update", noted)

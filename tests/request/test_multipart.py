@@ -36,9 +36,9 @@ class Kept:
         return bool(self._waiting)
 
     def wait_for_buffer(self) -> None:
-        self.settle(1)
+        self.join(1)
 
-    def settle(self, left: int = 0) -> None:
+    def join(self, left: int = 0) -> None:
         while len(self._waiting) > left:
             self.content += self._waiting.pop(0)
 
@@ -46,7 +46,7 @@ class Kept:
         assert len(block), "an empty block is no block"
         self._waiting.append(block)
         if not self._late:
-            self.settle()
+            self.join()
         return len(block)
 
 
@@ -68,7 +68,7 @@ class Taken:
     @property
     def contents(self) -> list[tuple[str, bytes]]:
         for file in self.files:
-            file.settle()
+            file.join()
         return [(file.head.name, bytes(file.content)) for file in self.files]
 
 
@@ -246,7 +246,7 @@ def test_a_buffer_that_is_read_is_not_reused(
     assert len(idle) == (0 if late else 1)
     for buffer in idle:
         buffer[:] = bytes(len(buffer))
-    part.settle()
+    part.join()
     assert part.content == content
 
 

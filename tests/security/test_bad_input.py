@@ -3,9 +3,10 @@
 Rows 2, 3 and 11 of the security checklist, as the Content-Range dialect has them.
 Covered elsewhere, and not repeated here: the grammar of ids in
 tests/protocol/test_upload_id.py; one 404 for foreign, unknown and malformed ids, verb
-by verb, in tests/request/test_access.py (row 3); malformed Content-Range headers in
-tests/dialects/test_content_range_headers.py, totals in ..._differences.py, bodies of
-another size in ..._errors.py and ..._raw.py (row 11). Row 8 is in test_bad_names.py;
+by verb, in tests/request/test_access.py (row 3); malformed Content-Range headers and
+raw bodies of another size in tests/dialects/content_range/test_chunks.py, totals in
+tests/dialects/test_content_range_differences.py, forms of another size in
+..._errors.py (row 11). Row 8 is in test_bad_names.py;
 rows 14 and 15 in test_bad_forms.py, 24 in test_long_values.py, the others in
 test_storage_safety.py.
 """

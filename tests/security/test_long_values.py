@@ -2,7 +2,7 @@
 
 Row 24 of the security checklist, over HTTP. Malformed numbers codec by codec are in
 tests/protocol/, malformed Content-Range headers in
-tests/dialects/test_content_range_headers.py, Content-Length in test_bad_input.py.
+tests/dialects/content_range/test_chunks.py, Content-Length in test_bad_input.py.
 """
 
 from __future__ import annotations

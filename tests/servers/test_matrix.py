@@ -179,7 +179,7 @@ def test_a_cut_body_keeps_what_arrived(
         wire.fin()
         with contextlib.suppress(OSError):
             status, _ = wire.answer()
-            # A proxy may answer for a server that hung up.
+            # A proxy may answer for a server that closed the connection.
             assert status in (400, 503) or isinstance(server, Nginx)
     least = SENT - HABITS[kind].cut
     assert least <= wait_for(server, path, least) <= SENT

@@ -69,7 +69,7 @@ class Client:
         answer = requests.head(
             self.direct, headers={"Tus-Resumable": "1.0.0"}, timeout=10
         )
-        # A proxy may answer for a server that has hung up.
+        # A proxy may answer for a server that has closed the connection.
         if answer.status_code in (502, 503, 504):
             return
         assert answer.status_code == 200, answer.status_code

@@ -199,11 +199,11 @@ class StorageContract:
         for content, left in ((b"", None), (b"abc", 3)):
             blob = append(storage, blob, content) if content else blob
             with storage.appender(blob) as appender, appender.exclusive():
-                if not appender.ends_at_position():
+                if not appender.at_end_of_file():
                     pytest.skip("this storage leaves nothing to the commit")
                 appender.write(b"def")
                 appender.flush()
-                appender.settle(committed=False)
+                appender.rollback()
                 assert appender.position == blob.size
             assert storage.measure(blob) == left
         assert read(storage, append(storage, blob, b"ghi")) == b"abcghi"
@@ -211,10 +211,10 @@ class StorageContract:
     def test_commit_keeps_the_bytes_of_its_section(self, storage: Storage) -> None:
         blob = append(storage, new_blob(storage), b"abc")
         with storage.appender(blob) as appender, appender.exclusive():
-            appender.ends_at_position()
+            appender.at_end_of_file()
             appender.write(b"def")
             receipt = appender.flush()
-            appender.settle(committed=True)
+            appender.committed()
         assert read(storage, commit(blob, receipt, 6)) == b"abcdef"
 
     def test_position_before_uncommitted_bytes_is_not_the_end(
@@ -223,7 +223,7 @@ class StorageContract:
         blob = new_blob(storage)
         append(storage, blob, b"tail")
         with storage.appender(blob) as appender, appender.exclusive():
-            assert not appender.ends_at_position()
+            assert not appender.at_end_of_file()
 
     @pytest.mark.parametrize("finished", [True, False])
     def test_put_stores_bytes_at_once(self, storage: Storage, finished: bool) -> None:
@@ -249,11 +249,14 @@ class StorageContract:
         self._require_finishing(storage)
         blob = new_blob(storage)
         with storage.appender(blob) as appender, appender.exclusive():
-            assert appender.ends_at_position()
+            assert appender.at_end_of_file()
             appender.write(b"abc")
             assert appender.finish()
             appender.flush()
-            appender.settle(committed=committed)
+            if committed:
+                appender.committed()
+            else:
+                appender.rollback()
         items = [item.key for item in storage.stored()]
         assert items == ([blob.key] if committed else [])
         if committed:
@@ -271,13 +274,13 @@ class StorageContract:
         blob = new_blob(storage)
         with storage.appender(blob) as appender:
             with appender.exclusive():
-                assert appender.ends_at_position()
+                assert appender.at_end_of_file()
                 appender.write(b"abc")
                 assert appender.finish()
                 appender.flush()
             with appender.exclusive():
                 appender.flush()
-                appender.settle(committed=False)
+                appender.rollback()
         storage.move(replace(blob, size=3), tmp_path / "moved")
         assert (tmp_path / "moved").read_bytes() == b"abc"
 
@@ -287,7 +290,7 @@ class StorageContract:
         self._require_finishing(storage)
         blob = append(storage, new_blob(storage), b"abc")
         with storage.appender(blob) as appender, appender.exclusive():
-            assert appender.ends_at_position()
+            assert appender.at_end_of_file()
             appender.write(b"def")
             assert not appender.finish()
 
@@ -302,7 +305,7 @@ class StorageContract:
             pass
         with storage.appender(blob) as appender:
             with appender.exclusive():
-                assert not appender.ends_at_position()
+                assert not appender.at_end_of_file()
             with appender.exclusive(), storage.stage() as stage:
                 if way == "write":
                     appender.write(b"abc")
@@ -319,11 +322,11 @@ class StorageContract:
         blob = new_blob(storage)
         with storage.appender(blob) as appender:
             with appender.exclusive():
-                appender.ends_at_position()
+                appender.at_end_of_file()
                 appender.write(b"abc")
             with appender.exclusive():
                 appender.flush()
-                appender.settle(committed=False)
+                appender.rollback()
             assert appender.position == 3
 
     def test_superseded_writer_finds_its_file_again(self, storage: Storage) -> None:
@@ -669,17 +672,17 @@ class StorageContract:
         blob = append(storage, new_blob(storage), b"abc")
         append(storage, blob, b"tail")
         assert storage.measure(blob) == (7 if self.appends_in_place else 3)
-        storage.cut(blob)
-        storage.cut(blob)
+        storage.truncate(blob)
+        storage.truncate(blob)
         assert storage.measure(blob) == 3
-        storage.cut(finish(storage, blob))
-        storage.cut(new_blob(storage))
+        storage.truncate(finish(storage, blob))
+        storage.truncate(new_blob(storage))
 
     def test_cut_of_missing_bytes_is_an_error(self, storage: Storage) -> None:
         blob = append(storage, new_blob(storage), b"abc")
         for lost in (Blob(blob.key, 4, blob.state), Blob(new_blob(storage).key, 1)):
             with pytest.raises(BytesMissing):
-                storage.cut(lost)
+                storage.truncate(lost)
         assert storage.measure(blob) == 3
 
     def test_stored_lists_uploads_and_stages(self, storage: Storage) -> None:

@@ -256,8 +256,8 @@ class _FormChunk:
             raise ChunkMissing()
         if part.size != chunk.size:
             raise ChunkSizeMismatch(part.size, chunk.size)
-        if part.held is not None:
-            return self._engine.append.commit(part.held)
+        if part.writer is not None:
+            return self._engine.append.commit(part.writer)
         if upload is not None and self._is_repeat:
             return _require_repeat(self._request, upload, chunk, form)
         return _append_part(self._request, upload, chunk, form, part)

@@ -9,7 +9,7 @@ from flask import Response, jsonify
 
 from ...engine.digests import resume
 from ...engine.gate import Action, Kind, kind_of
-from ...engine.records import Expected, Upload
+from ...engine.records import ExpectedDigest, Upload
 from ...exceptions import (
     ChecksumRequired,
     ChunkedUploadError,
@@ -244,16 +244,18 @@ class ContentRangeDialect(Dialect):
 
     def _expected(
         self, request: UploadRequest, fields: Mapping[str, str]
-    ) -> Expected | None:
+    ) -> ExpectedDigest | None:
         if not request.policy.do_checksum_check:
             return None
         name = request.settings.checksum
         provided = fields.get(name)
         if not provided:
             raise ChecksumRequired(name)
-        return Expected(name, provided)
+        return ExpectedDigest(name, provided)
 
-    def _compared(self, request: UploadRequest, fields: Mapping[str, str]) -> Expected:
+    def _compared(
+        self, request: UploadRequest, fields: Mapping[str, str]
+    ) -> ExpectedDigest:
         """The checksum to compare a final upload with.
 
         :raises FinalUpload: there is none, and nothing else may be asked of it.
@@ -262,7 +264,7 @@ class ContentRangeDialect(Dialect):
         provided = fields.get(name)
         if not provided:
             raise FinalUpload()
-        return Expected(name, provided)
+        return ExpectedDigest(name, provided)
 
     def _complete(
         self,

@@ -161,7 +161,7 @@ def complete_if_received(request: UploadRequest, upload: Upload) -> Upload:
 
 
 def _completed(request: UploadRequest, done: Completion) -> Upload:
-    if done.upload.partial and done.first:
+    if done.upload.partial and done.completed_now:
         # It may be the last member of a final upload.
         assemble_waiting_finals(request, done.upload)
     request.subject = done.upload

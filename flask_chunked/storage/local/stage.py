@@ -57,7 +57,7 @@ class LocalStage(Stage):
         self.size += written
         return written
 
-    def expect(self, length: int) -> None:
+    def set_length(self, length: int) -> None:
         self._preallocation.set_length(length)
 
     def sha256(self) -> hashlib._Hash:

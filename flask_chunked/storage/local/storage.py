@@ -242,7 +242,7 @@ class LocalStorage(Storage):
                     return size
         return None
 
-    def cut(self, blob: Blob) -> None:
+    def truncate(self, blob: Blob) -> None:
         paths = self._layout.paths(blob.key)
         for name in (paths.unfinished, paths.finished):
             with (

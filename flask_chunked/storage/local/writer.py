@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from ...exceptions import BytesMissing, StorageError
-from ..base import Appender, Stage
+from ..base import SpliceTarget, Stage
 from ..os_errors import storage_error, translate_os_errors
 from ..values import Blob, Receipt
 from .files import (
@@ -41,7 +41,7 @@ KEPT_IN_CACHE = 256 * 2**20
 RELEASE_STEP = 4 * 2**20
 
 
-class LocalAppender(Appender):
+class LocalAppender(SpliceTarget):
     """Appends to one unfinished file.
 
     If the upload was finished or deleted since this appender's last section, entering a
@@ -51,8 +51,6 @@ class LocalAppender(Appender):
     :param preallocation: reserves disk space beyond them.
     :param open_source: opens another blob of the storage for reading.
     """
-
-    drains_pipes = hasattr(os, "splice")
 
     def __init__(
         self,
@@ -70,11 +68,11 @@ class LocalAppender(Appender):
         self._durable = tree.durable
         self._file = LockedFile(tree, paths.directories, paths.unfinished, timeout)
         self._finished = paths.finished
-        #: True between finish() and settle(): the file also has its finished name.
+        #: True between finish() and the commit: the file also has its finished name.
         self._has_both_names = False
         self._inside = False
         self._has_written = False
-        #: The position when ends_at_position() found the file to end there.
+        #: The position when at_end_of_file() found the file to end there.
         self._section_start: int | None = None
         #: True once this section has written, so that the file ends at the position.
         self._is_truncated = False
@@ -83,7 +81,7 @@ class LocalAppender(Appender):
         self._unusable: str | None = None
         self._entry_unsynced = False
 
-    def expect(self, length: int) -> None:
+    def set_length(self, length: int) -> None:
         self._preallocation.set_length(length)
 
     @contextmanager
@@ -140,7 +138,7 @@ class LocalAppender(Appender):
             if not self._file.size() and self._file.is_current():
                 os.unlink(self._file.name, dir_fd=self._file.directory)
 
-    def ends_at_position(self) -> bool:
+    def at_end_of_file(self) -> bool:
         self._require_section()
         is_end = self._file.size_when_locked() == self.position
         # If a finished file exists, only the row says whether it is the upload's.
@@ -152,22 +150,28 @@ class LocalAppender(Appender):
         self._require_section()
         file = self._file
         if self._section_start == 0 and self._finished != file.name:
-            # Keep the unfinished name until settle(), so that no second writer can
+            # Keep the unfinished name until the commit, so that no second writer can
             # create it anew.
             self._has_both_names = link_name(file.directory, file.name, self._finished)
         return self._has_both_names
 
-    def settle(self, *, committed: bool) -> None:
+    def committed(self) -> None:
         if self._has_both_names:
-            self._has_both_names = False
-            # If the name cannot be removed, the next writer finds it and removes it.
-            with suppress(OSError):
-                unneeded = self._file.name if committed else self._finished
-                unlink_name(self._file.directory, unneeded)
-        if committed or self._section_start is None:
-            return
-        self.rewind(self._section_start)
-        self._has_written = self._section_start > 0
+            self._remove_name(self._file.name)
+
+    def rollback(self) -> None:
+        if self._has_both_names:
+            self._remove_name(self._finished)
+        if self._section_start is not None:
+            self.rewind(self._section_start)
+            self._has_written = self._section_start > 0
+
+    def _remove_name(self, unneeded: str) -> None:
+        """Remove one of the two names."""
+        self._has_both_names = False
+        # If the name cannot be removed, the next writer finds it and removes it.
+        with suppress(OSError):
+            unlink_name(self._file.directory, unneeded)
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         self._require_section()
@@ -176,7 +180,7 @@ class LocalAppender(Appender):
             written = write_all(self._file.fd, block, self.position)
         self._advance(written)
 
-    def write_from(self, pipe: int, count: int) -> None:
+    def write_from_pipe(self, pipe: int, count: int) -> None:
         self._require_section()
         with self._truncating():
             self._preallocation.reserve(self._file.fd, self.position, count)

@@ -232,7 +232,7 @@ class S3Storage(Storage):
             self.bucket.require()
         return sum(found) if found else None
 
-    def cut(self, blob: Blob) -> None:
+    def truncate(self, blob: Blob) -> None:
         # There is nothing to truncate: uncommitted bytes are in objects of their own.
         if (self.measure(blob) or 0) < blob.size:
             raise BytesMissing()

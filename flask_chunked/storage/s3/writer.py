@@ -34,7 +34,7 @@ class S3Appender(Appender):
     """
 
     # Each commit sends the tail again.
-    lingers = True
+    commit_interval = 1.0
 
     def __init__(self, layout: S3Layout, blob: Blob) -> None:
         self.position = blob.size
@@ -50,8 +50,8 @@ class S3Appender(Appender):
         self._state = self._committed
         self._sent: list[Part] = []
         self._receipt: Receipt | None = None
-        #: True if flush() was called again before settle(): it is unknown whether the
-        #: earlier receipt was committed.
+        #: True if flush() was called again before committed() or rollback(): it is
+        #: unknown whether the earlier receipt was committed.
         self._in_doubt = False
         self._save: Callable[[State], None] | None = None
         self._head: bytes | None = None
@@ -167,21 +167,28 @@ class S3Appender(Appender):
         self._receipt = Receipt(self._state.to_row(), tuple(self._sent))
         return self._receipt
 
-    def settle(self, *, committed: bool) -> None:
+    def committed(self) -> None:
         if self._receipt is None:
             return
-        before, after = self._committed.tail, self._state.tail
-        old = before if committed else after
-        if committed:
-            self._committed = self._state
-            self._sent.clear()
-            self._receipt = None
-        elif self._in_doubt:
+        old = self._committed.tail
+        self._committed = self._state
+        self._sent.clear()
+        self._receipt = None
+        if old != self._state.tail:
+            self._delete_tail(old)
+
+    def rollback(self) -> None:
+        if self._receipt is None or self._in_doubt:
             return
-        if old is not None and before != after:
-            # If the object cannot be deleted, check --repair finds it.
-            with suppress(StorageError):
-                self._bucket.delete(old)
+        if self._state.tail != self._committed.tail:
+            self._delete_tail(self._state.tail)
+
+    def _delete_tail(self, tail: str | None) -> None:
+        if tail is None:
+            return
+        # If the object cannot be deleted, check --repair finds it.
+        with suppress(StorageError):
+            self._bucket.delete(tail)
 
     def close(self) -> None:
         self._closed = True
@@ -210,7 +217,7 @@ class S3Appender(Appender):
     def _advance(self, count: int) -> None:
         self.position += count
         if self._receipt is not None:
-            # A receipt that was not settled counts as committed: the next one does not
+            # A receipt that was not answered counts as committed: the next one does not
             # repeat its parts.
             self._sent.clear()
             self._receipt = None

@@ -75,7 +75,7 @@ def test_keys_that_leave_the_root_are_refused(storage: LocalStorage, key: str) -
         storage.delete,
         storage.measure,
         storage.path,
-        storage.cut,
+        storage.truncate,
     ):
         with pytest.raises(StorageError, match="key"):
             method(Blob(key, 0))
@@ -127,7 +127,12 @@ def test_planted_links_are_refused(
     with pytest.raises(StorageError):
         append(storage, blob, b"abc")
     if link != ".staging":
-        for method in (storage.open, storage.finalize, storage.measure, storage.cut):
+        for method in (
+            storage.open,
+            storage.finalize,
+            storage.measure,
+            storage.truncate,
+        ):
             with pytest.raises(StorageError):
                 method(Blob(blob.key, 6))
         assert list(storage.stored()) == []

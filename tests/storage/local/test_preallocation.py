@@ -80,7 +80,7 @@ def test_reservation_is_at_most_the_size_of_the_file(
     storage: LocalStorage, tmp_path: Path
 ) -> None:
     with storage.appender(new_blob(storage)) as appender:
-        appender.expect(1000 * MIB)
+        appender.set_length(1000 * MIB)
         write(appender, 2)
         (status,) = files(tmp_path)
         assert status.st_size == 2 * MIB
@@ -91,7 +91,7 @@ def test_reservation_has_an_upper_limit(
     storage: LocalStorage, tmp_path: Path, asked: list[tuple[int, int]]
 ) -> None:
     with storage.appender(new_blob(storage)) as appender:
-        appender.expect(1000 * MIB)
+        appender.set_length(1000 * MIB)
         write(appender, 100)
         assert reserved(tmp_path) <= MAX_AHEAD
     assert max(count for _, count in asked) == MAX_AHEAD
@@ -104,7 +104,7 @@ def test_nothing_is_reserved_beyond_the_length(
 ) -> None:
     blob = new_blob(storage)
     with storage.appender(blob) as appender:
-        appender.expect(10 * MIB)
+        appender.set_length(10 * MIB)
         write(appender, 10)
     assert max(start + count for start, count in asked) == 10 * MIB
     finish(storage, Blob(blob.key, 10 * MIB))
@@ -118,7 +118,7 @@ def test_next_request_uses_the_reservation_of_the_previous_one(
     blob = new_blob(storage)
     for size in range(64):
         with storage.appender(Blob(blob.key, size * MIB)) as appender:
-            appender.expect(64 * MIB)
+            appender.set_length(64 * MIB)
             write(appender, 1)
     assert len(asked) <= 10
 
@@ -127,7 +127,7 @@ def test_truncation_frees_the_reservation(
     storage: LocalStorage, tmp_path: Path
 ) -> None:
     with storage.appender(new_blob(storage)) as appender:
-        appender.expect(1000 * MIB)
+        appender.set_length(1000 * MIB)
         write(appender, 8)
         assert reserved(tmp_path) > SPARE
         with appender.exclusive():
@@ -153,7 +153,7 @@ def test_short_uploads_and_unknown_lengths_reserve_nothing(
 ) -> None:
     with storage.appender(new_blob(storage)) as appender, appender.exclusive():
         if length is not None:
-            appender.expect(length)
+            appender.set_length(length)
         for size in sizes:
             appender.write(BLOCK[:size])
     assert asked == []
@@ -164,7 +164,7 @@ def test_short_rest_of_a_long_file_is_reserved(
 ) -> None:
     length = 3 * MIB + 1000
     with storage.appender(new_blob(storage)) as appender:
-        appender.expect(length)
+        appender.set_length(length)
         write(appender, 3)
         with appender.exclusive():
             appender.write(BLOCK[:1000])
@@ -176,13 +176,13 @@ def test_failed_commit_frees_the_reservation(
     storage: LocalStorage, tmp_path: Path
 ) -> None:
     with storage.appender(new_blob(storage)) as appender:
-        appender.expect(1000 * MIB)
+        appender.set_length(1000 * MIB)
         write(appender, 1)
         with appender.exclusive():
-            assert appender.ends_at_position()
+            assert appender.at_end_of_file()
             appender.write(BLOCK)
             assert reserved(tmp_path) > SPARE
-            appender.settle(committed=False)
+            appender.rollback()
             assert reserved(tmp_path) <= SPARE
             assert appender.position == MIB
 
@@ -193,7 +193,7 @@ def test_truncated_uncommitted_bytes_free_their_reservation(
     blob = new_blob(storage)
     for _ in range(2):
         with storage.appender(blob) as appender:
-            appender.expect(1000 * MIB)
+            appender.set_length(1000 * MIB)
             write(appender, 8)
             assert MIB < reserved(tmp_path) <= 8 * MIB + SPARE
 
@@ -203,10 +203,10 @@ def test_reserve_ahead_0_reserves_nothing(
 ) -> None:
     storage = LocalStorage(storage.settings, reserve_ahead=0)
     with storage.appender(new_blob(storage)) as appender:
-        appender.expect(100 * MIB)
+        appender.set_length(100 * MIB)
         write(appender, 4)
     with storage.stage() as stage:
-        stage.expect(100 * MIB)
+        stage.set_length(100 * MIB)
         stage.write(BLOCK)
     assert asked == []
 
@@ -214,13 +214,13 @@ def test_reserve_ahead_0_reserves_nothing(
 def test_splice_reserves_space(storage: LocalStorage, tmp_path: Path) -> None:
     outlet, inlet = os.pipe()
     with closing(storage.appender(new_blob(storage))) as appender:
-        appender.expect(1000 * MIB)
+        appender.set_length(1000 * MIB)
         write(appender, 3)
         os.ftruncate(appender._file.fd, 3 * MIB)
         appender._preallocation.reset()
         with appender.exclusive():
             os.write(inlet, b"abc")
-            appender.write_from(outlet, 3)
+            appender.write_from_pipe(outlet, 3)
         assert reserved(tmp_path) > MIB
     os.close(outlet)
     os.close(inlet)
@@ -230,7 +230,7 @@ def test_stage_reserves_space(
     storage: LocalStorage, asked: list[tuple[int, int]]
 ) -> None:
     with closing(storage.stage()) as stage:
-        stage.expect(10 * MIB)
+        stage.set_length(10 * MIB)
         for _ in range(10):
             stage.write(BLOCK)
         assert os.fstat(stage.fd).st_size == stage.size == 10 * MIB
@@ -252,7 +252,7 @@ def test_failed_reservation_frees_its_partial_blocks(
 
     monkeypatch.setattr(preallocation, "load_fallocate", lambda: refuse)
     with storage.appender(new_blob(storage)) as appender:
-        appender.expect(100 * MIB)
+        appender.set_length(100 * MIB)
         write(appender, 8)
         assert appender.position == 8 * MIB
     assert len(calls) == 1
@@ -274,7 +274,7 @@ def test_nothing_is_reserved_on_a_nearly_full_disk(
 
     monkeypatch.setattr(os, "fstatvfs", nearly_full)
     with storage.appender(new_blob(storage)) as appender:
-        appender.expect(100 * MIB)
+        appender.set_length(100 * MIB)
         write(appender, 8)
     assert asked == []
 
@@ -289,7 +289,7 @@ def test_disk_that_does_not_report_free_space_accepts_bytes(
 
     monkeypatch.setattr(os, "fstatvfs", refuse)
     with storage.appender(new_blob(storage)) as appender:
-        appender.expect(100 * MIB)
+        appender.set_length(100 * MIB)
         write(appender, 8)
         assert appender.position == 8 * MIB
     assert asked == []
@@ -312,7 +312,7 @@ def test_bytes_are_written_without_fallocate(
     try:
         assert preallocation.load_fallocate() is None
         with storage.appender(new_blob(storage)) as appender:
-            appender.expect(100 * MIB)
+            appender.set_length(100 * MIB)
             write(appender, 8)
             assert appender.position == 8 * MIB
     finally:

@@ -87,10 +87,10 @@ def test_no_descriptor_stays_open(tmp_path: Path, storage: LocalStorage) -> None
     before = sorted(os.listdir("/proc/self/fd"))
     blob = finish(storage, take(storage, new_blob(storage), b"abc"))
     read(storage, blob)
-    storage.cut(blob)
+    storage.truncate(blob)
     list(storage.stored())
     storage.move(blob, tmp_path / "x")
-    for call in (storage.open, storage.finalize, storage.cut):
+    for call in (storage.open, storage.finalize, storage.truncate):
         with pytest.raises(BytesMissing):
             call(blob)
     with storage.appender(blob) as appender, pytest.raises(BytesMissing):
@@ -132,7 +132,7 @@ def test_fast_storage_syncs_nothing(
     storage = LocalStorage(StorageSettings(str(tmp_path), durable=False))
     blob = take(storage, new_blob(storage), b"abc")
     append(storage, blob, b"tail")
-    storage.cut(blob)
+    storage.truncate(blob)
     storage.move(finish(storage, blob), tmp_path / "x")
     storage.delete(append(storage, new_blob(storage), b"abc"))
     assert synced() == []

@@ -32,12 +32,12 @@ def test_file_system_without_links_finishes_in_finalize(
     monkeypatch.setattr(os, "link", refuse)
     blob = new_blob(storage)
     with storage.appender(blob) as appender, appender.exclusive():
-        assert appender.ends_at_position()
+        assert appender.at_end_of_file()
         appender.write(b"abc")
         assert not appender.finish()
         blob = replace(blob, size=3)
         appender.flush()
-        appender.settle(committed=True)
+        appender.committed()
     storage.finalize(blob)
     assert read(storage, blob) == b"abc"
 
@@ -78,13 +78,13 @@ def test_finished_name_is_synced_with_the_unfinished_one(
     storage: LocalStorage, synced: Callable[[], list[str]]
 ) -> None:
     with storage.appender(new_blob(storage)) as appender, appender.exclusive():
-        assert appender.ends_at_position()
+        assert appender.at_end_of_file()
         appender.write(b"abc")
         assert appender.finish()
         synced()
         appender.flush()
         assert synced() == ["data", "23"]
-        appender.settle(committed=True)
+        appender.committed()
         # If the removed name reappears after a crash, it is a second name.
         assert synced() == []
 

@@ -16,7 +16,7 @@ import pytest
 from flask import Flask
 
 from flask_chunked.engine import stream
-from flask_chunked.engine.records import Step
+from flask_chunked.engine.records import OffsetCommit
 from flask_chunked.engine.writer import UploadWriter
 from flask_chunked.exceptions import (
     DatabaseUnavailable,
@@ -142,12 +142,12 @@ def test_commit_without_a_reply_loses_no_tail(
     assert tus.patch(url, 0, CONTENT[:1000]).status_code == 204
     real = repository.advance
 
-    def advance(step: Step) -> bool:
-        asked.append(step)
+    def advance(commit: OffsetCommit) -> bool:
+        asked.append(commit)
         if len(asked) > 1:
-            return real(step)
+            return real(commit)
         if happened:
-            assert real(step)
+            assert real(commit)
         raise DatabaseUnavailable()
 
     monkeypatch.setattr(repository, "advance", advance)
@@ -169,7 +169,7 @@ def test_tail_that_the_row_names_outlives_a_database_that_is_away(
     assert tus.patch(url, 0, CONTENT[:1000]).status_code == 204
     with monkeypatch.context() as patch:
 
-        def advance(step: Step) -> bool:
+        def advance(commit: OffsetCommit) -> bool:
             raise DatabaseUnavailable()
 
         patch.setattr(registered(app).repository, "advance", advance)
@@ -253,6 +253,7 @@ def app_with_parts(
     app_factory: AppFactory, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[int], Flask]]:
     """Apps with parts of a size, on which no clock commits."""
+    monkeypatch.setattr(S3Appender, "commit_interval", 600.0)
     monkeypatch.setattr(stream, "COMMIT_SECONDS", 600.0)
     monkeypatch.setattr(stream, "SECTION_SECONDS", 600.0)
     made = []

@@ -1,18 +1,16 @@
-"""tus 1.0.0, Core: rules 1 to 20 of docs/tus.rst, by number."""
+"""tus: versions, methods, HEAD, expiry, termination. Rules by number (docs/tus.rst)."""
 
 from __future__ import annotations
 
-import io
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 
-from flask_chunked.engine.states import Status
-from tests.aging import set_row
-from tests.apps import rows
+from tests.apps import registered, rows, stored_files
 from tests.conftest import AppFactory
-from tests.dialects.tus import BASE, BYTES, CHUNKED, TUS, Tus
+from tests.dialects.tus import BASE, BYTES, TUS, Tus, checksum
 
 UNKNOWN = BASE + "00000000-0000-4000-8000-000000000000"
 
@@ -223,118 +221,6 @@ def test_rules_09_and_13_an_unknown_upload_is_404_without_offset(
 
 
 @pytest.mark.parametrize(
-    ("content_type", "status"),
-    [
-        ("application/offset+octet-stream", 204),
-        ("Application/Offset+Octet-Stream; charset=x", 204),
-        ("application/octet-stream", 415),
-        ("multipart/form-data; boundary=x", 415),
-        ("", 415),
-    ],
-)
-def test_rule_10_a_patch_needs_its_content_type(
-    tus: Tus, content_type: str, status: int
-) -> None:
-    url = tus.create(3)
-    response = tus.patch(url, 0, b"abc", Content_Type=content_type)
-    assert response.status_code == status
-    assert tus.offset(url) == (3 if status == 204 else 0)
-
-
-@pytest.mark.parametrize("offset", [0, 1, 3, 99])
-def test_rule_11_another_offset_is_409_and_changes_nothing(
-    tus: Tus, offset: int
-) -> None:
-    url = tus.create(5)
-    tus.patch(url, 0, b"ab")
-    assert tus.patch(url, offset, b"c").status_code == 409
-    assert tus.offset(url) == 2
-
-
-def test_rule_12_a_patch_answers_204_and_the_new_offset(tus: Tus) -> None:
-    url = tus.create(5)
-    for offset, body in ((0, b"ab"), (2, b"cde")):
-        response = tus.patch(url, offset, body)
-        assert response.status_code == 204
-        assert response.headers["Upload-Offset"] == str(offset + len(body))
-    assert tus.content(url) == b"abcde"
-
-
-def test_rule_15_a_body_that_cannot_fit_is_413_before_it_is_read(tus: Tus) -> None:
-    url = tus.create(3)
-    assert tus.patch(url, 0, b"abcd").status_code == 413
-    assert tus.offset(url) == 0
-
-
-def test_rule_15_a_chunked_body_is_kept_up_to_the_length(
-    tus: Tus, tus_app: Flask
-) -> None:
-    url = tus.create(3)
-    response = chunked_patch(tus.client, url, 0, b"abcdef")
-    assert response == 413
-    assert tus.offset(url) == 3
-    assert tus.content(url) == b"abc"
-
-
-def test_rule_16_a_patch_at_the_end_is_204_and_bytes_there_are_413(tus: Tus) -> None:
-    url = tus.create(3)
-    tus.patch(url, 0, b"abc")
-    response = tus.patch(url, 3)
-    assert (response.status_code, response.headers["Upload-Offset"]) == (204, "3")
-    assert tus.patch(url, 3, b"d").status_code == 413
-    assert tus.patch(url, 0, b"abc").status_code == 409
-    assert tus.content(url) == b"abc"
-
-
-def test_rule_17_an_empty_patch_changes_nothing_and_chunked_is_fine(tus: Tus) -> None:
-    url = tus.create(3)
-    response = tus.patch(url, 0)
-    assert (response.status_code, response.headers["Upload-Offset"]) == (204, "0")
-    assert chunked_patch(tus.client, url, 0, b"ab") == 204
-    assert tus.offset(url) == 2
-
-
-def test_rule_18_one_body_or_many_make_the_same_file(tus: Tus) -> None:
-    body = bytes(range(256)) * 40
-    one = tus.create(len(body))
-    tus.patch(one, 0, body)
-    many = tus.create(len(body))
-    for offset in range(0, len(body), 1000):
-        tus.patch(many, offset, body[offset : offset + 1000])
-    assert tus.content(one) == tus.content(many) == body
-
-
-@pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({"Tus-Resumable": "2", "Content-Type": "x/y", "Upload-Offset": "x"}, 412),
-        ({"Content-Type": "x/y", "Upload-Offset": "x"}, 415),
-        ({"Upload-Offset": "x", "Upload-Checksum": "x"}, 400),
-        ({"Upload-Offset": "1", "Upload-Checksum": "x"}, 400),
-        ({"Upload-Offset": "1", "Upload-Length": "9"}, 400),
-        ({"Upload-Offset": "1"}, 409),
-        ({"Upload-Offset": "0"}, 413),
-    ],
-    ids=[
-        "version",
-        "type",
-        "number",
-        "checksum",
-        "length",
-        "offset",
-        "size",
-    ],
-)
-def test_rule_19_the_order_of_checks(
-    tus: Tus, changes: dict[str, str], status: int
-) -> None:
-    url = tus.create(3)
-    response = tus.client.patch(url, headers={**BYTES, **changes}, data=b"abcd")
-    assert response.status_code == status
-    assert tus.offset(url) == 0
-
-
-@pytest.mark.parametrize(
     ("path", "method"), [(BASE, "PUT"), (BASE, "PATCH"), ("upload", "PUT")]
 )
 def test_rule_20_other_methods_are_405_and_tell_which_are_allowed(
@@ -346,48 +232,62 @@ def test_rule_20_other_methods_are_405_and_tell_which_are_allowed(
     assert "OPTIONS" in response.headers["Allow"]
 
 
-@pytest.mark.parametrize(
-    "status", [Status.UPLOADING, Status.COMPLETING, Status.COMPLETE]
-)
-@pytest.mark.parametrize(("body", "answer"), [(b"", 204), (b"x", 413)])
-def test_chunked_body_where_all_is_there(
-    app: Flask, tus: Tus, status: Status, body: bytes, answer: int
+def test_rule_39_every_answer_of_an_upload_that_will_expire_says_when(
+    tus: Tus,
 ) -> None:
-    """Also after a process that died between the finished file and its row."""
+    created = tus.post(Upload_Length="9")
+    url = created.headers["Location"]
+    answers = [
+        created,
+        tus.head(url),
+        tus.patch(url, 0, b"abc"),
+        tus.patch(url, 0, b"abc"),
+        tus.patch(url, 3, b"d", Upload_Checksum=checksum("sha1", b"x")),
+    ]
+    assert [a.status_code for a in answers] == [201, 200, 204, 409, 460]
+    for answer in answers:
+        assert answer.headers["Upload-Expires"].endswith(" GMT")
+
+
+def test_rule_40_an_expired_upload_is_410_and_a_finished_one_does_not_expire(
+    tus: Tus, tus_app: Flask
+) -> None:
+    url, finished = tus.create(3), tus.create(3)
+    last = tus.patch(finished, 0, b"abc")
+    assert "Upload-Expires" not in last.headers
+    engine = registered(tus_app).engine
+    now = engine.clock
+    engine.clock = lambda: now() + timedelta(days=2)
+    assert tus.head(url).status_code == 410
+    assert tus.patch(url, 0, b"abc").status_code == 410
+    assert tus.content(finished) == b"abc"
+
+
+@pytest.mark.parametrize("body", [b"", b"ab", b"abc"], ids=["new", "part", "done"])
+def test_rule_47_a_terminated_upload_is_gone_for_every_method(
+    tus: Tus, tus_app: Flask, tmp_path: Path, body: bytes
+) -> None:
     url = tus.create(3)
-    assert tus.patch(url, 0, b"abc").status_code == 204
-    (row,) = rows(app)
-    set_row(app, row.id, status=status.value)
-    assert chunked_patch(tus.client, url, 3, body) == answer
-    (row,) = rows(app)
-    assert (row.status, row.offset) == (Status.COMPLETE, 3)
-    assert tus.content(url) == b"abc"
+    tus.patch(url, 0, body)
+    response = tus.delete(url)
+    assert (response.status_code, response.data) == (204, b"")
+    assert rows(tus_app) == []
+    assert stored_files(tmp_path) == []
+    assert tus.head(url).status_code == 404
+    assert tus.patch(url, 0, b"abc").status_code == 404
+    assert tus.delete(url).status_code == 404
+    assert tus.client.get(url).status_code == 404
+    assert tus.client.put(url, data=b"abc").status_code == 404
 
 
-@pytest.mark.parametrize(("body", "answer"), [(b"", 201), (b"x", 413)])
-def test_chunked_body_of_a_new_upload_without_bytes(
-    app: Flask, tus: Tus, body: bytes, answer: int
-) -> None:
-    response = tus.client.post(
-        BASE,
-        headers={**BYTES, "Upload-Length": "0", "Transfer-Encoding": "chunked"},
-        input_stream=io.BytesIO(body),
-        environ_overrides=CHUNKED,
-    )
-    assert response.status_code == answer
-    assert [row.status for row in rows(app)] == [Status.COMPLETE] * (answer == 201)
+def test_rule_60_head_has_all_that_clients_test_for(tus: Tus) -> None:
+    response = tus.head(tus.create(3))
+    assert response.status_code == 200
+    assert {"Upload-Offset", "Upload-Length"} <= set(response.headers.keys())
 
 
-def chunked_patch(client: FlaskClient, url: str, offset: int, body: bytes) -> int:
-    """PATCH without Content-Length, as a server passes it on."""
-    response = client.patch(
-        url,
-        headers={
-            **BYTES,
-            "Upload-Offset": str(offset),
-            "Transfer-Encoding": "chunked",
-        },
-        input_stream=io.BytesIO(body),
-        environ_overrides=CHUNKED,
-    )
-    return response.status_code
+def test_rule_64_a_post_without_the_version_is_of_the_other_dialect(tus: Tus) -> None:
+    response = tus.client.post(BASE, headers={"Upload-Length": "3"})
+    assert response.status_code == 400
+    assert response.json == {"detail": "No chunk file was submitted"}
+    assert tus.client.put(BASE, headers=BYTES, data=b"abc").status_code == 405

@@ -15,7 +15,17 @@ from flask.testing import FlaskClient
 from flask_chunked import ChunkedUploadBlueprint
 from tests.apps import stored_files
 from tests.conftest import AppFactory
-from tests.dialects.wire import DATA, ID, MD5, MOMENT, OCTETS, md5, part, state, told
+from tests.dialects.wire import (
+    DATA,
+    ID,
+    MD5,
+    MOMENT,
+    OCTETS,
+    md5,
+    part,
+    state,
+    told,
+)
 
 
 def first_half(client: FlaskClient, **fields: str) -> dict[str, Any]:
@@ -202,3 +212,14 @@ def test_a_larger_file_arrives_in_uneven_chunks(
         url = answer.get_json()["url"]
     assert state(client.post(url, data={"md5": md5(data)})) == (200, 2, len(data))
     assert stored_files(tmp_path)[0].read_bytes() == data
+
+
+def test_whole_raw_file_by_post_has_its_checksum_in_the_query(
+    client: FlaskClient, tmp_path: Path
+) -> None:
+    answer = client.post(
+        f"/uploads/?md5={MD5}&filename=a.bin", data=DATA, content_type=OCTETS
+    )
+    assert state(answer) == (200, 2, 10)
+    assert answer.get_json()["filename"] == "a.bin"
+    assert stored_files(tmp_path)[0].read_bytes() == DATA

@@ -15,9 +15,9 @@ from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint
 
-from ..apps import dispose, make_app, rows, stored_files
-from ..conftest import AppFactory
-from ..exchange import OCTETS, begin, detail, finish, md5, post_whole, put_form, put_raw
+from .apps import dispose, make_app, rows, stored_files
+from .conftest import AppFactory
+from .exchange import OCTETS, begin, detail, finish, md5, post_whole, put_form, put_raw
 
 OWNER_REQUIRED = "Upload requires user authentication but user cannot be determined"
 JAR = "X-User"
