@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import io
 import socket
@@ -41,8 +40,11 @@ def bytes_taken(body: Any, length: int | None) -> int:
     :param length: of the body in bytes; ``None``: chunked, and any number stands for
         some bytes.
     """
-    with contextlib.suppress(AttributeError, OSError, TypeError, ValueError):
+    try:
+        is_cheroot = type(body).__module__.partition(".")[0] == "cheroot"
         if length is None:
+            if is_cheroot:
+                return int(body.bytes_read)
             if not is_gunicorn(body, "ChunkedReader"):
                 return 0
             parser = body.reader.parser
@@ -52,7 +54,7 @@ def bytes_taken(body: Any, length: int | None) -> int:
             return int(not is_new)
         if is_gunicorn(body, "LengthReader"):
             return int(length - body.reader.length - body.buf.tell())
-        if type(body).__module__.partition(".")[0] == "cheroot":
+        if is_cheroot:
             return int(length - body.remaining)
         if body.seekable():
             # waitress, and test clients. What is left is measured, since a body may
@@ -60,4 +62,7 @@ def bytes_taken(body: Any, length: int | None) -> int:
             position = body.tell()
             left: int = body.seek(0, io.SEEK_END) - body.seek(position)
             return max(0, min(int(position), length - left))
+    except (AttributeError, OSError, TypeError, ValueError):
+        # Another stream, or another version of a server.
+        return 0
     return 0

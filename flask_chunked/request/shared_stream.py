@@ -149,9 +149,9 @@ class SharedStream(io.RawIOBase):
 
     def is_untouched(self, http: Request) -> bool:
         """True if nothing of the body was read, as far as the server can say."""
-        if self.taken or self._is_late or self._is_over or self._reader is not None:
-            return False
-        return not bytes_taken(self.server_input, _length_of(http))
+        return self._is_unread() and not bytes_taken(
+            self.server_input, _length_of(http)
+        )
 
     def take(
         self, http: Request, timeout: float, min_rate: int | None = None
@@ -164,7 +164,9 @@ class SharedStream(io.RawIOBase):
         """
         environ = http.environ
         length = body_length(environ)
-        if length == 0 or self.is_untouched(http):
+        if length == 0 or (
+            self._is_unread() and not bytes_taken(self.server_input, length)
+        ):
             present = environ["wsgi.input"]
             if present is self or present is self.server_input:
                 self._reader = open_body(environ, timeout, min_rate)
@@ -189,6 +191,12 @@ class SharedStream(io.RawIOBase):
         """End the stream when the upload has been answered."""
         self._is_over = True
         self._reader = None
+
+    def _is_unread(self) -> bool:
+        """True if nothing was read through this stream, or could have been."""
+        if self.taken or self._is_late or self._is_over:
+            return False
+        return self._reader is None
 
     def _is_whole(self, http: Request) -> bool:
         """True if the application has read the body to its end."""

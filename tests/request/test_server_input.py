@@ -8,7 +8,7 @@ import tempfile
 from typing import Any
 
 import pytest
-from cheroot.server import KnownLengthRFile
+from cheroot.server import ChunkedRFile, KnownLengthRFile
 from gunicorn.http.body import (  # type: ignore[import-untyped]
     Body,
     ChunkedReader,
@@ -73,10 +73,19 @@ def test_a_cut_body_was_not_read() -> None:
     assert bytes_taken(io.BytesIO(CONTENT[:100]), LENGTH) == 0
 
 
+CHUNKED = b"5\r\nhello\r\n0\r\n\r\n"
+CHUNKED_STREAMS = {
+    "gunicorn": lambda: Body(ChunkedReader(None, IterUnreader([CHUNKED]))),
+    "cheroot": lambda: ChunkedRFile(io.BytesIO(CHUNKED), 1000),
+}
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, 100])
-def test_a_chunked_body_of_gunicorn_was_begun_or_not(count: int) -> None:
-    stream = Body(ChunkedReader(None, IterUnreader([b"5\r\nhello\r\n0\r\n\r\n"])))
-    stream.read(count)
+@pytest.mark.parametrize("name", CHUNKED_STREAMS)
+def test_a_chunked_body_was_begun_or_not(name: str, count: int) -> None:
+    stream = CHUNKED_STREAMS[name]()
+    if count:
+        stream.read(count)
     assert bool(bytes_taken(stream, None)) == bool(count)
 
 

@@ -60,6 +60,8 @@ def server(
     tmp: Path = tmp_path_factory.mktemp("server")
     with serve_kind(request.param, tmp, "tests.looks:create_app()") as running:
         assert isinstance(running, Server)
+        # The port is open before a worker is ready.
+        requests.get(running.url, timeout=120)
         yield running
 
 
@@ -96,6 +98,8 @@ def wrapped(
     app = "tests.servers.middlewares:create_app()"
     with serve_kind(request.param, tmp, app) as running:
         assert isinstance(running, Server)
+        # The port is open before a worker is ready.
+        requests.get(running.url, timeout=120)
         yield running
 
 
@@ -115,5 +119,4 @@ def test_a_middleware_that_reads_changes_no_byte(
         return answer
 
     answer = check(send, name, "values", "none")
-    if name != "chunked PATCH" or "gunicorn" in wrapped.log.lower():
-        assert (answer.status != 500) == MIDDLEWARES[kind]
+    assert (answer.status != 500) == MIDDLEWARES[kind]
