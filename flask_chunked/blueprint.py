@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeVar, cast, overload
 from uuid import UUID
 
-from flask import Blueprint, Flask, Response, current_app, has_request_context, request
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    has_request_context,
+    request,
+    request_started,
+)
 from flask.blueprints import BlueprintSetupState
 
 from . import cli
@@ -29,6 +37,7 @@ from .policy import UploadPolicy
 from .protocol.upload_id import parse_upload_id
 from .registration import Registration, registrations
 from .request.context import Target
+from .request.form_parser import share_body
 from .routes import SetupState, add_rules, dispatch, failure_response
 from .storage.base import Blob
 
@@ -273,6 +282,8 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
 
         add_rules(state, app, name, act)
         share_answers(app, name, settings.cors_origins)
+        # Sent before any function of the application can look at the body.
+        request_started.connect(share_body, app)
         cli.add_commands(app)
 
     def _answer_failure(self, error: Exception) -> Response:

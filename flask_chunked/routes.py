@@ -169,14 +169,22 @@ def dispatch(
     dialect = _dialect_of(request, dialects)
     request.dialect = dialect.name
     try:
+        response = _answer(request, dialect)
+        request.drain()
+    finally:
+        request.stream.end()
+    request.close_connection_after(response)
+    return response
+
+
+def _answer(request: UploadRequest, dialect: Dialect) -> Response:
+    try:
         response = dialect.handle(request)
     # Flask would ask handlers that the application has for other clients.
     except Exception as error:
         response = answer_error(request, dialect, error)
     if request.method == "HEAD" and request.http.method != "HEAD":
         _remove_content(response)
-    request.drain()
-    request.close_connection_after(response)
     return response
 
 

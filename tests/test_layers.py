@@ -85,9 +85,11 @@ INNER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("repository",),
     ),
     "request": (
-        ("aborts", "buffers", "representation", "servers"),
+        ("aborts", "buffers", "part_heads", "representation", "server_input"),
+        ("multipart", "servers"),
         ("body",),
-        ("context", "multipart"),
+        ("shared_stream",),
+        ("context", "form_parser"),
         ("fields", "parts"),
         ("forms",),
     ),

@@ -30,8 +30,9 @@ from ..exceptions import (
 from ..policy import UploadPolicy
 from ..registration import Registration
 from .aborts import take_abort
-from .body import BodyReader, body_length, open_body
+from .body import BodyReader, body_length
 from .representation import Representation
+from .shared_stream import SharedStream
 
 
 class Target(Enum):
@@ -251,20 +252,30 @@ class UploadRequest:
             # Treat a malformed length as a body.
             return True
 
+    @property
+    def stream(self) -> SharedStream:
+        """The body as the application sees it."""
+        return SharedStream.of(self.http)
+
     def open_body(self) -> BodyReader:
-        """A reader of the body that suits the WSGI server."""
+        """A reader of the body that suits the WSGI server.
+
+        :raises RuntimeError: the application has read a part of the body.
+        """
         settings = self.settings
-        return open_body(self.http.environ, settings.read_timeout, settings.min_rate)
+        return self.stream.take(self.http, settings.read_timeout, settings.min_rate)
 
     def drain(self) -> None:
         """Read a little of what a refused request still sends."""
-        try:
-            if self._body is None and self.announced_length() == 0:
+        if self._body is None:
+            try:
+                if self.announced_length() == 0 or not self.stream.is_untouched(
+                    self.http
+                ):
+                    return
+            except ChunkedUploadError:
                 return
-            body = self._body or self.open_body()
-        except ChunkedUploadError:
-            return
-        body.drain()
+        (self._body or self.open_body()).drain()
 
     def close_connection_after(self, response: Response) -> None:
         """Close the connection after the answer if the body was not read to its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
@@ -23,7 +24,8 @@ def read_fields(request: UploadRequest) -> Mapping[str, str]:
 
     :raises MalformedBody: the body is too large, or not of its Content-Type.
     """
-    mimetype = request.http.mimetype
+    http = request.http
+    mimetype = http.mimetype
     if mimetype not in FIELD_TYPES:
         return {}
     buffer = memoryview(bytearray(MAX_FIELDS_SIZE + 1))
@@ -34,15 +36,19 @@ def read_fields(request: UploadRequest) -> Mapping[str, str]:
             raise MalformedBody(
                 f"Form fields are larger than {MAX_FIELDS_SIZE} bytes", status=413
             )
+    # Let the request keep the body, so that hooks find it in ``form``, ``json`` and
+    # ``data`` as in any other view.
+    http.stream = io.BytesIO(buffer[:size])
+    http.get_data()
     try:
         text = str(buffer[:size], "utf-8")
         if mimetype == "application/json":
             return _json_fields(text)
-        return dict(
-            parse_qsl(
-                text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
-            )
+        pairs = parse_qsl(
+            text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
         )
+        # As in every other form, the first field of a name counts.
+        return dict(reversed(pairs))
     except (ValueError, RecursionError) as error:
         raise MalformedBody(f"Malformed {mimetype} body") from error
 

@@ -11,12 +11,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from flask import Request
+from werkzeug.datastructures import FileStorage, ImmutableMultiDict
 
 from ..exceptions import MalformedBody
 from ..protocol.filename import from_disposition
 from .context import UploadRequest
 from .fields import FIELD_TYPES, MAX_FIELDS_SIZE, read_fields
-from .multipart import BUFFER_SIZE, FormTooLarge, MultipartForm
+from .multipart import BUFFER_SIZE, FormLimits, MultipartForm
+from .part_heads import (
+    MAX_HEADER,
+    MAX_HEADERS,
+    MULTIPART,
+    FormTooLarge,
+    HeadTooLarge,
+    PartHead,
+    boundary_of,
+)
 from .parts import (
     FilePart,
     PartLimits,
@@ -27,7 +37,10 @@ from .parts import (
 )
 
 #: Content-Types whose body is a form and not itself the file.
-FORM_TYPES = ("multipart/form-data", *FIELD_TYPES)
+FORM_TYPES = (MULTIPART, *FIELD_TYPES)
+
+#: Of these, those that Werkzeug's ``form`` shows.
+PARSED_TYPES = (MULTIPART, "application/x-www-form-urlencoded")
 
 #: Chooses the target of the file part from the fields that came before it; the flag
 #: says whether the part is still being received.
@@ -46,7 +59,7 @@ class Form:
 
 def is_multipart(http: Request) -> bool:
     """True if the request's Content-Type is ``multipart/form-data``."""
-    return http.mimetype == "multipart/form-data"
+    return http.mimetype == MULTIPART
 
 
 @contextmanager
@@ -72,9 +85,10 @@ def receive_form(
             return open_part(stack, target, limits)
 
         # Werkzeug's `form` is a cached_property: its value is in `__dict__` if the
-        # application (Flask-WTF, for example) has read it, and then the input stream is
-        # consumed. `http.form` would parse, and consume, a body that is still unread.
-        if "form" in http.__dict__:
+        # application (Flask-WTF, for example) has read it. Of other bodies than forms
+        # it is empty, and they are still unread.
+        if "form" in http.__dict__ and http.mimetype in PARSED_TYPES:
+            request.stream.require_form(http)
             _take_parsed(request, form, open_chosen)
         elif is_multipart(http):
             _MultipartReceiver(request, form, open_chosen).receive()
@@ -134,6 +148,7 @@ class _MultipartReceiver:
         self._form = form
         self._open_chosen = open_chosen
         self._fields: dict[str, str] = {}
+        self._all_fields: list[tuple[str, str]] = []
         self._is_chunk = False
 
     def receive(self) -> None:
@@ -142,23 +157,19 @@ class _MultipartReceiver:
         :raises MalformedBody: it is no form, is too large, or has more than one file.
         """
         request, form = self._request, self._form
-        boundary = request.http.mimetype_params.get("boundary", "")
-        if not boundary.isascii() or not 0 < len(boundary) <= 200:
-            raise MalformedBody(
-                "multipart/form-data needs a boundary of 1 to 200 characters"
-            )
         multipart = MultipartForm(
             self._read_into,
-            boundary.encode("ascii"),
-            fields=self._fields,
-            new_file=self._new_file,
-            max_parts=request.policy.max_form_parts,
-            max_text=MAX_FIELDS_SIZE,
+            boundary_of(request.http.mimetype_params),
+            self,
+            FormLimits(parts=request.policy.max_form_parts, text=MAX_FIELDS_SIZE),
+            request.announced_length(),
         )
         try:
             multipart.parse()
         except FormTooLarge as error:
-            raise _form_too_large(request) from error
+            raise _too_large(request, error) from error
+        finally:
+            self._show_fields()
         form.fields.update(self._fields)
         if form.part is not None and not self._is_chunk:
             # A file under another name is ignored.
@@ -170,26 +181,45 @@ class _MultipartReceiver:
             return self._request.body.read_into(view)
         return part.fill(self._request.body, view)
 
-    def _new_file(self, name: str, filename: str, content_type: str | None) -> FilePart:
+    def add_field(self, head: PartHead, text: str) -> None:
+        """Take a text field; the first one of a name counts."""
+        self._fields.setdefault(head.name, text)
+        self._all_fields.append((head.name, text))
+
+    def open_file(self, head: PartHead) -> FilePart:
+        """Begin the file.
+
+        :raises MalformedBody: it is the second one.
+        """
         form = self._form
         if form.part is not None:
             raise MalformedBody("More than one file in the form")
-        self._is_chunk = name in _file_names(self._request)
+        self._show_fields()
+        self._is_chunk = head.name in _file_names(self._request)
         if self._is_chunk:
             form.part = self._open_chosen({**form.fields, **self._fields}, True)
         else:
             form.part = FilePart(None, PartLimits(keep=0))
-        form.part.filename = filename
-        form.part.content_type = content_type
+        form.part.filename = head.filename
+        form.part.content_type = head.header("Content-Type")
         return form.part
 
+    def _show_fields(self) -> None:
+        """Let hooks and the application find the fields where they expect them."""
+        http = self._request.http
+        http.form = ImmutableMultiDict(self._all_fields)
+        http.files = ImmutableMultiDict()
 
-def _form_too_large(request: UploadRequest) -> MalformedBody:
-    return MalformedBody(
-        f"Form has more than {request.policy.max_form_parts} parts, or text fields of "
-        f"more than {MAX_FIELDS_SIZE} bytes",
-        status=413,
+
+def _too_large(request: UploadRequest, error: FormTooLarge) -> MalformedBody:
+    text = (
+        f"A part of the form has more than {MAX_HEADERS} headers, or one of more than "
+        f"{MAX_HEADER} bytes"
+        if isinstance(error, HeadTooLarge)
+        else f"Form has more than {request.policy.max_form_parts} parts, or text "
+        f"fields of more than {MAX_FIELDS_SIZE} bytes"
     )
+    return MalformedBody(text, status=413)
 
 
 def _take_parsed(request: UploadRequest, form: Form, open_chosen: OpenPart) -> None:
@@ -205,8 +235,24 @@ def _take_parsed(request: UploadRequest, form: Form, open_chosen: OpenPart) -> N
         form.part = open_chosen(form.fields, False)
         form.part.filename = chosen.filename
         form.part.content_type = chosen.content_type
+        _rewind(chosen)
         while block := chosen.stream.read(BUFFER_SIZE):
             # A disk reads faster than a digest is computed.
             form.part.wait_for_buffer()
             form.part.write(block)
         return
+
+
+def _rewind(chosen: FileStorage) -> None:
+    """Begin a file that the application may have read.
+
+    :raises RuntimeError: it cannot be read again.
+    """
+    try:
+        chosen.stream.seek(0)
+    except (OSError, ValueError) as error:
+        raise RuntimeError(
+            f"The application has closed the file {chosen.name!r} of this request, or "
+            "its stream cannot seek, so the upload cannot read it. Nothing was stored. "
+            "Leave the file open"
+        ) from error

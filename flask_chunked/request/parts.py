@@ -180,10 +180,12 @@ def open_part(
 
 def receive_body(request: UploadRequest, part: FilePart) -> None:
     """Read the whole body into a part."""
-    buffers = [take_buffer(BUFFER_SIZE) for _ in range(2)]
+    length = request.announced_length()
+    size = BUFFER_SIZE if length is None else max(1, min(BUFFER_SIZE, length))
+    buffers = [take_buffer(size) for _ in range(2)]
     for buffer in itertools.cycle(buffers):
         part.wait_for_buffer()
-        view = memoryview(buffer)[:BUFFER_SIZE]
+        view = memoryview(buffer)[:size]
         count = request.body.read_into(view)
         if not count:
             break

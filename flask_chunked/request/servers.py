@@ -16,6 +16,8 @@ import socket
 import time
 from typing import Any, Protocol
 
+from .server_input import is_gunicorn, is_werkzeug, server_input
+
 logger = logging.getLogger("flask_chunked")
 
 #: Servers that read a body to its end before they call the application.
@@ -24,6 +26,8 @@ BUFFERING_SERVERS = frozenset({"waitress"})
 LARGEST_READ = 256 * 2**10
 #: Bytes of the first read from a server without a socket; later reads adapt.
 SMALLEST_READ = 16 * 2**10
+#: Why a server's own stream is not read past: who wraps it must see the bytes.
+_WRAPPED = "a middleware wraps wsgi.input, or this version has another class"
 #: A read that takes more seconds than this has waited for the client.
 QUICK_SECONDS = 0.05
 
@@ -68,7 +72,9 @@ class GunicornSource:
     pollable = True
 
     def __init__(self, environ: dict[str, Any]) -> None:
-        self._body = environ["wsgi.input"]
+        self._body = server_input(environ)
+        if not is_gunicorn(self._body, "LengthReader"):
+            raise AttributeError(_WRAPPED)
         self._reader = self._body.reader
         self._unreader = self._reader.unreader
         self._socket: socket.socket = environ["gunicorn.socket"]
@@ -142,12 +148,12 @@ class BufferedSource:
     pollable = True
 
     def __init__(self, environ: dict[str, Any]) -> None:
-        self._input: io.BufferedReader = environ["wsgi.input"]
+        self._input: io.BufferedReader = server_input(environ)
         self._socket: socket.socket = environ["werkzeug.socket"]
-        if not isinstance(self._input, io.BufferedReader):
-            raise AttributeError("wsgi.input is no BufferedReader")
         if type(self._socket).__name__ == "SSLSocket":
             raise AttributeError("TLS sockets hide bytes from poll()")
+        if not is_werkzeug(self._input, self._socket):
+            raise AttributeError(_WRAPPED)
 
     def receive(self, view: memoryview) -> int:
         """One ``read1``: what is buffered, or one read of the socket."""
@@ -199,7 +205,7 @@ class StreamSource:
     pollable = False
 
     def __init__(self, environ: dict[str, Any], connection: Any, timeout: float):
-        self._read = environ["wsgi.input"].read
+        self._read = server_input(environ).read
         self._connection = connection
         if connection is not None:
             connection.settimeout(timeout)

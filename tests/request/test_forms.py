@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import mmap
 import time
 import weakref
 from collections.abc import Iterator
@@ -30,8 +29,11 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[object]]
     """References to all buffers taken and forms parsed; no buffer stays idle."""
     seen: list[weakref.ref[object]] = []
 
-    def take(size: int) -> buffers.Buffer:
-        buffer = mmap.mmap(-1, size)
+    class Buffer(bytearray):
+        """A buffer that can be referred to weakly."""
+
+    def take(size: int) -> bytearray:
+        buffer = Buffer(size)
         seen.append(weakref.ref(buffer))
         return buffer
 

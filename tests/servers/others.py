@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tests.servers.gunicorn import (
+    TESTS_APP,
     Server,
-    create_app,
     free_port,
     gunicorn_command,
     wait_for_port,
@@ -126,20 +127,22 @@ class Nginx:
 
 
 @contextmanager
-def serve_kind(kind: str, tmp: Path, **settings: object) -> Iterator[Server | Nginx]:
+def serve_kind(
+    kind: str, tmp: Path, app: str = TESTS_APP, **settings: object
+) -> Iterator[Server | Nginx]:
     """Serve with one of the servers for the length of the block.
 
     :param kind: a name of :data:`SERVERS`, ``gunicorn-WORKERCLASS``, or ``nginx-on``
         and ``nginx-off`` (request buffering) in front of gunicorn's gthread.
+    :param app: another application than the tests' own.
     """
     name, _, how = kind.partition("-")
     if name in SERVERS:
-        server = Server(
-            tmp, [sys.executable, "-m", "tests.servers.others", kind], settings
-        )
+        command = [sys.executable, "-m", "tests.servers.others", kind, "--app", app]
+        server = Server(tmp, command, settings)
     else:
         worker = how if name == "gunicorn" else "gthread"
-        server = Server(tmp, gunicorn_command(worker), settings)
+        server = Server(tmp, gunicorn_command(worker, app=app), settings)
     try:
         if name != "nginx":
             yield server
@@ -158,13 +161,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=SERVERS)
     parser.add_argument("--bind", required=True)
+    parser.add_argument("--app", default=TESTS_APP)
     arguments = parser.parse_args()
     host, _, port = arguments.bind.partition(":")
     if arguments.kind == "gevent":
         from gevent import monkey
 
         monkey.patch_all()
-    SERVERS[arguments.kind](create_app(), host, int(port))
+    module, _, function = arguments.app.removesuffix("()").partition(":")
+    app = getattr(import_module(module), function)()
+    SERVERS[arguments.kind](app, host, int(port))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from ...request.parts import (
     receive_body,
     stage_target,
 )
+from ...request.server_input import server_input
 
 HEADER = "Upload-Checksum"
 
@@ -126,9 +127,9 @@ def receive_checked(
         yield part
 
 
-def trailers_arrive(environ: Mapping[str, Any]) -> bool:
+def trailers_arrive(environ: dict[str, Any]) -> bool:
     """True if this server passes the trailers of a chunked body on."""
-    body = environ.get("wsgi.input")
+    body = server_input(environ)
     if "gunicorn.socket" in environ:
         return getattr(body, "reader", None) is not None
     # Check the module, not the class: only the reader of a chunked body has trailers,
@@ -136,8 +137,8 @@ def trailers_arrive(environ: Mapping[str, Any]) -> bool:
     return type(body).__module__.partition(".")[0] == "cheroot"
 
 
-def _from_trailer(environ: Mapping[str, Any]) -> Checksum:
-    for name, value in _trailers(environ["wsgi.input"]):
+def _from_trailer(environ: dict[str, Any]) -> Checksum:
+    for name, value in _trailers(server_input(environ)):
         if name.lower() == HEADER.lower():
             return Checksum.from_header(value.strip())
     raise MalformedHeader(HEADER, "", "was announced as a trailer but is missing")
