@@ -21,7 +21,7 @@ from ..engine.records import Cutoff, Removal, Removed, Upload
 from ..exceptions import CommitUnanswered, UploadInUse
 from .queries import BATCH
 from .statements import moments_of
-from .transactions import limit_waiting
+from .transactions import BUSY_TIMEOUT
 from .transitions import Transitions
 
 logger = logging.getLogger("flask_chunked")
@@ -151,7 +151,7 @@ class Deletions(Transitions):
         """
         try:
             with self._database.transaction() as connection:
-                limit_waiting(connection)
+                _limit_waiting(connection)
                 removed += [
                     self._release(connection, row) for row in delete(connection)
                 ]
@@ -198,3 +198,14 @@ class Deletions(Transitions):
         if quotas is not None and release is not None:
             quotas.give_back(connection, release)
         return Removed(row, blob)
+
+
+def _limit_waiting(connection: Connection) -> None:
+    """Let the transaction wait for locks no longer than on SQLite.
+
+    An application's transaction that inserts a reference to an upload locks the
+    upload's row on PostgreSQL, and may wait for this request itself.
+    """
+    if connection.dialect.name == "postgresql":
+        milliseconds = int(BUSY_TIMEOUT * 1000)
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")

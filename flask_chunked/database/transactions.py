@@ -341,17 +341,6 @@ class Database:
         return True
 
 
-def limit_waiting(connection: Connection) -> None:
-    """Let the transaction wait for locks no longer than on SQLite.
-
-    An application's transaction that inserts a reference to an upload locks the
-    upload's row on PostgreSQL, and may wait for this request itself.
-    """
-    if connection.dialect.name == "postgresql":
-        milliseconds = int(BUSY_TIMEOUT * 1000)
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
-
-
 def _begin_at_the_driver(connection: Connection) -> None:
     """Begin the transaction in which tests have put a connection.
 

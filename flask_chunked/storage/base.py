@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-class Stage(ABC):
+class Stage(AbstractContextManager["Stage"], ABC):
     """A private temporary file for one whole chunk, on the storage's own medium.
 
     Always close a stage. Closing discards the bytes that :meth:`Appender.take` did not
@@ -63,14 +63,11 @@ class Stage(ABC):
     def close(self) -> None:
         """Discard what was not taken. May be called more than once."""
 
-    def __enter__(self) -> Stage:
-        return self
-
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
 
-class Appender(ABC):
+class Appender(AbstractContextManager["Appender"], ABC):
     """Writes bytes beyond the committed offset of one upload, for one claim.
 
     The database's offset is the truth. A storage may hold more bytes than were
@@ -185,9 +182,6 @@ class Appender(ABC):
     def close(self) -> None:
         """Release what the appender holds. May be called more than once."""
 
-    def __enter__(self) -> Appender:
-        return self
-
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
@@ -231,10 +225,9 @@ class Storage(ABC):
     def new_key(
         self, upload_id: UUID, created_at: datetime, place: Place = USUAL
     ) -> str:
-        """The key of a new upload; the name in it ends in the id.
+        """The key of a new upload, made only from its id, creation time and place.
 
-        It is made only from the id, the creation time (UTC) and the place, so two
-        uploads never share a key.
+        The name in it ends in the id, so two uploads never share a key.
 
         :raises InvalidPlace: the storage cannot store a file in that place.
         """
@@ -297,9 +290,7 @@ class Storage(ABC):
         """Remove all bytes of the key in any state. It is no error if none exist."""
 
     def removing(self) -> AbstractContextManager[None]:
-        """A block in which this thread deletes many uploads.
-
-        What they share, such as the sync of a directory, may be done once at its end.
+        """A block in which this thread deletes many uploads; their syncs may be shared.
 
         :raises StorageError: at the end; the deletions may not survive a power failure.
         """

@@ -290,15 +290,14 @@ class LocalStorage(Storage):
                     unlink_under_lock(file, directory, paths, durable=durable)
             finally:
                 close_file(directory)
-            if together is None:
-                self._tree.prune(paths.directories)
-            else:
+            if together is not None:
                 together.add(paths.directories)
+                return
+            self._tree.prune(paths.directories)
 
     @contextmanager
     def removing(self) -> Iterator[None]:
-        directories: set[tuple[str, ...]] = set()
-        self._removing.directories = directories
+        directories = self._removing.directories = set[tuple[str, ...]]()
         try:
             yield
         finally:
