@@ -188,7 +188,7 @@ def test_methods_of_the_applications_routes_are_told(
     assert answer.status_code == 200
     assert {"GET", "HEAD", "OPTIONS"} <= set(answer.allow)
     adapter = app.url_map.bind("localhost")
-    assert METHODS <= set(adapter.allowed_methods(f"{prefix or ''}/x"))
+    assert set(adapter.allowed_methods(f"{prefix or ''}/x")) >= METHODS
 
 
 @pytest.mark.parametrize(
