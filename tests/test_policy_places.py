@@ -25,7 +25,7 @@ from flask_chunked import (
     check,
 )
 from tests.aging import age_file
-from tests.apps import blueprint_of, make_app, rows
+from tests.apps import blueprint_of, rows
 from tests.conftest import AppFactory
 from tests.dialects.tus import Tus
 from tests.exchange import PREFIX, begin, finish, post_whole, put_form, put_raw, send
@@ -116,7 +116,7 @@ class Given:
         self.result: object = {"project": 7}
 
 
-def fields_app(tmp_path: Path, given: Given, **more: Any) -> Flask:
+def fields_app(app_factory: AppFactory, given: Given, **more: Any) -> Flask:
     db = SQLAlchemy()
 
     class Document(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
@@ -137,15 +137,15 @@ def fields_app(tmp_path: Path, given: Given, **more: Any) -> Flask:
                 raise given.result
             return given.result  # type: ignore[return-value]
 
-    return make_app(tmp_path, db=db, blueprint_class=Documents, **more)
+    return app_factory(db=db, blueprint_class=Documents, **more)
 
 
 @EVERY_WAY
 def test_fields_are_stored_with_every_new_upload(
-    tmp_path: Path, create: Create
+    app_factory: AppFactory, create: Create
 ) -> None:
     given = Given()
-    app = fields_app(tmp_path, given)
+    app = fields_app(app_factory, given)
     answer = create(app.test_client())
     assert answer.status_code in (200, 201), answer.text
     found = rows(app)
@@ -169,6 +169,7 @@ def test_fields_are_stored_with_every_new_upload(
     ids=["length", "user", "filename", "several", "no column", "list", "none"],
 )
 def test_other_fields_are_an_error_for_the_developer(
+    app_factory: AppFactory,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     create: Create,
@@ -177,7 +178,7 @@ def test_other_fields_are_an_error_for_the_developer(
 ) -> None:
     given = Given()
     given.result = result
-    app = fields_app(tmp_path, given, TESTING=False)
+    app = fields_app(app_factory, given, TESTING=False)
     if create is _tus_final:
         given.result = {}
         tus = Tus(app.test_client())
@@ -206,14 +207,16 @@ def error_of(caplog: pytest.LogCaptureFixture) -> BaseException:
     return record.exc_info[1]
 
 
-def test_fields_of_the_application_win_over_the_clients(tmp_path: Path) -> None:
-    app = fields_app(tmp_path, Given())
+def test_fields_of_the_application_win(
+    app_factory: AppFactory,
+) -> None:
+    app = fields_app(app_factory, Given())
     put_form(app.test_client(), b"abc", fields={"project": "8", "title": "x"})
     (upload,) = rows(app)
     assert upload.extra == {"project": 7, "title": "x"}
 
 
-def test_validate_and_the_query_see_the_fields(tmp_path: Path) -> None:
+def test_validate_and_the_query_see_the_fields(app_factory: AppFactory) -> None:
     db = SQLAlchemy()
     seen: list[object] = []
 
@@ -237,8 +240,7 @@ def test_validate_and_the_query_see_the_fields(tmp_path: Path) -> None:
         def validate(self, upload: Upload) -> None:
             seen.append(upload.project)
 
-    app = make_app(
-        tmp_path,
+    app = app_factory(
         db=db,
         blueprint_class=Documents,
         url_prefix="/projects/<int:project>/files",
@@ -253,10 +255,10 @@ def test_validate_and_the_query_see_the_fields(tmp_path: Path) -> None:
     assert len(rows(app)) == 1
 
 
-def test_refusal_of_get_fields_stores_nothing(tmp_path: Path) -> None:
+def test_refusal_of_get_fields_stores_nothing(app_factory: AppFactory) -> None:
     given = Given()
     given.result = ChunkedUploadError("Project is closed", status=403)
-    app = fields_app(tmp_path, given)
+    app = fields_app(app_factory, given)
     answer = put_raw(app.test_client(), b"abc")
     assert (answer.status_code, answer.json) == (403, {"detail": "Project is closed"})
     assert rows(app) == []
@@ -293,6 +295,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @EVERY_WAY
+@pytest.mark.local_disk
 def test_file_is_where_the_application_wants_it(
     app_factory: AppFactory, root: Path, create: Create
 ) -> None:
@@ -336,6 +339,7 @@ def files_below(root: Path) -> list[Path]:
         ("a\nb", "c\td", "a\nb/c\td-{id}.done"),
     ],
 )
+@pytest.mark.local_disk
 def test_whole_life_of_a_placed_file(
     app_factory: AppFactory,
     tmp_path: Path,
@@ -368,6 +372,7 @@ def test_whole_life_of_a_placed_file(
     assert [one.name for one in root.iterdir()] == [".staging"]
 
 
+@pytest.mark.local_disk
 def test_two_uploads_never_share_a_file(app_factory: AppFactory, root: Path) -> None:
     app = app_factory(blueprint_class=placing(Chosen("one", "same.txt")))
     client = app.test_client()
@@ -376,6 +381,7 @@ def test_two_uploads_never_share_a_file(app_factory: AppFactory, root: Path) -> 
     assert sorted(path.read_bytes() for path in files_below(root)) == [b"abc", b"def"]
 
 
+@pytest.mark.local_disk
 def test_answer_of_another_time_does_not_matter(app_factory: AppFactory) -> None:
     """The hooks are asked at creation; the row keeps their answer."""
     chosen = Chosen("one", "a")
@@ -418,6 +424,7 @@ BAD = [
 
 @pytest.mark.parametrize(("directory", "name"), BAD, ids=ascii)
 @pytest.mark.parametrize("create", [_put_raw, _put_form, _post_whole, _tus_with_bytes])
+@pytest.mark.local_disk
 def test_bad_place_is_an_error_for_the_developer_and_stores_nothing(
     app_factory: AppFactory,
     root: Path,
@@ -448,6 +455,7 @@ def test_refusal_of_a_hook_stores_nothing(app_factory: AppFactory, root: Path) -
     assert files_below(root) == []
 
 
+@pytest.mark.local_disk
 def test_directory_of_another_storage_is_refused(
     app_factory: AppFactory, caplog: pytest.LogCaptureFixture, root: Path
 ) -> None:
@@ -469,6 +477,7 @@ def test_directory_of_another_storage_is_refused(
 # -- check -----------------------------------------------------------------------------
 
 
+@pytest.mark.local_disk
 def test_check_knows_files_by_the_id_and_leaves_others(
     app_factory: AppFactory, root: Path
 ) -> None:

@@ -132,6 +132,15 @@ def _idle(ground: Ground) -> Known:
     return known
 
 
+def _several_idle(ground: Ground) -> Known:
+    """Uploads that expire in one transaction."""
+    known, *others = (_idle(ground) for _ in range(3))
+    for one in others:
+        one.doomed = True
+    known.others = others
+    return known
+
+
 def _untidy(ground: Ground) -> Known:
     """Uncommitted bytes, an orphan, a stage, a half-done removal and expiry."""
     with ground.engine.storage.stage() as stage:
@@ -383,6 +392,12 @@ OPERATIONS: dict[str, Operation] = {
     "expiry": Operation(
         steps(REMOVAL, {"lock file", "unlock file", "row expire"}),
         _idle,
+        _expire,
+        doomed=True,
+    ),
+    "expiry of several uploads": Operation(
+        steps(REMOVAL, {"lock file", "unlock file", "row expire_all"}),
+        _several_idle,
         _expire,
         doomed=True,
     ),

@@ -46,6 +46,9 @@ class OverTheWire:
             headers=headers,
             timeout=HANGS,
         )
+        if got.status_code == 500:
+            # The rest of a body that was begun may still be on the connection.
+            self._session.close()
         return Answer(got.status_code, got.headers, got.content)
 
 
