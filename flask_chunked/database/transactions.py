@@ -168,10 +168,7 @@ class Database:
         return self.engine().dialect.delete_returning
 
     def dispose(self) -> None:
-        """Close the connections that this object opened. The next use opens new ones.
-
-        Connections of the application's pool stay open.
-        """
+        """Close the connections that this object opened, not the application's."""
         if self._own_executor is not None:
             self._own_executor.close()
         if self._listeners is not None:

@@ -104,8 +104,7 @@ class LocalStorage(Storage):
     ) -> str:
         if created_at.tzinfo is not None:
             created_at = created_at.astimezone(timezone.utc)
-        pattern = self._layout.pattern
-        directory = created_at.strftime(pattern) if pattern else ""
+        directory = created_at.strftime(self._layout.pattern)
         key = place.key(upload_id, directory)
         if place.directories:
             self._tree.require_free(place.directories)
@@ -310,13 +309,12 @@ class LocalStorage(Storage):
         if not os.path.isdir(os.path.dirname(target)):
             raise StorageError("Directory of the destination does not exist")
         paths = self._layout.paths(blob.key)
-        where = paths.directories
         with translate_os_errors():
-            if file_size(self._tree, where, paths.finished) == blob.size:
+            if file_size(self._tree, paths.directories, paths.finished) == blob.size:
                 # Otherwise a repeated move() would find bytes that were not moved.
                 unlink_second_name(self._tree, paths)
-                move_file(self._tree, where, paths.finished, target)
-                self._tree.prune(where)
+                move_file(self._tree, paths.directories, paths.finished, target)
+                self._tree.prune(paths.directories)
                 return
             # A repeated move() after a successful one finds the bytes at the target.
             there = os.path.isfile(target) and os.path.getsize(target) == blob.size
