@@ -44,11 +44,11 @@ def read_fields(request: UploadRequest) -> Mapping[str, str]:
         text = str(buffer[:size], "utf-8")
         if mimetype == "application/json":
             return _json_fields(text)
-        pairs = parse_qsl(
-            text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
+        return dict(
+            parse_qsl(
+                text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
+            )
         )
-        # As in every other form, the first field of a name counts.
-        return dict(reversed(pairs))
     except (ValueError, RecursionError) as error:
         raise MalformedBody(f"Malformed {mimetype} body") from error
 

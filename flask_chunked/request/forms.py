@@ -225,7 +225,10 @@ def _too_large(request: UploadRequest, error: FormTooLarge) -> MalformedBody:
 def _take_parsed(request: UploadRequest, form: Form, open_chosen: OpenPart) -> None:
     """Take fields and file from the form that the application has parsed."""
     http = request.http
-    form.fields.update(http.form.items())
+    # As without the application: the first field of a name in a multipart form counts,
+    # and the last one in an urlencoded form.
+    which = 0 if is_multipart(http) else -1
+    form.fields.update((name, values[which]) for name, values in http.form.lists())
     if sum(1 for _ in http.files.items(multi=True)) > 1:
         raise MalformedBody("More than one file in the form")
     for name in _file_names(request):

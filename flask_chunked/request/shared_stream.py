@@ -35,7 +35,8 @@ class SharedStream(io.RawIOBase):
 
     def __init__(self, http: Request) -> None:
         # A plain reference would make a cycle, since the environ holds this stream.
-        self._http = weakref.ref(http)
+        # ``http`` may be Flask's proxy; the environ has the request itself.
+        self._http = weakref.ref(http.environ.get("werkzeug.request") or http)
         self.server_input: IO[bytes] = http.environ["wsgi.input"]
         self.taken = 0
         #: Something was read, or may have been read, before this stream was there.
