@@ -170,12 +170,12 @@ class Remover(ByteRemover):
         left = iter(uploads)
         while batch := list(islice(left, TOGETHER)):
             alone: Sequence[Upload] = batch
-            if not keep_records and len(batch) > 1:
-                together = [u for u in batch if kind_of(u) is Kind.ORDINARY]
+            together = [one for one in batch if kind_of(one) is Kind.ORDINARY]
+            if len(together) > 1 and not keep_records:
                 done = self._expire_together(together, cutoff)
                 if done is not None:
                     yield from done
-                    alone = [u for u in batch if kind_of(u) is not Kind.ORDINARY]
+                    alone = [one for one in batch if kind_of(one) is not Kind.ORDINARY]
             for upload in alone:
                 expired = self._expire_alone(upload, cutoff, keep_record=keep_records)
                 if expired is not None:
