@@ -74,7 +74,7 @@ def test_a_cut_body_was_not_read() -> None:
 
 
 CHUNKED = b"5\r\nhello\r\n0\r\n\r\n"
-CHUNKED_STREAMS = {
+CHUNKED_STREAMS: dict[str, Any] = {
     "gunicorn": lambda: Body(ChunkedReader(None, IterUnreader([CHUNKED]))),
     "cheroot": lambda: ChunkedRFile(io.BytesIO(CHUNKED), 1000),
 }
