@@ -75,8 +75,8 @@ class QuotaTable(QuotaRows):
 
     :param uploads: the table of uploads.
     :param owner: its column that holds the owner.
-    :param deferred: bytes that an unfinished upload without a length counts if its row
-        has no number yet; ``None``: its offset.
+    :param deferred: bytes to count for an upload whose ``length`` and ``reserved`` are
+        both NULL; ``None``: its offset.
     :param counts_stored: a limit applies to the bytes of files.
     """
 
@@ -125,7 +125,10 @@ class QuotaTable(QuotaRows):
             # Another request made room between the two statements: try again.
 
     def take_members(self, connection: Connection, members: Sequence[UUID]) -> None:
-        """Count the members of a new final upload that has no quota as stored."""
+        """Move the members of a new final upload from unfinished to stored.
+
+        The final upload itself has no quota and is not counted.
+        """
         self._lock_owners(connection, *self._counts.owners(connection, members))
         for owner, uploads, size in self._counts.unnamed_members(connection, members):
             self._add(connection, owner, QuotaChange(-uploads, -size, size))
@@ -243,7 +246,7 @@ class QuotaTable(QuotaRows):
     # -- sums over the uploads ---------------------------------------------------------
 
     def start_counting(self, connection: Connection, owner: object) -> None:
-        """Insert or correct the owner's row, from the uploads that exist.
+        """Set the owner's quota row to the sums over the uploads, or insert it.
 
         :raises sqlalchemy.exc.IntegrityError: another request inserted it first.
         """
@@ -278,7 +281,10 @@ class QuotaTable(QuotaRows):
         return True
 
     def mismatches(self, connection: Connection) -> Iterator[QuotaMismatch]:
-        """Compare all rows with the uploads. Concurrent requests may distort it."""
+        """Compare all quota rows with the uploads.
+
+        A running request can make a correct row look wrong.
+        """
         q = self.table.c
         unfinished = self._counts.unfinished_by_owner(connection)
         stored = self._counts.stored_by_owner(connection)

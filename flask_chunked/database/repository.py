@@ -69,7 +69,8 @@ class SQLRepository(Deletions):
     def advance(self, commit: OffsetCommit) -> bool:
         """Commit bytes: move the offset and store the storage's state.
 
-        :return: ``False``: the upload's fence, offset or state is not the expected one.
+        :return: ``False``: another request has changed fence, offset or status, or has
+            declared a length below the new offset.
         """
         values = {
             "upload_id": commit.upload_id,

@@ -84,7 +84,7 @@ class Appender:
         """
         require(upload, Action.APPEND)
         claim = partial(self.claim, upload, start, reader)
-        # A short body arrives at once, so its only section may need no claim.
+        # A short body arrives at once, so its only section may do without a claim.
         may_wait = reader.is_short and start == upload.offset
         if may_wait and not self._storage.keeps_parts:
             writer = self._stream_writer(upload, finishing, claim)
@@ -144,7 +144,7 @@ class Appender:
     def hold(
         self, upload: Upload, start: int, reader: Reader
     ) -> Iterator[AtomicWriter]:
-        """Write an atomic chunk. An error in the block rolls it back.
+        """Write an atomic chunk. An error in the ``with`` body rolls it back.
 
         :param reader: of the request's body.
         :raises OffsetMismatch: the upload's offset is not ``start``.
@@ -164,6 +164,7 @@ class Appender:
                 writer.rollback()
                 raise
             if writer.committed > start and not writer.is_claimed:
+                # A claim would have interrupted the other bodies.
                 self._readers.interrupt(upload.id, but=reader)
 
     def commit(self, writer: AtomicWriter) -> Upload:
@@ -178,7 +179,7 @@ class Appender:
         return self._received(writer.upload)
 
     def file_digest(self, upload: Upload) -> FileDigest | None:
-        """The digest of the file up to the upload's offset; it takes more bytes."""
+        """The digest of the file up to the offset; the caller can add bytes to it."""
         return resume(upload.hash_name, upload.hash_state, upload.offset)
 
     # -- repeats -------------------------------------------------------------------
@@ -208,9 +209,7 @@ class Appender:
     # -- claims --------------------------------------------------------------------
 
     def take_over(self, upload: Upload) -> Upload:
-        """Bump the fence, so that the next append continues at the returned offset.
-
-        The fence changes only while the upload is open.
+        """Increment the fence of an open upload; the next append begins at its offset.
 
         :raises UnknownUpload: it was terminated concurrently.
         """
@@ -236,7 +235,7 @@ class Appender:
         """
         self._expiry.require_live(upload)
         if mine is not None and mine.interrupted:
-            # A later request has interrupted this one and owns the upload now.
+            # A later request has interrupted this one and has claimed the upload.
             raise Superseded(self._expiry.current(upload.id).offset, start)
         claimed = self._repository.claim(upload.id, start, expected_fence)
         if claimed is None:
@@ -274,14 +273,14 @@ class Appender:
         return self._received(writer.upload)
 
     def _received(self, upload: Upload) -> Upload:
-        # Another request can only have declared a deferred length.
+        # Another request may have declared the length: read the row again.
         return upload if upload.length is not None else self._expiry.current(upload.id)
 
     def _record_maker(self, upload: Upload) -> Callable[[], CompletionRecord] | None:
         """Makes the completion record, if one commit may complete the upload."""
         if upload.offset or upload.reserved is not None:
-            # An upload that counts against a quota must release it in its own
-            # transaction.
+            # The quota and the row must change in one transaction, and this commit
+            # has none for the quota.
             return None
         if not self._completer.may_finish_first(upload):
             return None
@@ -304,7 +303,7 @@ class Appender:
                 if writer.committed > old_offset:
                     self._announce_progress(writer)
         except ChunkedUploadError as error:
-            # The commit of the received bytes may have begun completion; end it.
+            # The commit may have begun completion: let other requests continue it.
             release(self._repository, writer.upload)
             if writer.refused:
                 self._remover.refuse(writer.upload)

@@ -57,14 +57,14 @@ class Repository(Protocol):
     def claim(
         self, upload_id: UUID, start: int, expected_fence: int | None = None
     ) -> Upload | None:
-        """Bump the fence if the upload is open and its offset is ``start``.
+        """Increment the fence if the upload is open and its offset is ``start``.
 
         :param expected_fence: the row must still have it; ``None``: any. With a fence,
             a result of ``None`` may also mean that the answer to the claim was lost.
         """
 
     def take_over(self, upload_id: UUID) -> Upload | None:
-        """Bump the fence if the upload is open, at any offset."""
+        """Increment the fence if the upload is open, at any offset."""
 
     def holds(self, upload_id: UUID, fence: int, offset: int) -> bool:
         """True if the upload is still open, with this fence and this offset."""
@@ -84,7 +84,7 @@ class Repository(Protocol):
     def declare_length(
         self, seen: Upload, length: int, quota: Quota | None
     ) -> Upload | None:
-        """Store the length of an open upload that has none, and bump the fence.
+        """Store the length of an open upload that has none, and increment the fence.
 
         The offset must still be that of ``seen``, because the application has approved
         these bytes only.
@@ -108,7 +108,7 @@ class Repository(Protocol):
     def begin_completion(
         self, upload_id: UUID, at: datetime, verify_stale: datetime | None
     ) -> Upload | None:
-        """Uploading or completing, all bytes stored -> completing, fence bumped.
+        """Uploading or completing, all bytes stored -> completing, fence incremented.
 
         It counts as activity, so no upload expires while it is being completed.
 

@@ -200,9 +200,9 @@ class OffsetCommit:
     :param hash_state: of the whole file's digest at ``offset``; ``None``: not known.
     :param parts: the storage's new parts.
     :param completes: all bytes are stored, and this commit begins the completion. It
-        bumps the fence once more.
+        increments the fence once more.
     :param completion: the file is finished, and this commit completes the upload. It
-        bumps the fence once more.
+        increments the fence once more.
     :param verify_started_at: the completion that begins calls ``verify``.
     """
 

@@ -36,15 +36,15 @@ Claim = Callable[[int | None], Upload]
 class UploadWriter:
     """Writes into an upload for one request. Use as a context manager.
 
-    :param claimed: the upload as :meth:`Repository.claim` returned it. With ``claim``:
-        the upload as it was read.
+    :param claimed: the upload as :meth:`Repository.claim` returned it; with ``claim``,
+        as the request read it.
     :param claim: called at most once, before the first section ends with uncommitted
         bytes. It is not called if that section writes and commits the whole body.
     :param finishing: the commit of the last byte begins completion.
-    :ivar claimed: the upload when it was claimed.
+    :ivar claimed: the upload at the start of the request; a claim replaces it.
     :ivar upload: the upload after the last commit.
-    :ivar refused: ``inspect`` refused the bytes, so they must not be committed.
-    :ivar interrupted: a later request ended the body.
+    :ivar refused: ``inspect`` did not return, so the bytes must not be committed.
+    :ivar interrupted: a later request ended the body; the subclass sets it.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class UploadWriter:
         self._appender.bind(self._save)
         if claimed.length is not None:
             self._appender.set_length(claimed.length)
-        # Recognises a repeated chunk, where the storage cannot read the chunk again.
+        # It recognises a repeated chunk. Only a storage that cannot read unfinished
+        # bytes needs it.
         self._digest = None if ports.storage.reads_unfinished else hashlib.sha256()
         self._file_digest = resume(
             claimed.hash_name, claimed.hash_state, claimed.offset
@@ -97,16 +98,16 @@ class UploadWriter:
 
     def _put(self, block: memoryview) -> None:
         self._appender.write(block)
-        # After the write, because a digest state must stand for written bytes.
+        # Update the digests after the write: a digest state covers written bytes only.
         self._digest_thread.update(block)
 
     @property
     def is_at_work(self) -> bool:
-        """True if a passed block may still be read."""
+        """True if the digest thread may still read a block."""
         return self._digest_thread.is_at_work
 
     def wait_for_buffer(self) -> None:
-        """Wait until the block before the last one is no longer read."""
+        """Wait until the digest thread has read all blocks but the last."""
         self._digest_thread.wait_for_buffer()
 
     def copy(self, source: Blob, start: int) -> None:
@@ -114,6 +115,7 @@ class UploadWriter:
 
         The storage copies or shares the bytes; this process does not read them.
         """
+        # This process does not see the bytes, so it cannot continue the digest.
         self._file_digest = None
         while start < source.size:
             count = min(COPY_BYTES, source.size - start)
@@ -129,7 +131,7 @@ class UploadWriter:
         :param file_digest: of the file up to the end of the chunk, if it was computed
             while the stage was filled.
         """
-        # Valid only if it was resumed from the state of the claimed row.
+        # Use the digest only if it continues the digest state in the row.
         mine = file_digest is not None and file_digest.origin == self.claimed.hash_state
         self._file_digest = file_digest if mine else None
         if self._digest is not None:
@@ -144,8 +146,8 @@ class UploadWriter:
     # -- committing ----------------------------------------------------------------
 
     def _commit_pending(self) -> None:
-        # Without a claim, bytes can only be committed inside the section that wrote
-        # them. After it, another writer may overwrite them.
+        # Without a claim, only the section that wrote bytes can commit them. After it,
+        # another writer may overwrite them, so they are not committed here.
         if self._appender.position == self.committed or not self.is_claimed:
             return
         if self._needs_inspection():
@@ -204,7 +206,9 @@ class UploadWriter:
         )
 
     def _save(self, state: State) -> None:
-        """Store the storage's state, which later writers need even without a commit.
+        """Store the storage's state now, and leave the offset.
+
+        S3 stores the number of a part before it sends the part.
 
         :raises Superseded: another request has the upload.
         """
@@ -240,9 +244,9 @@ class UploadWriter:
     def claim(self, *, if_unchanged: bool = False) -> None:
         """Claim the upload, unless it is claimed already.
 
-        :param if_unchanged: the row must still have the fence that was read, because
-            this request has written bytes since.
-        :raises Superseded: another request has written since the row was read.
+        :param if_unchanged: the row must still have the fence that was read. This
+            request has written bytes since, which another claim could overwrite.
+        :raises Superseded: the storage's state in the row has changed.
         """
         if self._claim is None:
             return
@@ -263,7 +267,8 @@ class UploadWriter:
 
     def _check_fence(self) -> None:
         if self._claim is not None:
-            # No other writer is in a section now, so the claim is a sufficient check.
+            # The section keeps other writers out, so a successful claim proves that no
+            # other request has bytes here.
             self.claim()
             return
         mine = self.upload

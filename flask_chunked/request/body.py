@@ -1,4 +1,4 @@
-"""A request's body as the engine reads it: blocks, silence, its end and its limits.
+"""Reads a request's body in blocks, and notices silence, its end and its limits.
 
 Bytes are counted against Content-Length; end of file alone proves nothing, because
 servers report a truncated body as if it were whole.
@@ -28,15 +28,15 @@ logger = logging.getLogger("flask_chunked")
 #: Makes the error that ended a body.
 Failure = Callable[[], BodyInterrupted | BodyTimeout]
 
-#: Bytes of one block, the most that a reader holds.
+#: Bytes of one block. A reader holds two blocks.
 BLOCK_SIZE = 256 * 2**10
-#: A body of at most so many bytes almost always arrives in one block.
+#: A body of at most this many bytes almost always arrives in one block.
 SHORT_BODY = 64 * 2**10
 #: Seconds without a byte after which a client counts as silent.
 SILENCE_SECONDS = 0.05
 #: Seconds after which a block is handed out, even if the client keeps sending.
 FILL_SECONDS = 0.25
-#: Seconds to wait at most while other writers are kept out of the upload.
+#: Seconds that :meth:`BodyReader.read_nowait` waits at most.
 NOWAIT_SECONDS = 0.002
 #: Bytes of a refused body that are read and dropped, so that the client can read the
 #: answer.
@@ -59,7 +59,7 @@ class MinimumRate:
         self._received = 0
 
     def is_too_slow(self, waited: float, received: int) -> bool:
-        """Add bytes received during so many seconds of waiting, and judge.
+        """Add a wait and what it brought; judge the average once the window is full.
 
         :param waited: seconds.
         :param received: bytes.
@@ -74,9 +74,12 @@ class MinimumRate:
 
 
 class BodyReader:
-    """The body of one request, in blocks from two buffers that are used in turn.
+    """The body of one request; implements the engine's ``Reader`` port.
 
-    :param length: Content-Length in bytes; ``None``: the server ends the body itself.
+    It fills two buffers in turn: a block is valid until the second read after it.
+
+    :param length: Content-Length in bytes; ``None``: the body has a transfer coding,
+        whose end the server notices.
     :param timeout: seconds of silence after which reading ends with an error.
     :param min_rate: bytes per second below which reading ends with an error;
         ``None``: no limit.
@@ -96,7 +99,7 @@ class BodyReader:
         self._spare: memoryview | None = None
         self._unread: memoryview | None = None
         self._last_block: memoryview | None = None
-        # A factory, not an error: a raised error keeps the objects of its frames alive.
+        # Makes the error: a stored one would keep its traceback and the buffers alive.
         self._failure: Failure | None = None
         self._is_interrupted = False
         self._last = 0

@@ -51,7 +51,7 @@ class Stage(AbstractContextManager["Stage"], ABC):
     def write(self, block: Buffer) -> int:
         """Append bytes.
 
-        :return: the number of bytes written.
+        :return: the number of bytes: all of them, or it raises.
         :raises StorageFull: no space is left.
         """
 
