@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("maintenance", "cli_output"),
     ("cli",),
     ("blueprint",),
+    ("testing",),
     ("__init__",),
 )
 
@@ -99,6 +100,7 @@ INNER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("content_range", "tus"),
     ),
     "dialects.content_range": (("chunks",), ("dialect",)),
+    "testing": (("dialects",), ("uploads",)),
     "dialects.tus": (("checksum", "concat"), ("patch",), ("create",), ("dialect",)),
 }
 #: Folders of which none imports another.
