@@ -119,7 +119,7 @@ def test_every_method_on_every_route(web: Any, path: str, method: str) -> None:
         return
     assert answer.status_int in (200, 204, 400, 404, 405)
     if answer.status_int >= 400 and method != "HEAD":
-        assert set(answer.json) <= {"detail", "reason"}
+        assert set(answer.json) <= {"detail", "code", "reason"}
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,10 @@ def test_expired_upload_is_gone(
     answer = client.open(url, method=method, **options)
     assert answer.status_code == 410
     if method != "HEAD":
-        assert answer.get_json() == {"detail": "Upload has expired"}
+        assert answer.get_json() == {
+            "detail": "Upload has expired",
+            "code": "upload_expired",
+        }
 
 
 def test_expired_upload_may_still_be_deleted(

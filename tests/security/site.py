@@ -19,7 +19,7 @@ from tests.dialects.wire import DATA, begin, cut, md5
 from tests.statements import before_each
 
 #: Keys of an error's JSON; ``detail`` is always there.
-KEYS = {"detail", "reason", "errors", "expected_offset", "provided_offset"}
+KEYS = {"detail", "code", "reason", "errors", "expected_offset", "provided_offset"}
 
 #: What would tell a stranger how we are built or where we are.
 INSIDE = re.compile(

@@ -249,7 +249,7 @@ def test_every_kind_of_chunk_is_refused(
             assert answer.status_code == 400
             assert body["detail"] == "Error in request headers"
             assert body["reason"].startswith("Content-Range: ")
-            assert set(body) == {"detail", "reason"}
+            assert set(body) == {"detail", "code", "reason"}
     assert state(client.get(url)) == (200, 1, 5)
     assert len(rows(app)) == 1
 
