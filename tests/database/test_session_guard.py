@@ -381,10 +381,10 @@ def test_delivery_with_uncommitted_work_stays_pending_and_says_so(
     assert "call db.session.commit() first" in caplog.text
     assert site.notes() == ["first"]
     with site.app.app_context():
-        (left,) = deliver_pending(older_than=timedelta(0))
+        (left,) = deliver_pending(older_than=timedelta(0), retry_now=True)
         assert not left.delivered
         do_in["deliver"] = lambda: site.db.session.get(site.note, 1)
-        (done,) = deliver_pending(older_than=timedelta(0))
+        (done,) = deliver_pending(older_than=timedelta(0), retry_now=True)
         assert done.delivered
 
 

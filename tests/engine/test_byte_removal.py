@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flask_chunked.engine.records import Upload
@@ -46,6 +48,13 @@ def test_a_failing_storage_is_tried_again_later(
     ((removal, failure),) = bench.engine.remove.finish_removals()
     assert failure is None
     assert list(bench.engine.remove.finish_removals()) == []
+    assert list(bench.storage.stored()) == []
+
+
+def test_a_moved_file_has_no_bytes_to_delete(bench: Bench, upload: Upload) -> None:
+    bench.engine.remove.delete_bytes(replace(upload, storage_key=None))
+    assert len(list(bench.storage.stored())) == 1
+    bench.engine.remove.delete_bytes(upload)
     assert list(bench.storage.stored()) == []
 
 

@@ -268,6 +268,48 @@ def test_deletions_that_may_not_survive_a_power_failure_are_noted_again(
     assert set(bench.repository.noted) == {one.id for one in uploads}
 
 
+# -- many uploads ----------------------------------------------------------------------
+
+
+def test_uploads_that_do_not_expire_are_outcomes_with_their_cause(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    uploads = [bench.filled() for _ in range(2)]
+    bench.clock.advance(days=2)
+    cutoff = bench.engine.expiry.cutoff()
+    assert cutoff is not None
+    bench.repository.failing = {"expire", "expire_all"}
+    outcomes = list(bench.engine.remove.expire_all(uploads, cutoff, keep_records=False))
+    assert [type(one.error) for one in outcomes] == [DatabaseUnavailable] * 2
+    assert [one.upload.status for one in outcomes] == [one.status for one in uploads]
+    assert len(list(bench.storage.stored())) == 2
+    assert all(f"{one.id} does not expire" in caplog.text for one in uploads)
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["remove", "keep"])
+def test_an_upload_with_new_activity_is_no_outcome(bench: Bench, keep: bool) -> None:
+    upload = bench.create(10)
+    bench.clock.advance(days=2)
+    cutoff = bench.engine.expiry.cutoff()
+    assert cutoff is not None
+    bench.repository.rows[upload.id] = replace(
+        bench.row(upload), last_activity_at=bench.clock()
+    )
+    outcomes = bench.engine.remove.expire_all([upload], cutoff, keep_records=keep)
+    assert list(outcomes) == []
+    assert bench.row(upload).status is Status.UPLOADING
+
+
+def test_an_upload_without_bytes_expires(bench: Bench) -> None:
+    upload = replace(bench.create(10), storage_key=None)
+    bench.repository.rows[upload.id] = upload
+    bench.clock.advance(days=2)
+    ((candidate, cutoff),) = bench.engine.remove.expirable(expired_too=True)
+    expired = bench.engine.remove.expire(candidate, cutoff, keep_record=True)
+    assert expired is not None and expired.error is None
+    assert bench.row(upload).status is Status.EXPIRED
+
+
 # -- uncommitted bytes -----------------------------------------------------------------
 
 
@@ -348,6 +390,17 @@ def test_a_member_that_has_expired_is_not_terminated(
     bench.engine.remove.terminate(waiting)
     assert part.id in bench.repository.rows
     assert len(bench.policy.seen("terminated")) == 1
+
+
+def test_a_member_in_use_stays_and_the_final_is_removed(
+    bench: Bench, used: tuple[Upload, Upload], caplog: pytest.LogCaptureFixture
+) -> None:
+    part, waiting = used
+    bench.repository.in_use = {part.id}
+    bench.engine.remove.terminate(waiting)
+    assert waiting.id not in bench.repository.rows
+    assert part.id in bench.repository.rows
+    assert f"{part.id} is not removed: upload_in_use" in caplog.text
 
 
 def test_a_final_is_removed_where_its_members_cannot_be_read(

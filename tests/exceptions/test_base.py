@@ -8,8 +8,10 @@ import pytest
 
 from flask_chunked import exceptions
 from flask_chunked.exceptions import (
+    Aborted,
     ChunkedUploadError,
     ConfigurationError,
+    HookError,
     InvalidPlace,
     MissingColumnError,
     MissingTableError,
@@ -67,8 +69,10 @@ def test_every_error_is_public() -> None:
     known = {getattr(exceptions, name) for name in exceptions.__all__}
     assert known == {
         *EVERY,
+        Aborted,
         ChunkedUploadError,
         ConfigurationError,
+        HookError,
         InvalidPlace,
         MissingTableError,
         MissingColumnError,

@@ -19,6 +19,7 @@ from flask_chunked.exceptions.uploads import (
     Superseded,
     UnknownUpload,
     UploadExpired,
+    UploadInUse,
 )
 
 from .table import Row, defined_in, name_of
@@ -57,6 +58,12 @@ ROWS = [
         "already_complete",
         400,
         'Upload has already been marked as "complete"',
+    ),
+    Row(
+        UploadInUse(),
+        "upload_in_use",
+        409,
+        "Upload is in use: other records of the application refer to it",
     ),
     Row(
         FinalUpload(),
