@@ -58,6 +58,8 @@ def test_post_with_content_range_is_a_first_chunk(client: FlaskClient) -> None:
             "expires": body["expires"],
             "status": 1,
             "user": None,
+            "length": 10,
+            "digest": None,
         },
     )
     assert answer.headers["Range"] == "bytes=0-4"

@@ -61,6 +61,8 @@ def test_first_chunk_creates_the_upload(client: FlaskClient) -> None:
         "completed_at": None,
         "status": 1,
         "user": None,
+        "length": 10,
+        "digest": None,
     }
     assert answer.headers["Range"] == "bytes=0-4"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -104,7 +106,12 @@ def test_checksum_completes(client: FlaskClient, tmp_path: Path) -> None:
     answer = client.post(created["url"], data={"md5": MD5})
     body = answer.get_json()
     assert re.fullmatch(MOMENT, body["completed_at"])
-    done = {"offset": 10, "status": 2, "completed_at": body["completed_at"]}
+    done = {
+        "offset": 10,
+        "status": 2,
+        "completed_at": body["completed_at"],
+        "digest": f"md5:{MD5}",
+    }
     assert told(answer) == (200, {**created, **done})
     (file,) = stored_files(tmp_path)
     assert (file.suffix, file.read_bytes()) == (".done", DATA)
