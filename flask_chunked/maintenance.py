@@ -258,13 +258,12 @@ def _check_quotas(here: Registration, repair: bool) -> Iterator[Finding]:
             continue
         subject = mismatch.owner or "(no owner)"
         size = abs(mismatch.size) + abs(mismatch.stored)
-        finding: Finding | None = Finding(here.name, "quota", subject, size, False)
+        found = Finding(here.name, "quota", subject, size, False)
 
         def recount(owner: object = owner) -> bool:
             here.repository.recount(owner)
             return True
 
-        if repair and finding is not None:
-            finding = repaired(finding, recount)
+        finding = repaired(found, recount) if repair else found
         if finding is not None:
             yield finding

@@ -71,7 +71,7 @@ def _check_batch(
             )
 
         kind = "stage" if item.staged else "orphan"
-        finding: Finding | None = Finding(here.name, kind, item.key, item.size, False)
+        found = Finding(here.name, kind, item.key, item.size, False)
 
         def discard(
             item: StoredItem = item, is_needed: Callable[[], bool] = is_needed
@@ -81,8 +81,7 @@ def _check_batch(
             # A writer that had been suspended may have inserted the row meanwhile.
             return False if is_needed() else None
 
-        if repair and finding is not None:
-            finding = repaired(finding, discard)
+        finding = repaired(found, discard) if repair else found
         if finding is not None:
             yield finding
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import AssertionPool, StaticPool
 
 #: Pages of the write-ahead log (16 MiB) after which SQLite runs a checkpoint. Commits
@@ -122,9 +123,25 @@ def usual_transaction(engine: Engine) -> Iterator[Connection]:
     returns to the pool as it was.
     """
     with engine.connect() as connection:
-        connection.execution_options(isolation_level="READ COMMITTED")
+        _set_usual_isolation(connection)
         with connection.begin():
             yield connection
+
+
+def _set_usual_isolation(connection: Connection) -> None:
+    """Let the next transaction be READ COMMITTED.
+
+    :raises sqlalchemy.exc.DBAPIError: the server has closed the connection.
+    """
+    base: type[Exception] = connection.dialect.loaded_dbapi.Error
+    try:
+        connection.execution_options(isolation_level="READ COMMITTED")
+    except base as error:
+        # SQLAlchemy neither translates this error nor drops the connection.
+        connection.invalidate(error)
+        raise DBAPIError.instance(
+            None, None, error, base, connection_invalidated=True
+        ) from error
 
 
 def watch_for_poolers(engine: Engine) -> None:

@@ -173,9 +173,7 @@ class Deletions(Transitions):
         """Execute a DELETE of one upload and return the deleted row."""
         values = {"upload_id": upload_id, **values}
         if self._database.supports_delete_returning:
-            statement = self._statements.returning(statement)
-            deleted = connection.execute(statement, values).first()
-            return None if deleted is None else self._rows.to_upload(deleted)
+            return self._first_returned(connection, statement, values)
         # The row is locked before it is read.
         connection.execute(self._statements.lock, {"upload_id": upload_id})
         row = self._select(connection, upload_id)

@@ -213,6 +213,9 @@ class QuotaTable(QuotaRows):
         owners' rows stay locked.
         """
         if upload.completed_at is not None and not upload.partial:
+            if upload.concat is not None:
+                # Lock in the order of a partial upload: first owners, then members.
+                self._lock_owners(connection, upload.user)
             stored = -upload.offset if upload.storage_key is not None else 0
             return Release(upload.user, QuotaChange(stored=stored))
         change = QuotaChange()
@@ -281,10 +284,7 @@ class QuotaTable(QuotaRows):
         return True
 
     def mismatches(self, connection: Connection) -> Iterator[QuotaMismatch]:
-        """Compare all quota rows with the uploads.
-
-        A running request can make a correct row look wrong.
-        """
+        """Compare all quota rows with the uploads. A running request can distort it."""
         q = self.table.c
         unfinished = self._counts.unfinished_by_owner(connection)
         stored = self._counts.stored_by_owner(connection)

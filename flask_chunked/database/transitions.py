@@ -234,14 +234,18 @@ class Transitions(Queries):
         """Execute an UPDATE of one upload and return the changed upload."""
         values = {"upload_id": upload_id, **values}
         if self._database.supports_update_returning:
-            changed = connection.execute(
-                self._statements.returning(statement), values
-            ).first()
-            return None if changed is None else self._rows.to_upload(changed)
+            return self._first_returned(connection, statement, values)
         # The UPDATE locks the row before the SELECT reads it.
         if connection.execute(statement, values).rowcount != 1:
             return None
         return self._select(connection, upload_id)
+
+    def _first_returned(
+        self, connection: Connection, statement: Any, values: Mapping[str, object]
+    ) -> Upload | None:
+        """The upload that an UPDATE or a DELETE with RETURNING has changed."""
+        row = connection.execute(self._statements.returning(statement), values).first()
+        return None if row is None else self._rows.to_upload(row)
 
     # -- inserting -----------------------------------------------------------------
 

@@ -150,9 +150,7 @@ class SharedStream(io.RawIOBase):
 
     def is_untouched(self, http: Request) -> bool:
         """True if nothing of the body was read, as far as the server can say."""
-        return self._is_unread() and not bytes_taken(
-            self.server_input, _length_of(http)
-        )
+        return self._is_untouched(_length_of(http))
 
     def take(
         self, http: Request, timeout: float, min_rate: int | None = None
@@ -165,9 +163,7 @@ class SharedStream(io.RawIOBase):
         """
         environ = http.environ
         length = body_length(environ)
-        if length == 0 or (
-            self._is_unread() and not bytes_taken(self.server_input, length)
-        ):
+        if length == 0 or self._is_untouched(length):
             present = environ["wsgi.input"]
             if present is self or present is self.server_input:
                 self._reader = open_body(environ, timeout, min_rate)
@@ -193,11 +189,11 @@ class SharedStream(io.RawIOBase):
         self._is_over = True
         self._reader = None
 
-    def _is_unread(self) -> bool:
-        """True if nothing was read through this stream, or could have been."""
-        if self.taken or self._is_late or self._is_over:
+    def _is_untouched(self, length: int | None) -> bool:
+        """:meth:`is_untouched` for a body of this length in bytes."""
+        if self.taken or self._is_late or self._is_over or self._reader is not None:
             return False
-        return self._reader is None
+        return not bytes_taken(self.server_input, length)
 
     def _is_whole(self, http: Request) -> bool:
         """True if the application has read the body to its end."""

@@ -29,6 +29,8 @@ from tests.apps import dispose, make_app, registered
 PARTS = (5_000, 4_001)
 #: File below the app's directory to which ``deliver`` writes a line for each call.
 DELIVERIES = "deliveries"
+#: Characters of such a line: two UUIDs and a space.
+DELIVERY_LENGTH = 73
 
 
 class Recording(ChunkedUploadBlueprint):
@@ -49,7 +51,9 @@ class Recording(ChunkedUploadBlueprint):
             raise RuntimeError("the application cannot take it now")
         if self.destination is not None:
             self.move(upload, self.destination)
-        line = f"{upload.id} {upload.event_id}\n".encode()
+        # Linux looks for SIGKILL at each page of a file, so that a line may be cut there.
+        # The line break before it keeps a cut line apart from the next one.
+        line = f"\n{upload.id} {upload.event_id}\n".encode()
         file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(file, line)
@@ -107,8 +111,9 @@ class Ground:
         log = self.blueprint.log
         if not log.exists():
             return []
-        lines = [line.split() for line in log.read_text().splitlines()]
-        return [event for found, event in lines if found == str(upload_id)]
+        lines = log.read_text().splitlines()
+        calls = [line.split() for line in lines if len(line) == DELIVERY_LENGTH]
+        return [event for found, event in calls if found == str(upload_id)]
 
     def create(self, length: int) -> Upload:
         """A new upload; in an app context."""

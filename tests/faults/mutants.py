@@ -174,7 +174,7 @@ MUTANTS = (
                 "        return query\n",
             ),
         ),
-        ("tests/request/test_access.py",),
+        ("tests/test_owners.py",),
     ),
     Mutant(
         "rename without directory fsync",

@@ -192,7 +192,11 @@ def test_any_call_fails_and_the_upload_goes_on(
         if calls.failed is None:
             break
         k += 1
-    assert refused > 0 or k == 0
+    if request.doomed:
+        # The row was deleted before the first call: the client gets its answer.
+        assert refused == 0
+    else:
+        assert refused > 0 or k == 0
 
 
 @pytest.mark.parametrize("name", REQUESTS)

@@ -3,7 +3,7 @@
 Rows 2, 3 and 11 of the security checklist, as the Content-Range dialect has them.
 Covered elsewhere, and not repeated here: the grammar of ids in
 tests/protocol/test_upload_id.py; one 404 for foreign, unknown and malformed ids, verb
-by verb, in tests/request/test_access.py (row 3); malformed Content-Range headers and
+by verb, in tests/test_owners.py (row 3); malformed Content-Range headers and
 raw bodies of another size in tests/dialects/content_range/test_chunks.py, totals in
 tests/dialects/test_content_range_differences.py, forms of another size in
 ..._errors.py (row 11). Row 8 is in test_bad_names.py;
@@ -138,7 +138,7 @@ def client_of(app: Flask, user: str) -> FlaskClient:
     return client
 
 
-#: Verbs that tests/request/test_access.py does not ask: (method, headers).
+#: Verbs that tests/test_owners.py does not ask: (method, headers).
 VERBS: dict[str, tuple[str, dict[str, str]]] = {
     "options": ("OPTIONS", {}),
     "patch": ("PATCH", {}),
