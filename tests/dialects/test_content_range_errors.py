@@ -237,7 +237,7 @@ def test_owner_is_required_and_unknown(app_factory: AppFactory, kind: str) -> No
         content_type=OCTETS if kind == "raw" else None,
     )
     detail = "Upload requires user authentication but user cannot be determined"
-    assert told(answer) == (400, {"detail": detail})
+    assert told(answer) == (401, {"detail": detail})
     assert rows(app) == []
 
 

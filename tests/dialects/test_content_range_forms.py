@@ -165,6 +165,7 @@ def test_last_chunk_by_post_may_be_repeated(
     other = post(client, b"xx", "bytes 5-6/10", upload_id=upload_id)
     assert other.get_json() == {
         "detail": "Offsets do not match",
+        "code": "offset_mismatch",
         "expected_offset": 7,
         "provided_offset": 5,
     }
