@@ -87,6 +87,16 @@ class _Empty(Response):
     default_mimetype = None
 
 
-def empty(status: int) -> Response:
-    """An answer without a body and without a ``Content-Type``."""
-    return _Empty(status=status)
+#: Statuses of answers that cannot have a body (RFC 9110, sections 15.3.5 and 15.4.5).
+_BODILESS = (204, 304)
+
+
+def empty(status: int, mimetype: str = "text/plain") -> Response:
+    """An answer without a body.
+
+    Functions of ``after_request``, such as Flask-DebugToolbar's, look at the media type
+    of every answer that may have a body, so that it has one.
+
+    :param mimetype: for HEAD, that of GET.
+    """
+    return _Empty(status=status, mimetype=None if status in _BODILESS else mimetype)

@@ -1,4 +1,4 @@
-"""Flask-Migrate: the tables are made by ``flask db migrate`` and ``flask db upgrade``."""
+"""Flask-Migrate: ``flask db migrate`` and ``flask db upgrade`` make the tables."""
 
 from __future__ import annotations
 

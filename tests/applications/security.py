@@ -32,8 +32,6 @@ class User(db.Model, fsqla.FsUserMixin):
 
 
 class Video(ChunkedUploadMixin, db.Model):
-    """An upload of a user."""
-
     user: Mapped[int] = mapped_column(ForeignKey("user.id"))
 
 

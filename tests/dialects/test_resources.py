@@ -13,6 +13,7 @@ from flask_chunked import ChunkedUploadBlueprint
 from flask_chunked.engine.records import Upload
 from tests.apps import rows, stored_files
 from tests.conftest import AppFactory
+from tests.dialects.tus import TUS
 from tests.dialects.wire import DATA, MD5, OCTETS, part, state, told
 
 
@@ -80,6 +81,28 @@ def test_head_of_the_collection_is_that_of_the_list(client: FlaskClient) -> None
     answer = client.head("/uploads/?count=1")
     assert (answer.status_code, answer.data) == (200, b"")
     assert answer.headers["X-Total-Count"] == "0"
+
+
+# -- media types -----------------------------------------------------------------------
+
+NOT_THERE = {"If-Match": '"another"'}
+#: Request -> the media type of an answer that may have a body; all of these are empty.
+EMPTY: dict[str, tuple[str, str, dict[str, str], int, str]] = {
+    "head": ("HEAD", "part", {}, 200, "application/json"),
+    "head-tus": ("HEAD", "part", TUS, 200, "application/json"),
+    "create": ("POST", "", {**TUS, "Upload-Length": "9"}, 201, "text/plain"),
+    "condition": ("GET", "file", NOT_THERE, 412, "text/plain"),
+}
+
+
+@pytest.mark.parametrize("case", EMPTY)
+def test_empty_answer_has_a_media_type(app_factory: AppFactory, case: str) -> None:
+    client = app_factory(CHUNKED_UPLOAD_DOWNLOADS=True).test_client()
+    method, target, headers, status, mimetype = EMPTY[case]
+    urls = {"": "/uploads/", "part": begin(client), "file": f"{finished(client)}/file"}
+    answer = client.open(urls[target], method=method, headers=headers)
+    assert (answer.status_code, answer.data) == (status, b"")
+    assert answer.mimetype == mimetype
 
 
 # -- DELETE ----------------------------------------------------------------------------

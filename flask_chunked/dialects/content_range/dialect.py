@@ -191,7 +191,7 @@ class ContentRangeDialect(Dialect):
 
     def _head(self, request: UploadRequest) -> Response:
         upload = take_over(request)
-        response = empty(200)
+        response = empty(200, "application/json")
         # A bare HEAD may come from a client of any dialect.
         for dialect in request.dialects:
             response.headers.update(dialect.upload_headers(request, upload))

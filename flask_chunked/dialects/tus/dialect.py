@@ -170,7 +170,7 @@ class TusDialect(Dialect):
             upload = resume_if_idle(request, upload)
         else:
             upload = complete_if_received(request, upload)
-        response = empty(200)
+        response = empty(200, "application/json")
         response.headers.update(self.upload_headers(request, upload))
         return response
 
