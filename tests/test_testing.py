@@ -50,11 +50,19 @@ def client(monkeypatch):
 """
 
 
-def run_tests(directory: Path, **files: str) -> str:
+def run_tests(directory: Path, *options: str, **files: str) -> str:
     """What pytest prints about these modules, with warnings as errors."""
     for name, content in files.items():
         (directory / f"{name}.py").write_text(content)
-    arguments = ["-q", "-p", "no:cacheprovider", "-W", "error", str(directory)]
+    arguments = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "error",
+        *options,
+        str(directory),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
         cwd=directory,
