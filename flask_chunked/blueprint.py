@@ -68,14 +68,6 @@ class _PathOption:
     the option ``upload_path``.
     """
 
-    @overload
-    def __get__(self, blueprint: None, owner: type[Any]) -> _PathOption: ...
-
-    @overload
-    def __get__(
-        self, blueprint: ChunkedUploadBlueprint, owner: type[Any]
-    ) -> Callable[[Any], Path]: ...
-
     def __get__(
         self, blueprint: ChunkedUploadBlueprint | None, owner: type[Any]
     ) -> _PathOption | Callable[[Any], Path]:
@@ -192,8 +184,8 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
         return self.open_file(upload)
 
     #: Short for :meth:`file_path`. A string that a subclass or an instance assigns is
-    #: the option ``upload_path``.
-    path = _PathOption()
+    #: the option ``upload_path``; both are right for type checkers.
+    path: Any = _PathOption()
 
     def move(self, upload: Any, destination: str | Path) -> None:
         """Short for :meth:`move_file`."""

@@ -56,7 +56,8 @@ class Upload:
     attached_at: datetime | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
 
-    def __getattr__(self, name: str) -> object:
+    # Only the application knows the types of its columns.
+    def __getattr__(self, name: str) -> Any:
         try:
             return self.extra[name]
         except KeyError:

@@ -72,7 +72,8 @@ class ChunkedUploadMixin:
 
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=uuid.uuid4)
     blueprint: Mapped[str] = mapped_column(String(255), default="")
-    user: Mapped[str | None] = mapped_column(String(255))
+    #: ``Any``, so that a model may override it with a key of another type.
+    user: Mapped[Any] = mapped_column(String(255), nullable=True)
     filename: Mapped[str] = mapped_column(String(255), default="upload")
     offset: Mapped[int] = mapped_column(BigInteger, default=0)
     length: Mapped[int | None] = mapped_column(BigInteger)
