@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flask import Flask, Response, current_app, request
-from flask_login import (  # type: ignore[import-untyped]
+from flask_login import (
     LoginManager,
     UserMixin,
     current_user,
@@ -17,7 +17,7 @@ from flask_login import (  # type: ignore[import-untyped]
 from flask_sqlalchemy import SQLAlchemy
 from marshmallow import fields, validate
 from sqlalchemy import ForeignKey, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from flask_chunked import (
     ChunkedUploadBlueprint,
@@ -27,20 +27,27 @@ from flask_chunked import (
     Upload,
 )
 
-db = SQLAlchemy()
+
+class Base(DeclarativeBase):
+    """Of all models; with it, type checkers know them."""
 
 
-class User(UserMixin, db.Model):  # type: ignore[misc,name-defined]
+db = SQLAlchemy(model_class=Base)
+
+
+class User(UserMixin, Base):  # type: ignore[misc] # Flask-Login has no types
     """Somebody who logs in by name; a real application asks for more."""
 
+    __tablename__ = "user"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(80), unique=True)
 
 
-class Video(ChunkedUploadMixin, db.Model):  # type: ignore[misc,name-defined]
+class Video(ChunkedUploadMixin, Base):
     """An upload with a title, of a user."""
 
-    user: Mapped[int] = mapped_column(ForeignKey("user.id"))  # type: ignore[assignment]
+    __tablename__ = "video"
+    user: Mapped[int] = mapped_column(ForeignKey("user.id"))
     title: Mapped[str] = mapped_column(String(200))
 
 
@@ -83,6 +90,11 @@ class VideoUploads(ChunkedUploadBlueprint):
         return {"id": str(upload.id), "title": upload.title, "state": "in the library"}
 
 
+def load_user(user_id: str) -> User | None:
+    """The user of a session."""
+    return db.session.get(User, int(user_id))
+
+
 def create_app() -> Flask:
     """The application."""
     app = Flask(__name__)
@@ -90,11 +102,7 @@ def create_app() -> Flask:
     app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///videos.db"
     app.config.from_prefixed_env()
     db.init_app(app)
-    login = LoginManager(app)
-
-    @login.user_loader  # type: ignore[untyped-decorator]
-    def load_user(user_id: str) -> User | None:
-        return db.session.get(User, int(user_id))
+    LoginManager(app).user_loader(load_user)
 
     @app.post("/login")
     def log_in() -> Response:

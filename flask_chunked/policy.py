@@ -103,7 +103,7 @@ class UploadPolicy:
         :raises RuntimeError: Flask-Login is not set up, and anonymous uploads are off.
         """
         if hasattr(current_app, "login_manager"):
-            from flask_login import current_user  # type: ignore[import-untyped]
+            from flask_login import current_user
 
             return current_user.get_id() if current_user.is_authenticated else None
         if self.registration.settings.allow_anonymous:

@@ -366,7 +366,7 @@ def test_path_that_is_set_on_a_class_later_is_the_option(
     class Uploads(ChunkedUploadBlueprint):
         pass
 
-    Uploads.path = "late"  # type: ignore[assignment]
+    Uploads.path = "late"
     app = app_factory(blueprint_class=Uploads)
     assert registered(app).settings.path == "late"
     blueprint, upload = finished(app)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import flask_migrate  # type: ignore[import-untyped]
+import flask_migrate
 import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy

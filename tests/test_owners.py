@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from flask import Flask, request, session
 from flask.testing import FlaskClient
-from flask_login import LoginManager, UserMixin, login_user  # type: ignore[import-untyped]
+from flask_login import LoginManager, UserMixin, login_user
 from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint

@@ -205,7 +205,7 @@ def test_path_of_a_blueprint_wins_and_the_method_stays(
     app_factory: AppFactory, tmp_path: Path
 ) -> None:
     class Uploads(ChunkedUploadBlueprint):
-        path = "videos/%Y"  # type: ignore[assignment]
+        path = "videos/%Y"
 
     app = app_factory(blueprint_class=Uploads, CHUNKED_UPLOAD_PATH="elsewhere")
     send(app.test_client(), b"abc")
@@ -222,7 +222,7 @@ def test_subclass_of_a_blueprint_with_a_path_keeps_it(
     app_factory: AppFactory,
 ) -> None:
     class Videos(ChunkedUploadBlueprint):
-        path = "videos"  # type: ignore[assignment]
+        path = "videos"
 
     class Short(Videos):
         pass
@@ -410,7 +410,7 @@ def test_user_id_is_coerced_to_the_columns_type(
     db = SQLAlchemy()
 
     class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        user: Mapped[int | None] = mapped_column()  # type: ignore[assignment]
+        user: Mapped[int | None] = mapped_column()
 
     class Uploads(ChunkedUploadBlueprint):
         model = Video

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from flask_login import LoginManager, UserMixin, login_user  # type: ignore[import-untyped]
+from flask_login import LoginManager, UserMixin, login_user
 from flask_sqlalchemy import SQLAlchemy
 from marshmallow import fields
 from sqlalchemy import URL, String, text

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from flask import Flask
-from flask_migrate import Migrate  # type: ignore[import-untyped]
+from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_chunked import ChunkedUploadBlueprint

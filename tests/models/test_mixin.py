@@ -389,7 +389,7 @@ def test_owner_may_be_a_uuid(app_factory: AppFactory) -> None:
     owner = uuid.uuid4()
 
     class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
-        user: Mapped[uuid.UUID | None] = mapped_column(Uuid)  # type: ignore[assignment]
+        user: Mapped[uuid.UUID | None] = mapped_column(Uuid)
 
     class Uploads(ChunkedUploadBlueprint):
         model = Video

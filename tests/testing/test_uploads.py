@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 from flask import Blueprint, Flask, g
-from flask_login import (  # type: ignore[import-untyped]
+from flask_login import (
     FlaskLoginClient,
     LoginManager,
     UserMixin,
