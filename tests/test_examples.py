@@ -91,7 +91,7 @@ def test_custom_model_keeps_its_policy(app: Flask, tmp_path: Path) -> None:
         return answer.status_code, body_of(answer)
 
     digest = hashlib.sha256(MP4).hexdigest()
-    assert send("a.mp4", MP4, title="T", sha256=digest)[0] == 400
+    assert send("a.mp4", MP4, title="T", sha256=digest)[0] == 401
     assert client.post("/login", data={"name": "ann"}).status_code == 200
     assert send("a.mp4", MP4, sha256=digest)[0] == 400
     assert send("a.txt", MP4, title="T", sha256=digest)[0] == 422

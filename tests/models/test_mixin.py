@@ -379,7 +379,7 @@ def test_required_owner_column_without_an_owner_is_said_so(
 
     app = app_factory(db=db, model=Video)
     answer = put_raw(app.test_client(), b"abc")
-    assert answer.status_code == 400
+    assert answer.status_code == 401
     assert "user cannot be determined" in detail(answer)
     assert rows(app) == []
 
