@@ -24,6 +24,7 @@ from .expiration import expiring as expiring
 from .findings import Finding as Finding
 from .findings import Repair, repaired, unchecked
 from .orphans import check_stored
+from .protocol.upload_id import parse_upload_id
 from .registration import Registration, registered, registrations
 
 #: The age from which a file without a row, or a stage, counts as an orphan.
@@ -41,13 +42,17 @@ def create_tables(app: Flask) -> None:
             here.database.create_tables(here.tables)
 
 
-def find(upload_id: UUID) -> tuple[Registration, Upload]:
+def find(upload_id: UUID | str) -> tuple[Registration, Upload]:
     """Find an upload of any blueprint of the app.
 
+    :param upload_id: a UUID or its text.
     :raises UnknownUpload: no blueprint has an upload of this id.
     """
+    parsed = parse_upload_id(str(upload_id))
+    if parsed is None:
+        raise UnknownUpload()
     for here in registered(current_app, None):
-        upload = here.repository.get(upload_id)
+        upload = here.repository.get(parsed)
         if upload is not None and upload.blueprint == here.name:
             return here, upload
     raise UnknownUpload()
@@ -74,9 +79,10 @@ def uploads(
         yield from here.repository.matching(and_(*conditions))
 
 
-def delete_upload(upload_id: UUID) -> Upload:
+def delete_upload(upload_id: UUID | str) -> Upload:
     """Remove an upload with its bytes and its record.
 
+    :param upload_id: a UUID or its text.
     :raises UnknownUpload: no blueprint has an upload of this id.
     """
     here, upload = find(upload_id)
@@ -84,9 +90,10 @@ def delete_upload(upload_id: UUID) -> Upload:
     return upload
 
 
-def expire_upload(upload_id: UUID, *, keep_record: bool = False) -> Upload | None:
+def expire_upload(upload_id: UUID | str, *, keep_record: bool = False) -> Upload | None:
     """Remove one unfinished upload, if it was not continued in time.
 
+    :param upload_id: a UUID or its text.
     :param keep_record: remove only the bytes; the record stays, as expired.
     :return: ``None``: the upload does not expire yet.
     :raises UnknownUpload: no blueprint has an upload of this id.

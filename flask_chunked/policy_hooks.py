@@ -25,6 +25,10 @@ from .storage.base import Place
 logger = logging.getLogger("flask_chunked")
 
 
+#: Hooks that limit owners. Counts exist if one of them is there at registration.
+LIMITS = ("get_max_open_uploads", "get_max_total_bytes", "get_max_stored_bytes")
+
+
 class PolicyHooks:
     """The hooks of a policy as the engine calls them.
 
@@ -90,6 +94,7 @@ class PolicyHooks:
         :raises LengthUndeclared: bytes are limited, and no length can be assumed.
         """
         if self._quotas is None:
+            self._require_no_late_limit()
             return None
         most = self._max("get_max_open_uploads")
         most_bytes = self._max("get_max_total_bytes")
@@ -100,6 +105,14 @@ class PolicyHooks:
         if reserve is None and (most_bytes, most_stored) != (None, None):
             raise LengthUndeclared()
         return Quota(most, most_bytes, min(MAX_LENGTH, reserve or 0), most_stored)
+
+    def _require_no_late_limit(self) -> None:
+        for hook in LIMITS:
+            if self._overrides(hook):
+                raise RuntimeError(
+                    f"{hook}() was set after the blueprint was registered, when no "
+                    "limit was known. Set it before register_blueprint()"
+                )
 
     @property
     def may_defer_length(self) -> bool:

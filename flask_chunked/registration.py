@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -168,15 +167,28 @@ class Registration:
         return found
 
     def coerce_owner(self, value: object) -> object:
-        """A user id in the column's type; ``None`` if it cannot be converted."""
+        """A user id in the column's type.
+
+        :raises ValueError: the column cannot hold exactly this id.
+        """
         wanted = self._owner_type
         if value is None or wanted is None or type(value) is wanted is str:
             return value
-        with suppress(ValueError, TypeError, OverflowError):
+        try:
             owner = value if isinstance(value, wanted) else wanted(value)
-            too_large = isinstance(owner, int) and abs(owner) > self._largest_integer()
-            return None if too_large else owner
-        return None
+            is_exact = not isinstance(owner, int) or (
+                # int() also takes "1_0", "٣" and 1.9, which may be other people's ids.
+                str(owner) == str(value) and abs(owner) <= self._largest_integer()
+            )
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            is_exact = False
+        if not is_exact:
+            column = f"{self.user_column.name} ({self.user_column.type})"
+            raise ValueError(
+                f"get_user_id() returned {str(value)[:60]!r}, which the owner's column "
+                f"{column} cannot hold. Give the column the type of the ids"
+            )
+        return owner
 
     def _largest_integer(self) -> int:
         """The largest value of the owner's column; drivers raise for larger ones."""

@@ -20,6 +20,7 @@ from ..engine.states import Status
 from ..exceptions import ChunkedUploadError, InvalidFields, OwnerRequired
 from ..models import CORE_COLUMNS
 from ..models.columns import Ownership, python_type
+from .refused_rows import refused_columns
 
 _STORED = tuple(sorted(CORE_COLUMNS - {"user"}))
 #: The fields of a snapshot in their order, without ``extra``, the last one.
@@ -112,20 +113,25 @@ class RowMapper:
         }
         self._bypass = OrmBypass(model, is_bare=not self._own_indexes)
 
-    def refusal(
-        self, error: StatementError | OverflowError
-    ) -> InvalidFields | OwnerRequired:
-        """The error for the client whose row the database has refused."""
-        reason = str(getattr(error, "orig", error)).partition("\n")[0]
-        names = [name for name, column in self._own_columns.items() if column in reason]
-        if not names and self.user_column in reason:
+    def refusal(self, error: StatementError | OverflowError) -> Exception:
+        """The error that a refusal of the database means.
+
+        :return: ``InvalidFields``, ``OwnerRequired``; or a ``RuntimeError`` if only
+            columns are concerned that clients cannot set.
+        """
+        refused = refused_columns(self.table, error)
+        own = [name for name, column in self._own_columns.items() if column in refused]
+        keys = [self.keys[name] for name in own if name in self.keys]
+        if self.user_column in refused:
             return OwnerRequired()
-        return InvalidFields(
-            {
-                self.keys.get(name, name): ["Missing or not allowed."]
-                for name in names or ["fields"]
-            }
-        )
+        if own and not keys:
+            return RuntimeError(
+                f"The database refuses a new upload because of {', '.join(own)}, which "
+                "no client sets. Give the column a value that it allows: by a default, "
+                "by get_fields(), or by a field of the schema"
+            )
+        wrong = ["Missing or not allowed."]
+        return InvalidFields(dict.fromkeys(keys or ["fields"], wrong))
 
     def instance(self, draft: Upload, own: Mapping[str, object]) -> Any:
         """A new instance of the model for the draft of an upload.

@@ -112,16 +112,27 @@ def _choose_range(request: UploadRequest, response: Response, length: int) -> No
     # A POST with a method override has no range (RFC 9110, section 14.2).
     environ = {"REQUEST_METHOD": request.http.method}
     wanted = _wanted_range(request.header("Range"), length)
-    unless_changed = request.header("If-Range")
-    if wanted is not None:
+    if wanted is not None and _is_unchanged(request, response):
         environ["HTTP_RANGE"] = wanted
-    if unless_changed is not None:
-        environ["HTTP_IF_RANGE"] = unless_changed
     try:
         response.make_conditional(environ, accept_ranges=True, complete_length=length)
     except RequestedRangeNotSatisfiable as error:
         response.close()
         raise RangeNotSatisfiable(length) from error
+
+
+def _is_unchanged(request: UploadRequest, response: Response) -> bool:
+    """True if ``If-Range`` allows a range (RFC 9110, section 13.1.5).
+
+    Entity tags are compared strongly, and dates exactly.
+    """
+    condition = request.header("If-Range")
+    if condition is None:
+        return True
+    date = parse_date(condition)
+    if date is not None:
+        return date == response.last_modified
+    return condition.strip() == response.headers["ETag"]
 
 
 def _wanted_range(header: str | None, length: int) -> str | None:

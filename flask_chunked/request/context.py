@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -44,6 +45,9 @@ class Target(Enum):
     UNKNOWN = "unknown"
 
 
+logger = logging.getLogger("flask_chunked")
+
+
 class HeaderSource(Protocol):
     """What a request needs of every dialect, whichever one answers it."""
 
@@ -68,22 +72,34 @@ class Access:
 
     def __init__(self, registration: Registration) -> None:
         self._registration = registration
+        self._has_unusable_id = False
 
     @cached_property
     def owner(self) -> object:
-        """The caller; ``None`` if they are unknown. The policy is asked once."""
+        """The caller; ``None`` if they are unknown. The policy is asked once.
+
+        A caller whose id does not fit the owner's column sees what unknown ones see,
+        and creates nothing.
+        """
         owner = self._registration.calls("get_user_id")
         # Looking up a user takes a pooled connection. If every request held one while
         # waiting for a second one, for our own transactions, all would wait forever.
         self._registration.sessions.release_if_clean()
-        return self._registration.coerce_owner(owner)
+        try:
+            return self._registration.coerce_owner(owner)
+        except ValueError as error:
+            logger.warning("%s", error)
+            self._has_unusable_id = True
+            return None
 
     def require_owner(self) -> object:
         """The owner of an upload that is to be created.
 
-        :raises OwnerRequired: the caller is unknown, and anonymous uploads are off.
+        :raises OwnerRequired: the caller is unknown, and anonymous uploads are off; or
+            the caller's id does not fit the owner's column.
         """
-        if self.owner is None and not self._registration.settings.allow_anonymous:
+        is_open = self._registration.settings.allow_anonymous
+        if self.owner is None and (self._has_unusable_id or not is_open):
             raise OwnerRequired()
         return self.owner
 

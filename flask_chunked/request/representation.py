@@ -11,6 +11,7 @@ from flask import Response, current_app, url_for
 from ..engine.gate import rules_of
 from ..engine.records import Upload
 from ..engine.states import Status
+from ..exceptions import UnknownUpload
 from ..registration import Registration
 
 #: RFC 3986, section 2: what a URL has besides letters and digits, encoded bytes too.
@@ -72,7 +73,12 @@ class Representation:
         if not registration.policy.overrides("on_completion"):
             return None
         try:
-            answer = registration.calls("on_completion", registration.instance(upload))
+            try:
+                instance = registration.instance(upload)
+            except UnknownUpload:
+                # deliver() has removed it.
+                return None
+            answer = registration.calls("on_completion", instance)
             return None if answer is None else current_app.make_response(answer)
         finally:
             # Return the pooled connection now: at teardown, a connection that was lost

@@ -153,7 +153,9 @@ def _create_streamed(request: UploadRequest, new: NewUpload) -> Upload:
     if upload.offset:
         return upload
     try:
-        return receive(request, upload, is_new=True)
+        # Keep the upload if any bytes arrived, so that the caller finds it in the list.
+        with engine.remove.discarding(upload, unless_started=True):
+            return receive(request, upload, is_new=True)
     except TooLarge:
         request.discard(upload)
         raise
