@@ -37,7 +37,7 @@ from tests.dialects.tus import BYTES, Tus, checksum
 from tests.figures import figure, size
 
 #: Runs and steps of the slow tier, and of the fast one.
-RUNS = figure("MACHINE_RUNS", 300, 5_000)
+RUNS = figure("MACHINE_RUNS", 200, 5_000)
 STEPS = size("MACHINE_STEPS", 40, 100)
 FAST_RUNS, FAST_STEPS = 6, 25
 

@@ -24,7 +24,7 @@ from tests.security.world import (
 )
 
 #: Cases of the slow tier and of the fast one.
-CASES = figure("FUZZ_CASES", 10_000, 500_000)
+CASES = figure("FUZZ_CASES", 5_000, 500_000)
 FAST_CASES = 120
 
 #: 206 and 304 are of the content, for those who have a part of it, or all.

@@ -17,7 +17,7 @@ from tests.security.tus_requests import Request, requests
 from tests.security.world import CONTENT, Words, World, made, thorough
 
 #: Cases of the slow tier and of the fast one.
-CASES = figure("FUZZ_CASES", 10_000, 500_000)
+CASES = figure("FUZZ_CASES", 5_000, 500_000)
 FAST_CASES = 120
 
 REFUSALS = {400, 403, 404, 405, 409, 410, 411, 412, 413, 415, 416, 460, 503}
