@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -36,7 +37,7 @@ from tests.dialects.tus import BYTES, Tus, checksum
 from tests.figures import figure, size
 
 #: Runs and steps of the slow tier, and of the fast one.
-RUNS = figure("MACHINE_RUNS", 300, 5_000)
+RUNS = figure("MACHINE_RUNS", 200, 5_000)
 STEPS = size("MACHINE_STEPS", 40, 100)
 FAST_RUNS, FAST_STEPS = 6, 25
 
@@ -83,6 +84,8 @@ class TusMachine(RuleBasedStateMachine):
         )
         self.tus = Tus(self.app.test_client())
         self.models: dict[str, Model] = {}
+        #: Complete uploads; the one that comes first was looked at longest ago.
+        self.asked: list[str] = []
         self.hours = 0
         engine: Any = registered(self.app).engine
         real = engine.clock
@@ -337,24 +340,41 @@ class TusMachine(RuleBasedStateMachine):
 
     @invariant()
     def stored_is_what_was_acknowledged(self) -> None:
-        for url, model in getattr(self, "models", {}).items():
-            if model.gone is not None or not model.is_complete:
-                continue
-            if model.partial:
-                # It is not a file; its bytes are for its final upload.
-                assert self.tus.client.get(url + "/file").status_code == 404
-                assert self.stored(url) == model.content
-            else:
-                assert self.tus.content(url) == model.content
+        """In the storage; over HTTP, when it is complete and again in turn."""
+        complete = {
+            url: model
+            for url, model in getattr(self, "models", {}).items()
+            if model.gone is None and model.is_complete
+        }
+        if not complete:
+            return
+        stored = self.stored(complete)
+        assert stored == {url: model.content for url, model in complete.items()}
+        self.asked = [url for url in self.asked if url in complete]
+        new = [url for url in complete if url not in self.asked]
+        again, rest = self.asked[:1], self.asked[1:]
+        for url in (*new, *again):
+            self.ask(url, complete[url])
+        self.asked = [*rest, *new, *again]
 
-    def stored(self, url: str) -> bytes:
+    def ask(self, url: str, model: Model) -> None:
+        if model.partial:
+            # It is not a file; its bytes are for its final upload.
+            assert self.tus.client.get(url + "/file").status_code == 404
+        else:
+            assert self.tus.content(url) == model.content
+
+    def stored(self, urls: Iterable[str]) -> dict[str, bytes]:
         here = registered(self.app)
+        found = {}
         with self.app.app_context():
-            upload = here.repository.get(UUID(url.rpartition("/")[-1]))
-            assert upload is not None
-            assert upload.blob is not None
-            with here.storage.open(upload.blob) as file:
-                return file.read(1000)
+            for url in urls:
+                upload = here.repository.get(UUID(url.rpartition("/")[-1]))
+                assert upload is not None
+                assert upload.blob is not None
+                with here.storage.open(upload.blob) as file:
+                    found[url] = file.read(1000)
+        return found
 
     def take(self, model: Model, body: bytes) -> None:
         model.content += body

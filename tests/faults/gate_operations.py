@@ -222,6 +222,7 @@ def _declare(ground: Ground, known: Known) -> None:
     assert isinstance(blueprint, Inspecting)
     blueprint.minds = True
     answer = _client(ground).patch(_url(known), SHORT, Upload_Length=str(SHORT))
+    blueprint.minds = False
     assert answer.status_code in (422, 404), answer.text
 
 

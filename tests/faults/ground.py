@@ -64,7 +64,13 @@ class Recording(ChunkedUploadBlueprint):
 
 
 class Ground:
-    """An app in a directory, with one blueprint; nothing of it is open yet."""
+    """An app in a directory, with one blueprint; nothing of it is open yet.
+
+    :ivar keeps_connections: after :meth:`open`, too; PostgreSQL's only, and only where
+        all children call :meth:`warm`.
+    """
+
+    keeps_connections = False
 
     def __init__(self, directory: Path, **config: Any) -> None:
         self.directory = directory
@@ -96,15 +102,29 @@ class Ground:
 
     @contextmanager
     def open(self) -> Iterator[Engine]:
-        """An app context; at its end no connection is open, so that one may fork."""
+        """An app context; at its end SQLite's connections are closed, for forks."""
         try:
             with self.app.app_context():
                 yield self.engine
         finally:
-            dispose(self.app)
+            if not self.keeps_connections:
+                dispose(self.app)
+
+    def empty_tables(self) -> None:
+        """Delete all rows."""
+        with self.open(), self.here.database.transaction() as connection:
+            for table in self.here.tables:
+                connection.execute(table.delete())
 
     def warm(self) -> None:
-        """In a new process, what a long-lived one has done long ago."""
+        """In a new process: go on with what its parent has compiled and loaded.
+
+        Statements, that is, not connections.
+        """
+        self.here.database._pid = os.getpid()
+        if self.keeps_connections:
+            with self.app.app_context():
+                self.here.database.engine().dispose(close=False)
 
     def deliveries(self, upload_id: UUID) -> list[str]:
         """Event ids that ``deliver`` was called with for an upload, in order."""

@@ -275,6 +275,7 @@ def main() -> int:
     ground = ground_at(
         options.directory, options.s3, CHUNKED_UPLOAD_DURABLE=durable, **config
     )
+    ground.keeps_connections = options.database is not None
     killer = Killer(ground, seed)
     killer.run(options.kills)
     if not killer.problems:

@@ -49,8 +49,6 @@ ORDER = (
 class Grounds:
     """Grounds that nothing has happened on.
 
-    Only children do something on a ground, so that its app serves again and again.
-
     :param database: URL; ``None``: SQLite.
     """
 
@@ -58,46 +56,63 @@ class Grounds:
         self._directory = directory
         self._database = database
         self._kept: list[tuple[Mapping[str, Any], Ground, bytes]] = []
-        self._count = 0
 
     def new(self, config: Mapping[str, Any]) -> Ground:
-        """An empty ground; what children did on the last one is gone."""
-        if self._database is not None:
-            return self._made(config, **on_database(self._schema(self._database)))
+        """An empty ground; what happened on the last one is gone."""
         for known, ground, database in self._kept:
             if known == config:
                 shutil.rmtree(ground.directory)
                 ground.directory.mkdir()
-                (ground.directory / SQLITE).write_bytes(database)
+                if self._database is None:
+                    (ground.directory / SQLITE).write_bytes(database)
+                else:
+                    ground.empty_tables()
                 return ground
         ground = self._made(config)
-        database = (ground.directory / SQLITE).read_bytes()
+        is_file = self._database is None
+        database = (ground.directory / SQLITE).read_bytes() if is_file else b""
         self._kept.append((config, ground, database))
         return ground
 
-    def _made(self, config: Mapping[str, Any], **database: Any) -> Ground:
-        self._count += 1
-        directory = self._directory / str(self._count)
+    def _made(self, config: Mapping[str, Any]) -> Ground:
+        name = f"ground-{len(self._kept)}"
+        directory = self._directory / name
         directory.mkdir(parents=True)
-        return Ground(directory, **database, **config)
+        database = None if self._database is None else self._schema(name)
+        ground = Ground(directory, **on_database(database), **config)
+        ground.keeps_connections = database is not None
+        return ground
 
-    def _schema(self, database: str) -> str:
+    def _schema(self, name: str) -> str:
         """A ground's own corner of the database; a database for each takes longer."""
-        name = f"ground-{self._count}"
-        run_sql(make_url(database), f'CREATE SCHEMA "{name}"')
+        url = make_url(str(self._database))
+        run_sql(url, f'CREATE SCHEMA "{name}"')
         options = f"-csearch_path={name} -csynchronous_commit=off"
-        url = make_url(database).update_query_dict({"options": options})
-        return as_setting(url)
+        return as_setting(url.update_query_dict({"options": options}))
 
 
 class Rehearsal:
-    """One operation, on new ground each time, taken to each of its steps."""
+    """One operation, on new ground each time, taken to each of its steps.
+
+    Children take the steps. This process recovers: it has never seen the uploads, but
+    has what takes a new process longest, its compiled statements.
+    """
 
     def __init__(self, name: str, grounds: Grounds) -> None:
         self.operation: Operation = ALL[name]
         self.problems: list[str] = []
         self._name = name
         self._grounds = grounds
+
+    def warm(self) -> None:
+        """Run and recover here once, so that this process has all that takes long."""
+        ground = self._grounds.new(self.operation.config)
+        with ground.open():
+            known = self.operation.prepare(ground)
+            with suppress(*self.operation.forgives):
+                self.operation.run(ground, known)
+        for problem in self._recover(ground, _told_of(known)):
+            self._say(f"not disturbed: {problem}")
 
     def steps(self) -> list[str]:
         """The steps of a run that nothing disturbs, in order."""
@@ -121,17 +136,15 @@ class Rehearsal:
             self._say(f"{step} (#{index}) was not hit: {child.status} {messages}")
             return
         told = [message for message in messages if message[0] == "known"]
-        after = in_child(lambda report: self._recover(ground, told, report))
-        for _, problem in after:
+        for problem in self._recover(ground, told):
             self._say(f"killed at {step} (#{index}): {problem}")
 
     def _play(self, ground: Ground, die_at: int | None, report: Report) -> None:
+        ground.warm()
         with ground.app.app_context():
             known = self.operation.prepare(ground)
-            moved = "" if known.destination is None else str(known.destination)
-            for one in (known, *known.others):
-                values = (str(one.id), len(one.content), one.acked, one.doomed, moved)
-                report.send("known", *values)
+            for message in _told_of(known):
+                report.send(*message)
             steps = Steps(die_at)
             steps.install(ground)
             with suppress(*self.operation.forgives):
@@ -139,8 +152,8 @@ class Rehearsal:
             for name in steps.names:
                 report.send("step", name)
 
-    def _recover(self, ground: Ground, told: list[list[Any]], report: Report) -> None:
-        with ground.app.app_context():
+    def _recover(self, ground: Ground, told: list[list[Any]]) -> list[str]:
+        with ground.open():
             uploads = self._known(ground, told)
             first = next(iter(uploads.values()))
             ground.blueprint.destination = first.destination
@@ -154,8 +167,8 @@ class Rehearsal:
                 data = ground.content_of(row)
                 uploads.setdefault(row.id, Known(row.id, data, doomed=True))
             found += broken_at_rest(ground, uploads.values())
-        for problem in found:
-            report.send("problem", problem)
+            ground.blueprint.destination = None
+        return found
 
     def _known(self, ground: Ground, told: list[list[Any]]) -> dict[UUID, Known]:
         """What clients knew when the process died; the operation's own upload first."""
@@ -204,6 +217,15 @@ class Rehearsal:
         self.problems.append(f"{self._name}: {problem}")
 
 
+def _told_of(known: Known) -> list[list[Any]]:
+    """What clients know of the operation's own upload, and then of the others."""
+    moved = "" if known.destination is None else str(known.destination)
+    return [
+        ["known", str(one.id), len(one.content), one.acked, one.doomed, moved]
+        for one in (known, *known.others)
+    ]
+
+
 def main() -> int:
     """Run the driver."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -224,6 +246,7 @@ def main() -> int:
     grounds = Grounds(options.directory, options.database)
     for name in chosen:
         rehearsal = Rehearsal(name, grounds)
+        rehearsal.warm()
         steps = list(enumerate(rehearsal.steps()))
         wanted = steps
         if options.sample is not None:

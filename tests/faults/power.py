@@ -126,7 +126,10 @@ class World:
 
     def _write(self, change: Data, sectors: frozenset[int] | None) -> None:
         content = bytearray(self.files.get(change.node, b""))
-        for start, piece in pieces(change):
+        written = pieces(change)
+        if sectors is None:
+            written = iter([(change.offset, change.content)])
+        for start, piece in written:
             if sectors is not None and start // SECTOR not in sectors:
                 continue
             if len(content) < start:
@@ -206,12 +209,20 @@ def _torn(change: Event, chance: random.Random) -> frozenset[int]:
 
 
 def world_after(
-    start: World, events: list[Event], pending: list[int], survivors: Survivors
+    start: World,
+    events: list[Event],
+    pending: list[int],
+    survivors: Survivors,
+    since: int = 0,
 ) -> World:
-    """The medium, where these have arrived beside all that was synced."""
+    """The medium, where these have arrived beside all that was synced.
+
+    :param since: the first event that ``start`` does not have yet.
+    """
     world = start.copy()
     lost = set(pending) - set(survivors)
-    for index, event in enumerate(events):
+    for index in range(since, len(events)):
+        event = events[index]
         if isinstance(event, Change) and index not in lost:
             world.apply(event, survivors.get(index))
     return world

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from uuid import UUID
 
@@ -77,7 +77,17 @@ class Recording:
     def content_of(self, row: Upload) -> bytes:
         """All bytes that an upload will have."""
         known = self.contents.get(row.id)
-        return content(row.id, row.length or 0) if known is None else known
+        if known is None:
+            known = content(row.id, row.length or 0)
+            if row.length is not None:
+                self.contents[row.id] = known
+        return known
+
+    @cached_property
+    def root(self) -> tuple[str, ...]:
+        """Directories that the storage's files are in, below the ground's own."""
+        root = Path(self.ground.here.storage.identity.removeprefix("local:"))
+        return root.relative_to(self.ground.directory).parts
 
 
 def record(recorder: Recorder, recording: Recording, act: Callable[[], None]) -> None:
@@ -139,6 +149,7 @@ class Cut:
         self.recording = recording
         self._events = recording.events[:moment]
         self.pending = unsynced(self._events)
+        self._first = self.pending[0] if self.pending else moment
         commits = [one.index for one in self._events if isinstance(one, Commit)]
         self.index = commits[-1] if commits else 0
 
@@ -158,7 +169,14 @@ class Cut:
 
     def world(self, survivors: Survivors) -> World:
         """The medium, where these have arrived beside all that was synced."""
-        return world_after(self.recording.start, self._events, self.pending, survivors)
+        return world_after(
+            self._synced, self._events, self.pending, survivors, self._first
+        )
+
+    @cached_property
+    def _synced(self) -> World:
+        """The medium after the events that come before all that is not synced."""
+        return world_after(self.recording.start, self._events[: self._first], [], {})
 
     def problems(self, world: World) -> list[str]:
         """What rows say and files do not; I1 to I3."""
@@ -182,12 +200,9 @@ class Cut:
         if row.storage_key is None:
             destination = self.recording.destination
             return None if destination is None else world.read((destination.name,))
-        ground = self.recording.ground
-        settings = ground.here.settings
-        root = Path(ground.here.storage.identity.removeprefix("local:"))
-        parts = root.relative_to(ground.directory).parts
+        settings = self.recording.ground.here.settings
         *directories, name = row.storage_key.split("/")
-        place = (*parts, *directories)
+        place = (*self.recording.root, *directories)
         finished = world.read((*place, name + settings.complete_ext))
         moved = self.recording.destination
         if finished is None and row.is_complete and moved is not None:

@@ -90,6 +90,7 @@ class S3Ground(Ground):
         self._session = s3_client._SESSIONS[os.getpid()]
 
     def warm(self) -> None:
+        super().warm()
         s3_client._SESSIONS[os.getpid()] = self._session
         _ = self.storage.bucket.client
 

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 #: The server stops as if its machine had lost power, and starts again.
 STOPS = figure("POSTGRESQL_STOPS", 5, 50)
 #: Connections that an administrator ends.
-TERMINATED = figure("POSTGRESQL_TERMINATED", 100, 1_000)
+TERMINATED = figure("POSTGRESQL_TERMINATED", 50, 1_000)
 #: SQLite files that somebody else holds for ``LOCKED`` seconds, ``AT_ONCE`` of them.
 LOCKS = figure("SQLITE_LOCKS", 10, 50)
 LOCKED, AT_ONCE = 10.0, 5

@@ -15,9 +15,9 @@ from tests.s3 import S3Server
 from .herd import run_driver
 
 #: Duels of the slow tier, half of them between threads and half between processes.
-DUELS = figure("FAULTS_DUELS", 500, 10_000)
+DUELS = figure("FAULTS_DUELS", 300, 10_000)
 #: Duels with the bytes in S3, on PostgreSQL.
-DUELS_S3 = figure("FAULTS_DUELS_S3", 100, 1_000)
+DUELS_S3 = figure("FAULTS_DUELS_S3", 40, 1_000)
 #: The same over uploads that have parts.
 LONG_DUELS_S3 = figure("FAULTS_LONG_DUELS_S3", 5, 50)
 #: Duels of the sample in the fast tier.

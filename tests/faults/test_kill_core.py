@@ -15,11 +15,11 @@ from tests.s3 import S3Server
 from .herd import run_driver
 
 #: Kills of the slow tier, half of them with syncs and half without.
-KILLS = figure("FAULTS_KILLS", 2_000, 20_000)
+KILLS = figure("FAULTS_KILLS", 1_000, 20_000)
 #: Kills on PostgreSQL.
-KILLS_POSTGRESQL = figure("FAULTS_KILLS_POSTGRESQL", 500, 5_000)
+KILLS_POSTGRESQL = figure("FAULTS_KILLS_POSTGRESQL", 300, 5_000)
 #: Kills with the bytes in S3, on PostgreSQL.
-KILLS_S3 = figure("FAULTS_KILLS_S3", 500, 5_000)
+KILLS_S3 = figure("FAULTS_KILLS_S3", 200, 5_000)
 #: Kills of the sample in the fast tier.
 SAMPLE = 25
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -14,10 +14,10 @@ from flask_chunked.protocol import tus
 from tests.dialects.tus import TUS, Tus, metadata
 from tests.figures import figure
 from tests.security.tus_requests import Request, requests
-from tests.security.world import CONTENT, World, made, thorough
+from tests.security.world import CONTENT, Words, World, made, thorough
 
 #: Cases of the slow tier and of the fast one.
-CASES = figure("FUZZ_CASES", 10_000, 500_000)
+CASES = figure("FUZZ_CASES", 5_000, 500_000)
 FAST_CASES = 120
 
 REFUSALS = {400, 403, 404, 405, 409, 410, 411, 412, 413, 415, 416, 460, 503}
@@ -29,19 +29,33 @@ KEEPING = {413, 503}
 class TusWorld(World):
     """Uploads in all conditions that tus knows."""
 
-    def fill(self) -> Mapping[str, str]:
+    def fillers(self) -> Sequence[Callable[[], Words]]:
         client = Tus(self.app.test_client())
-        urls = {"OPEN": client.create(10, Upload_Metadata=metadata(filename="a"))}
-        client.patch(urls["OPEN"], 0, CONTENT[:5])
-        urls["DONE"] = client.create(10)
-        client.patch(urls["DONE"], 0, CONTENT)
-        deferred = client.post(CONTENT[:5], Upload_Defer_Length="1")
-        urls["DEFERRED"] = deferred.headers["Location"]
-        urls["PART"] = client.partial(CONTENT)
-        urls["WAITS"] = client.partial(CONTENT[:5], 10)
-        final = client.final(urls["PART"], urls["WAITS"])
-        urls["FINAL"] = final.headers["Location"]
-        return {word: url.rsplit("/", 1)[1] for word, url in urls.items()}
+
+        def unfinished() -> Words:
+            url = client.create(10, Upload_Metadata=metadata(filename="a"))
+            client.patch(url, 0, CONTENT[:5])
+            return {"OPEN": id_of(url)}
+
+        def finished() -> Words:
+            url = client.create(10)
+            client.patch(url, 0, CONTENT)
+            return {"DONE": id_of(url)}
+
+        def deferred() -> Words:
+            answer = client.post(CONTENT[:5], Upload_Defer_Length="1")
+            return {"DEFERRED": id_of(answer.headers["Location"])}
+
+        def concatenated() -> Words:
+            part, waits = client.partial(CONTENT), client.partial(CONTENT[:5], 10)
+            final = client.final(part, waits).headers["Location"]
+            return {"PART": id_of(part), "WAITS": id_of(waits), "FINAL": id_of(final)}
+
+        return unfinished, finished, deferred, concatenated
+
+
+def id_of(url: str) -> str:
+    return url.rsplit("/", 1)[1]
 
 
 @pytest.fixture(scope="module")

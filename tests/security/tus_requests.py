@@ -37,12 +37,13 @@ METHODS = st.sampled_from(
 OVERRIDES = METHODS | st.sampled_from(["", " PATCH ", "PATCH, POST", "\xe4", "A" * 999])
 VERSIONS = st.sampled_from(["1.0.0"] * 12 + ["", "1", "1.0.0,1.0.0", "0.2.2", "\xe4"])
 WORDS = ["OPEN", "DONE", "DEFERRED", "PART", "WAITS", "FINAL"]
+WORDS_OF_UPLOADS = st.sampled_from(WORDS)
 TARGETS = (
     st.just("/uploads/")
-    | st.sampled_from(WORDS).map("/uploads/{}".format)
+    | WORDS_OF_UPLOADS.map("/uploads/{}".format)
     | st.builds(
         "/uploads/{}{}".format,
-        st.sampled_from(WORDS),
+        WORDS_OF_UPLOADS,
         st.sampled_from(["/", "//", "/file", "/x", "\x00", "%00", " "]),
     )
     | PATHS
@@ -50,6 +51,7 @@ TARGETS = (
 BODIES = st.sampled_from([b"", b"f", CONTENT[5:], CONTENT, b"x" * 2000]) | st.binary(
     max_size=20
 )
+BODIES_OR_NONE = st.just(b"") | BODIES
 OFFSETS = st.sampled_from(["5", "5", "0", "10"]) | NUMBERS | LATIN
 LENGTHS = st.sampled_from(["10", "10", "0", "5", "2000"]) | NUMBERS | LATIN
 KINDS = st.sampled_from(
@@ -64,19 +66,16 @@ KINDS = st.sampled_from(
         "",
     ]
 )
+ALGORITHMS = st.sampled_from([*tus.CHECKSUM_SIZES, "crc32"])
+FORMS_OF_CHECKSUMS = st.sampled_from(
+    ["{}", "{}", "{}", " {}", "{} ", "{}=", "{},{}", "x{}", "{}\xe4"]
+)
 
 
 @st.composite
 def checksums(draw: st.DrawFn) -> str:
-    body = draw(BODIES)
-    algorithm = draw(st.sampled_from([*tus.CHECKSUM_SIZES, "crc32"]))
-    right = checksum(algorithm, body)
-    broken = draw(
-        st.sampled_from(
-            ["{}", "{}", "{}", " {}", "{} ", "{}=", "{},{}", "x{}", "{}\xe4"]
-        )
-    )
-    return broken.replace("{}", right)
+    right = checksum(draw(ALGORITHMS), draw(BODIES))
+    return draw(FORMS_OF_CHECKSUMS).replace("{}", right)
 
 
 CHECKSUMS = checksums() | st.builds(
@@ -221,29 +220,32 @@ def creations(draw: st.DrawFn) -> Request:
 @st.composite
 def patches(draw: st.DrawFn) -> Request:
     """What appends, at the right place."""
-    word = draw(st.sampled_from(WORDS))
+    word = draw(WORDS_OF_UPLOADS)
     headers = {"Upload-Offset": str(STANDS[word]), "Content-Type": KIND}
     if word == "DEFERRED" and draw(st.booleans()):
         headers["Upload-Length"] = "10"
-    body = draw(BODIES if STANDS[word] < 10 else st.just(b"") | BODIES)
+    body = draw(BODIES if STANDS[word] < 10 else BODIES_OR_NONE)
     return Request("PATCH", f"/uploads/{word}", headers, body, False)
 
 
 OTHERS = st.builds(
-    Request, METHODS, TARGETS, st.just({}), st.just(b"") | BODIES, st.just(False)
+    Request, METHODS, TARGETS, st.just({}), BODIES_OR_NONE, st.just(False)
 )
+SANE = creations() | creations() | patches() | patches() | OTHERS
+ONE_IN_EIGHT = st.integers(0, 7).map(lambda drawn: drawn == 0)
+NAMES = st.sets(st.sampled_from(sorted(HEADERS)), max_size=3)
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     """A request that could be right, with up to three headers that may not be."""
-    sane = draw(creations() | creations() | patches() | patches() | OTHERS)
+    sane = draw(SANE)
     headers = {"Tus-Resumable": "1.0.0", **sane.headers}
     method = sane.method
-    if draw(st.integers(0, 7)) == 0:
+    if draw(ONE_IN_EIGHT):
         headers["X-HTTP-Method-Override"] = method
         method = draw(METHODS)
-    for name in draw(st.sets(st.sampled_from(sorted(HEADERS)), max_size=3)):
+    for name in draw(NAMES):
         headers[name] = draw(HEADERS[name])
     return Request(
         method,

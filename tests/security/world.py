@@ -10,7 +10,7 @@ import io
 import string
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,11 +25,14 @@ from tests.apps import dispose, make_app, registered, rows, stored_files
 #: What every upload begins with.
 CONTENT = b"abcdefghij"
 
+#: The word that stands for an upload in fuzzed text, and its id.
+Words = Mapping[str, str]
+
 
 class World(ABC):
     """An app with uploads; a subclass says which.
 
-    :ivar ids: the word that stands for an upload in fuzzed text, and its id.
+    :ivar ids: those of all uploads.
     :ivar untouched: the uploads as each case finds them, as :meth:`snapshot` has it.
     """
 
@@ -38,12 +41,19 @@ class World(ABC):
         self.app: Flask = make_app(
             tmp, CHUNKED_UPLOAD_DOWNLOADS=True, CHUNKED_UPLOAD_DURABLE=False
         )
-        self.ids: Mapping[str, str] = self.fill()
+        self._groups = [(fill, fill()) for fill in self.fillers()]
+        self.ids = self._all_ids()
         self.untouched = self.snapshot()
 
     @abstractmethod
-    def fill(self) -> Mapping[str, str]:
-        """Make the uploads."""
+    def fillers(self) -> Sequence[Callable[[], Words]]:
+        """Functions that make the uploads.
+
+        Those of one function refer to each other and are removed together.
+        """
+
+    def _all_ids(self) -> Words:
+        return {word: one for _, ids in self._groups for word, one in ids.items()}
 
     def resolve(self, text: str) -> str:
         """Words that stand for uploads become their ids."""
@@ -115,17 +125,25 @@ class World(ABC):
         """Remove what a lucky case made, and make again what it removed or moved."""
         if after == self.untouched:
             return
+        spoilt = [
+            (fill, ids)
+            for fill, ids in self._groups
+            if any(after.get(one) != self.untouched[one] for one in ids.values())
+        ]
+        intact = [group for group in self._groups if group not in spoilt]
+        kept = {one for _, ids in intact for one in ids.values()}
         client = self.app.test_client()
-        ours = {name: after.get(name) for name in self.untouched}
-        spoilt = ours != self.untouched
         for name in after:
-            if spoilt or name not in self.untouched:
+            if name not in kept:
                 assert client.delete(f"/uploads/{name}").status_code == 204
-        if spoilt:
-            assert self.snapshot() == {}
-            assert stored_files(self.tmp) == []
-            self.ids = self.fill()
-            self.untouched = self.snapshot()
+        if not spoilt:
+            return
+        assert self.snapshot() == {name: self.untouched[name] for name in kept}
+        stems = {path.stem for path in stored_files(self.tmp)}
+        assert stems <= kept
+        self._groups = [*intact, *((fill, fill()) for fill, _ in spoilt)]
+        self.ids = self._all_ids()
+        self.untouched = self.snapshot()
 
     def require_unspoilt(self) -> None:
         """At the end: the uploads are as they were, and nothing is left beside them."""

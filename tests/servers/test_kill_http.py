@@ -17,7 +17,7 @@ from tests.servers.uploaders import APP, crowd
 pytestmark = pytest.mark.slow
 
 KILLS = figure("HTTP_KILLS", 200, 2_000)
-TREES = figure("HTTP_TREE_KILLS", 20, 200)
+TREES = figure("HTTP_TREE_KILLS", 10, 200)
 
 
 def check_at_rest(tmp_path: Path) -> None:
