@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +122,37 @@ def said(answer: TestResponse, road: str) -> str:
 
 def left(app: Flask) -> list[tuple[str, int]]:
     return [(row.status.value, row.offset) for row in rows(app)]
+
+
+@ON_EVERY_ROAD
+@pytest.mark.parametrize("hook", ["get_user_id", "authorize", "validate", "inspect"])
+def test_unexpected_error_of_a_creation_leaves_nothing(
+    app_factory: AppFactory, hook: str, road: str, tmp_path: Path
+) -> None:
+    app = app_with(app_factory, hook, ZeroDivisionError)
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    answer = ROADS[road](app.test_client())
+    assert answer.status_code == 500
+    known = road == "tus patch" and hook == "inspect"
+    assert left(app) == ([("uploading", 0)] if known else [])
+    if not known:
+        assert stored_files(tmp_path) == []
+
+
+@ON_EVERY_ROAD
+@pytest.mark.parametrize("answers", [False, True])
+def test_deliver_may_remove_the_upload(
+    app_factory: AppFactory, road: str, answers: bool
+) -> None:
+    class Uploads(ChunkedUploadBlueprint):
+        def deliver(self, upload: Any) -> None:
+            self.delete_upload(upload)
+
+    if answers:
+        Uploads.on_completion = lambda self, upload: {"own": 1}  # type: ignore[method-assign]
+    app = app_factory(blueprint_class=Uploads)
+    assert ROADS[road](app.test_client()).status_code in (200, 201, 204)
+    assert rows(app) == []
 
 
 # -- abort() ---------------------------------------------------------------------------

@@ -402,10 +402,19 @@ def test_get_query_may_join_another_table(app_factory: AppFactory) -> None:
         pytest.param(float("inf"), None, id="infinite"),
         pytest.param("9" * 30, None, id="too-large"),
         pytest.param("9" * 5000, None, id="5000-digits"),
+        pytest.param("1_7", None, id="underscore"),
+        pytest.param("\u0661\u0667", None, id="arabic-digits"),
+        pytest.param(17.5, None, id="fraction"),
+        pytest.param("auth0|abc", None, id="name"),
     ],
 )
+@pytest.mark.parametrize("anonymous", [False, True])
 def test_user_id_is_coerced_to_the_columns_type(
-    app_factory: AppFactory, value: object, owner: int | None
+    app_factory: AppFactory,
+    caplog: pytest.LogCaptureFixture,
+    value: object,
+    owner: int | None,
+    anonymous: bool,
 ) -> None:
     db = SQLAlchemy()
 
@@ -419,10 +428,13 @@ def test_user_id_is_coerced_to_the_columns_type(
             return value
 
     app = app_factory(
-        db=db, blueprint_class=Uploads, CHUNKED_UPLOAD_ALLOW_ANONYMOUS=False
+        db=db, blueprint_class=Uploads, CHUNKED_UPLOAD_ALLOW_ANONYMOUS=anonymous
     )
     client = app.test_client()
     answer = put_raw(client, b"abc", total=6)
+    if value is None and anonymous:
+        assert [row.user for row in rows(app)] == [None]
+        return
     if owner is not None:
         assert answer.status_code == 200
         assert [row.user for row in rows(app)] == [owner]
@@ -435,6 +447,9 @@ def test_user_id_is_coerced_to_the_columns_type(
     assert client.get("/uploads/").json == []
     unknown = "/uploads/3b241101-e2bb-4255-8caf-4136c566a962"
     assert client.get(unknown).status_code == 404
+    # A caller with an id is never taken for somebody without one.
+    warned = ["get_user_id() returned" in text for text in caplog.messages]
+    assert warned == ([] if value is None else [True] * 3)
 
 
 def test_the_users_whole_life_goes_by_one_id(app_factory: AppFactory) -> None:

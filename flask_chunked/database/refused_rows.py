@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from sqlalchemy import Table
+from sqlalchemy import CheckConstraint, Table
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
 #: PostgreSQL's detail of a key that is not unique, or that no other row has.
@@ -42,11 +42,15 @@ def refused_columns(table: Table, error: Exception) -> set[str]:
 
 
 def _columns_of(table: Table, constraint: str | None) -> set[str]:
-    return {
-        column.name
-        for one in table.constraints
-        if isinstance(one, ColumnCollectionConstraint)
-        and constraint is not None
-        and one.name == constraint
-        for column in one.columns
-    }
+    """The columns of a constraint, as far as the model says which they are."""
+    named: set[str] = set()
+    of_columns = [one for column in table.c for one in column.constraints]
+    for one in (*table.constraints, *of_columns):
+        if constraint is None or one.name != constraint:
+            continue
+        if isinstance(one, ColumnCollectionConstraint):
+            named |= {column.name for column in one.columns}
+        if isinstance(one, CheckConstraint):
+            # Its condition may be a text.
+            named |= set(re.findall(r"\w+", str(one.sqltext)))
+    return named & set(table.c.keys())

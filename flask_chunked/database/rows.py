@@ -113,7 +113,9 @@ class RowMapper:
         }
         self._bypass = OrmBypass(model, is_bare=not self._own_indexes)
 
-    def refusal(self, error: StatementError | OverflowError) -> Exception:
+    def refusal(
+        self, error: StatementError | OverflowError, draft: Upload
+    ) -> Exception:
         """The error that a refusal of the database means.
 
         :return: ``InvalidFields``, ``OwnerRequired``; or a ``RuntimeError`` if only
@@ -124,6 +126,10 @@ class RowMapper:
         keys = [self.keys[name] for name in own if name in self.keys]
         if self.user_column in refused:
             return OwnerRequired()
+        if own and draft.partial:
+            # Whatever a client sends, a partial upload has an empty value.
+            wrong = ["No partial upload can have a value here."]
+            return InvalidFields(dict.fromkeys(own, wrong))
         if own and not keys:
             return RuntimeError(
                 f"The database refuses a new upload because of {', '.join(own)}, which "

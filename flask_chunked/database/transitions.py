@@ -289,7 +289,7 @@ class Transitions(Queries):
             from_database = isinstance(error, DBAPIError)
             if from_database and not isinstance(error, (IntegrityError, DataError)):
                 raise
-            raise self._rows.refusal(error) from error
+            raise self._rows.refusal(error, draft) from error
         if row is None:  # pragma: no cover - inserted in this transaction
             raise RuntimeError("the row of the new upload does not exist")
         return row

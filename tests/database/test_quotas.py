@@ -367,6 +367,18 @@ def test_an_attribute_stands_over_the_key(app_factory: AppFactory) -> None:
     assert put_raw(client, b"abc", total=6).status_code == 429
 
 
+@pytest.mark.parametrize(
+    "hook", ["get_max_open_uploads", "get_max_total_bytes", "get_max_stored_bytes"]
+)
+def test_limit_that_is_set_too_late_is_an_error(
+    app: Flask, client: FlaskClient, hook: str
+) -> None:
+    setattr(app.blueprints["uploads"], hook, lambda: 1)
+    with pytest.raises(RuntimeError, match="before register_blueprint"):
+        put_raw(client, b"abc")
+    assert rows(app) == []
+
+
 def test_without_limits_there_is_no_table(app: Flask) -> None:
     with app.app_context():
         names = inspect(registered(app).database.engine()).get_table_names()
