@@ -75,6 +75,7 @@ INNER: dict[str, tuple[tuple[str, ...], ...]] = {
     "models": (("mixin",), ("columns",), ("checks", "fields")),
     "config": (("values",), ("settings",)),
     "database": (
+        ("refused_rows",),
         ("connections", "missing_tables", "pages", "rows", "sqlite", "statement_kinds"),
         ("session_guard", "table_definitions"),
         ("members", "parts", "removals", "transactions"),

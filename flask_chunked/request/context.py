@@ -45,9 +45,6 @@ class Target(Enum):
     UNKNOWN = "unknown"
 
 
-logger = logging.getLogger("flask_chunked")
-
-
 class HeaderSource(Protocol):
     """What a request needs of every dialect, whichever one answers it."""
 
@@ -76,11 +73,7 @@ class Access:
 
     @cached_property
     def owner(self) -> object:
-        """The caller; ``None`` if they are unknown. The policy is asked once.
-
-        A caller whose id does not fit the owner's column sees what unknown ones see,
-        and creates nothing.
-        """
+        """The caller; ``None``: unknown, or the id does not fit. Asked once."""
         owner = self._registration.calls("get_user_id")
         # Looking up a user takes a pooled connection. If every request held one while
         # waiting for a second one, for our own transactions, all would wait forever.
@@ -88,7 +81,7 @@ class Access:
         try:
             return self._registration.coerce_owner(owner)
         except ValueError as error:
-            logger.warning("%s", error)
+            logging.getLogger("flask_chunked").warning("%s", error)
             self._has_unusable_id = True
             return None
 
