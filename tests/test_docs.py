@@ -16,6 +16,7 @@ from flask_chunked.config.settings import SETTINGS
 from flask_chunked.engine.gate import RULES
 from flask_chunked.engine.states import TRANSITIONS, Event, Status
 from flask_chunked.policy import UploadPolicy
+from tests.dialects.wire import CODES
 from tests.documents import (
     PAGES,
     README,
@@ -209,6 +210,26 @@ ERRORS: tuple[Any, ...] = (
 def test_detail_of_an_error_is_told(error: Any) -> None:
     kind, *arguments = error
     assert kind(*arguments).detail in set(literals(section(PROTOCOL, "Errors")))
+
+
+#: Codes of errors that only a client of tus causes; its answers are plain text.
+TUS_CODES = {
+    "invalid_creation",
+    "length_below_offset",
+    "length_undeclared",
+    "not_a_partial",
+    "partial_missing",
+    "too_many_finals",
+    "unsupported_media_type",
+    "unsupported_version",
+}
+#: Codes of errors that clients see as internal_error.
+HIDDEN_CODES = {"hook_error", "not_local"}
+
+
+def test_every_code_of_an_error_is_told() -> None:
+    (table,) = tables(section(PROTOCOL, "Errors"))
+    assert {row[1] for row in table[1:]} == CODES - TUS_CODES - HIDDEN_CODES
 
 
 def test_every_status_of_an_error_is_told() -> None:

@@ -483,7 +483,10 @@ def test_a_handler_of_a_subclass_hears_of_that_only(app_factory: AppFactory) -> 
     client = app.test_client()
     answer = put_raw(client, DATA)
     assert (answer.status_code, answer.json) == (422, {"found": "virus"})
-    assert client.get(BASE + "x").json == {"detail": "Not found."}
+    assert client.get(BASE + "x").json == {
+        "detail": "Not found.",
+        "code": "unknown_upload",
+    }
 
 
 def test_a_handler_shapes_what_abort_refuses(app_factory: AppFactory) -> None:

@@ -240,7 +240,7 @@ def test_creating_needs_an_owner(
 ) -> None:
     unknown = call_as(None)
     answer = request_of(unknown, b"abc")
-    assert (answer.status_code, detail(answer)) == (400, OWNER_REQUIRED)
+    assert (answer.status_code, detail(answer)) == (401, OWNER_REQUIRED)
     assert rows(unknown.application) == []
     assert stored_files(tmp_path) == []
 
@@ -276,7 +276,7 @@ def test_unrestricted_callers_see_and_list_all(
         assert client.get(url).status_code == 200
         assert len(client.get("/uploads/").json or []) == 1
     refused = put_raw(call_as(None), b"abc")
-    assert (refused.status_code, detail(refused)) == (400, OWNER_REQUIRED)
+    assert (refused.status_code, detail(refused)) == (401, OWNER_REQUIRED)
     assert finish(call_as("bob"), url, b"x").status_code == 400
     assert call_as("bob").delete(url).status_code == 204
 

@@ -280,7 +280,7 @@ def test_allow_anonymous_of_a_blueprint_wins(
 
     app = app_factory(blueprint_class=Uploads, CHUNKED_UPLOAD_ALLOW_ANONYMOUS=not own)
     answer = put_raw(app.test_client(), b"abc")
-    assert answer.status_code == (200 if own else 400)
+    assert answer.status_code == (200 if own else 401)
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_user_id_is_coerced_to_the_columns_type(
         assert answer.status_code == 200
         assert [row.user for row in rows(app)] == [owner]
         return
-    assert answer.status_code == 400
+    assert answer.status_code == 401
     assert detail(answer) == (
         "Upload requires user authentication but user cannot be determined"
     )

@@ -136,7 +136,7 @@ def test_refused_action_is_403_and_changes_nothing(
     answer = act(client, url)
     assert answer.status_code == 403
     if answer.request.method != "HEAD":
-        assert answer.json == {"detail": REFUSED}
+        assert answer.json == {"detail": REFUSED, "code": "not_authorized"}
     assert [one for one, _ in guard.asked] == [action]
     upload = guard.asked[0][1]
     assert (upload is None) == (action in ("create", "list"))

@@ -260,7 +260,13 @@ def test_validate_and_the_query_see_the_fields(app_factory: AppFactory) -> None:
     assert finish(client, url, b"abc").status_code == 200
     assert client.get(url.replace("/7/", "/8/")).status_code == 404
     unknown = put_raw(client, b"abc", url="/projects/11/files/")
-    assert (unknown.status_code, unknown.json) == (404, {"detail": "No such project"})
+    assert (unknown.status_code, unknown.json) == (
+        404,
+        {
+            "detail": "No such project",
+            "code": "rejected",
+        },
+    )
     assert len(rows(app)) == 1
 
 
@@ -269,7 +275,13 @@ def test_refusal_of_get_fields_stores_nothing(app_factory: AppFactory) -> None:
     given.result = ChunkedUploadError("Project is closed", status=403)
     app = fields_app(app_factory, given)
     answer = put_raw(app.test_client(), b"abc")
-    assert (answer.status_code, answer.json) == (403, {"detail": "Project is closed"})
+    assert (answer.status_code, answer.json) == (
+        403,
+        {
+            "detail": "Project is closed",
+            "code": "rejected",
+        },
+    )
     assert rows(app) == []
 
 
@@ -459,7 +471,13 @@ def test_refusal_of_a_hook_stores_nothing(app_factory: AppFactory, root: Path) -
 
     app = app_factory(blueprint_class=Refusing)
     answer = put_raw(app.test_client(), b"abc")
-    assert (answer.status_code, answer.json) == (422, {"detail": "No such folder"})
+    assert (answer.status_code, answer.json) == (
+        422,
+        {
+            "detail": "No such folder",
+            "code": "rejected",
+        },
+    )
     assert rows(app) == []
     assert files_below(root) == []
 

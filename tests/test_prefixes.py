@@ -313,7 +313,10 @@ def test_module_of_the_browser_is_served(app: Flask, here: Here, case: Case) -> 
 
 def test_unknown_paths_are_answered_by_us(here: Here) -> None:
     answer = here.open(here.collection + "x/y/z")
-    assert (answer.status_code, answer.json) == (404, {"detail": "Not found."})
+    assert (answer.status_code, answer.json) == (
+        404,
+        {"detail": "Not found.", "code": "unknown_upload"},
+    )
 
 
 # -- hosts -----------------------------------------------------------------------------

@@ -339,11 +339,14 @@ def test_policy_example_works(videos: Flask, tmp_path: Path) -> None:
     assert post("a.mp4", MP4)[1]["detail"] == "Invalid or missing fields: title"
     assert post("a.txt", MP4, title="T") == (
         422,
-        {"detail": "Only .mp4 files are accepted"},
+        {"detail": "Only .mp4 files are accepted", "code": "rejected"},
     )
-    assert post("a.mp4", b"no", title="T")[1] == {"detail": "This is not an MP4 file"}
+    assert post("a.mp4", b"no", title="T")[1]["detail"] == "This is not an MP4 file"
     ill = post("a.mp4", MP4 + b"virus", title="T")
-    assert ill == (422, {"detail": "This file contains a virus"})
+    assert ill == (
+        422,
+        {"detail": "This file contains a virus", "code": "rejected"},
+    )
     status, body = post("a.mp4", MP4, title="T")
     assert (status, body["title"]) == (200, "T")
     (moved,) = (tmp_path / "instance/library").iterdir()

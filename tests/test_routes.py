@@ -140,7 +140,10 @@ def test_other_methods_are_405_with_allow(
 
 def test_long_method_name_is_cut(client: FlaskClient) -> None:
     answer = client.open("/uploads/", method="X" * 5000)
-    assert answer.get_json() == {"detail": f"Method '{'X' * 40}' is not allowed here"}
+    assert answer.get_json() == {
+        "code": "method_not_allowed",
+        "detail": f"Method '{'X' * 40}' is not allowed here",
+    }
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ KEYS = [
     "status",
     "completed_at",
     "user",
+    "length",
+    "digest",
 ]
 
 
@@ -44,6 +46,8 @@ def shown(**changes: object) -> SimpleNamespace:
         "status": 1,
         "completed_at": None,
         "user": None,
+        "length": 2**40,
+        "digest": None,
         "storage_key": "2026/01/02/secret",
     }
     return SimpleNamespace(**{**values, **changes})
@@ -72,6 +76,8 @@ def test_dump_is_the_documented_json() -> None:
         "status": 2,
         "completed_at": "2026-01-02T03:04:06.000700Z",
         "user": 7,
+        "length": 2**40,
+        "digest": None,
     }
 
 

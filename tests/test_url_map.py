@@ -205,7 +205,10 @@ def test_settings_of_the_map_do_not_matter(
     client = app.test_client()
     assert client.get("/uploads").status_code == 200
     assert client.get("/uploads/").status_code == 200
-    assert client.get("/uploads//").get_json() == {"detail": "Not found."}
+    assert client.get("/uploads//").get_json() == {
+        "detail": "Not found.",
+        "code": "unknown_upload",
+    }
 
 
 def test_any_method_is_answered_by_us(new_app: NewApp) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from flask import Response, redirect
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
-from werkzeug.http import parse_date, parse_etags
+from werkzeug.http import parse_date, parse_etags, parse_range_header
 from werkzeug.wsgi import wrap_file
 
 from ..engine.gate import Action
@@ -16,8 +17,7 @@ from ..request.context import UploadRequest
 from ..storage.base import Blob
 from .resources import empty
 
-#: What Werkzeug needs of the environ for ranges; the conditions are checked here.
-_RANGE_KEYS = ("REQUEST_METHOD", "HTTP_RANGE", "HTTP_IF_RANGE")
+_SUFFIX_OF_NO_BYTES = re.compile(r"bytes\s*=\s*-0+\s*", re.I)
 
 
 def send_content(request: UploadRequest) -> Response:
@@ -52,8 +52,15 @@ def send_content(request: UploadRequest) -> Response:
     response.headers["Cache-Control"] = "private, no-cache"
     response.set_etag(etag)
     response.last_modified = modified
-    if status is None:
+    if status is not None:
+        return response
+    if request.method == "GET":
         _choose_range(request, response, upload.offset)
+        return response
+    # Werkzeug sends no body for HEAD and would never close it.
+    response.headers["Accept-Ranges"] = "bytes"
+    response.close()
+    response.response = []
     return response
 
 
@@ -98,21 +105,42 @@ def _content(request: UploadRequest, blob: Blob) -> Response:
 
 
 def _choose_range(request: UploadRequest, response: Response, length: int) -> None:
-    """Reduce the response to the requested range, or to its headers for HEAD."""
-    environ = request.http.environ
+    """Reduce the response to the requested range.
+
+    :raises RangeNotSatisfiable: the content has no byte of the range.
+    """
+    # A POST with a method override has no range (RFC 9110, section 14.2).
+    environ = {"REQUEST_METHOD": request.http.method}
+    wanted = _wanted_range(request.header("Range"), length)
+    unless_changed = request.header("If-Range")
+    if wanted is not None:
+        environ["HTTP_RANGE"] = wanted
+    if unless_changed is not None:
+        environ["HTTP_IF_RANGE"] = unless_changed
     try:
-        response.make_conditional(
-            {key: environ[key] for key in _RANGE_KEYS if key in environ},
-            accept_ranges=True,
-            complete_length=length,
-        )
+        response.make_conditional(environ, accept_ranges=True, complete_length=length)
     except RequestedRangeNotSatisfiable as error:
         response.close()
         raise RangeNotSatisfiable(length) from error
-    if request.method == "HEAD":
-        # Werkzeug sends no body for HEAD and would never close it.
-        response.close()
-        response.response = []
+
+
+def _wanted_range(header: str | None, length: int) -> str | None:
+    """The header's only range of bytes, for Werkzeug.
+
+    Unknown units, malformed ranges and several ranges are ignored (RFC 9110, section
+    14.2). A suffix that is longer than the content means all of it (section 14.1.2).
+
+    :return: ``None``: all of the content.
+    """
+    if header is not None and _SUFFIX_OF_NO_BYTES.fullmatch(header):
+        return f"bytes={length}-"
+    wanted = parse_range_header(header)
+    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
+        return None
+    ((begin, end),) = wanted.ranges
+    if begin < 0:
+        begin = max(0, length + begin)
+    return f"bytes={begin}-" if end is None else f"bytes={begin}-{end - 1}"
 
 
 def _redirect(request: UploadRequest, url: str) -> Response:

@@ -52,6 +52,14 @@ class Aborted(ChunkedUploadError):
         self.response = response
 
 
+class InternalError(ChunkedUploadError):
+    """The server failed. The application's log has the cause; no client sees it."""
+
+    code = "internal_error"
+    default_status = 500
+    default_detail = "Internal Server Error"
+
+
 class HookError(ChunkedUploadError, RuntimeError):
     """A hook cannot be called, or it returned what no hook may return.
 

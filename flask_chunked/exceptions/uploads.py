@@ -25,6 +25,7 @@ class OwnerRequired(ChunkedUploadError):
     """The creation needs an owner, and the caller has none."""
 
     code = "owner_required"
+    default_status = 401
     default_detail = "Upload requires user authentication but user cannot be determined"
 
 

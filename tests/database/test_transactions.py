@@ -146,7 +146,10 @@ def test_locked_database_is_503_and_changes_nothing(
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "2"
     if answer.request.method != "HEAD":
-        assert answer.json == {"detail": "Database is not available"}
+        assert answer.json == {
+            "detail": "Database is not available",
+            "code": "database_unavailable",
+        }
     assert rows(app) == before
     if complete:
         # The bytes are finished before the row says so.

@@ -45,7 +45,7 @@ def test_bad_boundary_is_reported(
         content_type=content_type,
     )
     assert answer.status_code == 400
-    assert set(answer.get_json()) == {"detail"}
+    assert set(answer.get_json()) == {"detail", "code"}
     assert rows(app) == []
 
 
@@ -125,7 +125,7 @@ def test_encoded_form_is_refused(client: FlaskClient, method: str) -> None:
 def test_bad_json_is_reported(client: FlaskClient, body: str) -> None:
     answer = client.post(half(client), data=body, content_type="application/json")
     assert answer.status_code in (400, 413)
-    assert set(answer.get_json()) == {"detail"}
+    assert set(answer.get_json()) == {"detail", "code"}
 
 
 def test_too_many_parts_are_reported(app: Flask, client: FlaskClient) -> None:
@@ -140,7 +140,7 @@ def test_too_many_parts_are_reported(app: Flask, client: FlaskClient) -> None:
 def test_too_large_fields_are_reported(client: FlaskClient, kind: str | None) -> None:
     answer = client.post(half(client), data={"md5": "x" * 66_000}, content_type=kind)
     assert answer.status_code == 413
-    assert set(answer.get_json()) == {"detail"}
+    assert set(answer.get_json()) == {"detail", "code"}
 
 
 def test_text_fields_of_a_first_chunk_that_are_not_known_are_ignored(

@@ -176,6 +176,7 @@ def test_only_the_very_last_chunk_may_be_repeated(
     for data, value in ((DATA[:5], "bytes 0-4/10"), (DATA[:7], "bytes 0-6/10")):
         assert put(client, url, data, value, raw=raw).get_json() == {
             "detail": "Offsets do not match",
+            "code": "offset_mismatch",
             "expected_offset": 7,
             "provided_offset": 0,
         }

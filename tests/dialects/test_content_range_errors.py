@@ -237,7 +237,7 @@ def test_owner_is_required_and_unknown(app_factory: AppFactory, kind: str) -> No
         content_type=OCTETS if kind == "raw" else None,
     )
     detail = "Upload requires user authentication but user cannot be determined"
-    assert told(answer) == (400, {"detail": detail})
+    assert told(answer) == (401, {"detail": detail})
     assert rows(app) == []
 
 
@@ -303,7 +303,10 @@ def test_expired_upload_is_gone(
     answer = client.open(url, method=method, **options)
     assert answer.status_code == 410
     if method != "HEAD":
-        assert answer.get_json() == {"detail": "Upload has expired"}
+        assert answer.get_json() == {
+            "detail": "Upload has expired",
+            "code": "upload_expired",
+        }
 
 
 def test_expired_upload_may_still_be_deleted(

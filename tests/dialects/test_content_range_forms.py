@@ -58,6 +58,8 @@ def test_post_with_content_range_is_a_first_chunk(client: FlaskClient) -> None:
             "expires": body["expires"],
             "status": 1,
             "user": None,
+            "length": 10,
+            "digest": None,
         },
     )
     assert answer.headers["Range"] == "bytes=0-4"
@@ -163,6 +165,7 @@ def test_last_chunk_by_post_may_be_repeated(
     other = post(client, b"xx", "bytes 5-6/10", upload_id=upload_id)
     assert other.get_json() == {
         "detail": "Offsets do not match",
+        "code": "offset_mismatch",
         "expected_offset": 7,
         "provided_offset": 5,
     }

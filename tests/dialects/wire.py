@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from flask_chunked import exceptions
 from flask_chunked.engine.expiry import utcnow
 from tests.apps import registered, stored_files
 
@@ -32,9 +33,20 @@ def md5(data: bytes) -> str:
     return hashlib.md5(data).hexdigest()
 
 
+#: The codes of all errors that a client may see.
+CODES = {
+    error.code
+    for error in vars(exceptions).values()
+    if hasattr(error, "default_status")
+}
+
+
 def told(answer: TestResponse) -> tuple[int, Any]:
-    """Status and JSON of an answer."""
-    return answer.status_code, answer.get_json()
+    """Status and JSON of an answer, without the code that each error has."""
+    body = answer.get_json()
+    if isinstance(body, dict) and "detail" in body:
+        assert body.pop("code") in CODES
+    return answer.status_code, body
 
 
 def state(answer: TestResponse) -> tuple[int, int, int]:

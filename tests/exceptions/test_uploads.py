@@ -30,7 +30,7 @@ ROWS = [
     Row(
         OwnerRequired(),
         "owner_required",
-        400,
+        401,
         "Upload requires user authentication but user cannot be determined",
     ),
     Row(

@@ -52,7 +52,7 @@ class Recording(ChunkedUploadBlueprint):
             raise RuntimeError("the application cannot take it now")
         if self.destination is not None:
             self.move(upload, self.destination)
-        # Linux looks for SIGKILL at each page of a file, so that a line may be cut there.
+        # Linux looks for SIGKILL at each page of a file: a line may be cut there.
         # The line break before it keeps a cut line apart from the next one.
         line = f"\n{upload.id} {upload.event_id}\n".encode()
         file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

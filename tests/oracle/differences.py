@@ -10,7 +10,9 @@ ABSENT = "<absent>"
 #: Answer with the JSON of an upload, or with nothing to compare.
 FINE = (200, None)
 
-#: The keys of an upload's JSON, there and here.
+OWNER_REQUIRED = "Upload requires user authentication but user cannot be determined"
+
+#: The keys of an upload's JSON there; here are ``digest`` and ``length`` as well.
 UPLOAD_KEYS = [
     "completed_at",
     "created_at",
@@ -37,6 +39,12 @@ class Difference(NamedTuple):
 EVERYWHERE: list[tuple[str, Any, Any]] = [
     # No storage path is ever shown; downloads are off here, as by default.
     ("file", "<path>", None),
+    ("code", ABSENT, "<code>"),
+    ("length", ABSENT, "<length>"),
+    ("digest", ABSENT, "<digest>"),
+    ("digest", ABSENT, None),
+    # Of the items of a list.
+    ("keys", UPLOAD_KEYS, sorted([*UPLOAD_KEYS, "digest", "length"])),
 ]
 
 
@@ -110,6 +118,13 @@ DIFFERENCES: Mapping[str, list[Difference]] = {
             "total grows",
             FINE,
             (400, "Total of the upload is 10 bytes but 999 reported"),
+        ),
+    ],
+    "who is unknown may log in": [
+        _answer(
+            "nobody creates",
+            (400, OWNER_REQUIRED),
+            (401, OWNER_REQUIRED),
         ),
     ],
     "a failed whole-file POST leaves nothing": [

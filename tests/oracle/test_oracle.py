@@ -128,8 +128,8 @@ def normal(value: Any, name: str = "") -> Any:
         return "<path>"
     if name in ("created_at", "completed_at") and MOMENT.fullmatch(str(value)):
         return "<moment>"
-    if name == "user":
-        return "<user>"
+    if name in ("user", "code", "length", "digest"):
+        return f"<{name}>"
     return value
 
 

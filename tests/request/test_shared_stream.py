@@ -268,7 +268,7 @@ def test_a_form_that_cannot_be_read_again_is_refused(
     answer = post_whole(app.test_client(), CONTENT)
     assert (answer.status_code, answer.json) == (
         500,
-        {"detail": "Internal Server Error"},
+        {"detail": "Internal Server Error", "code": "internal_error"},
     )
     assert rows(app) == []
     assert stored_files(tmp_path) == []
@@ -294,4 +294,7 @@ def test_a_malformed_form_stays_the_clients_mistake(app_factory: AppFactory) -> 
         "/uploads/", data=b"no form", content_type="multipart/form-data; boundary=b"
     )
     assert answer.status_code == 400
-    assert answer.json == {"detail": "Malformed multipart/form-data body"}
+    assert answer.json == {
+        "detail": "Malformed multipart/form-data body",
+        "code": "malformed_body",
+    }

@@ -15,11 +15,11 @@ from werkzeug.test import TestResponse
 
 from flask_chunked.engine.records import Upload
 from tests.apps import registered, rows
-from tests.dialects.wire import DATA, begin, cut, md5
+from tests.dialects.wire import CODES, DATA, begin, cut, md5
 from tests.statements import before_each
 
 #: Keys of an error's JSON; ``detail`` is always there.
-KEYS = {"detail", "reason", "errors", "expected_offset", "provided_offset"}
+KEYS = {"detail", "code", "reason", "errors", "expected_offset", "provided_offset"}
 
 #: What would tell a stranger how we are built or where we are.
 INSIDE = re.compile(
@@ -87,8 +87,9 @@ def shown(answer: TestResponse, root: Path) -> dict[str, Any]:
     body = answer.get_json()
     assert isinstance(body, dict) and body["detail"]
     assert set(body) <= KEYS
-    # These words of HTTP are no class of ours.
-    text = answer.text.replace("Internal Server Error", "")
+    # These words of HTTP are no class of ours; the code is public.
+    text = answer.text.replace("Internal Server Error", "").replace(body["code"], "")
+    assert body["code"] in CODES
     for whole in (text, str(answer.headers)):
         assert str(root) not in whole and str(root.parent) not in whole
     assert INSIDE.search(text) is None, text

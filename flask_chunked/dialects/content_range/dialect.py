@@ -96,8 +96,8 @@ class ContentRangeDialect(Dialect):
     def render_error(
         self, request: UploadRequest, error: ChunkedUploadError
     ) -> Response:
-        """``{"detail": ...}``, with both offsets if they differ."""
-        body: dict[str, object] = {"detail": error.detail}
+        """``{"detail": ..., "code": ...}``, with both offsets if they differ."""
+        body: dict[str, object] = {"detail": error.detail, "code": error.code}
         if isinstance(error, MalformedHeader):
             body["detail"] = "Error in request headers"
             body["reason"] = f"{error.name}: {error.reason}"

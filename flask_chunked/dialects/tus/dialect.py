@@ -43,7 +43,6 @@ EXTENSIONS = (
 
 #: Statuses of errors whose default status is that of the Content-Range dialect.
 STATUSES: Mapping[type[ChunkedUploadError], int] = {
-    exceptions.OwnerRequired: 401,
     exceptions.OffsetMismatch: 409,
     exceptions.Superseded: 409,
     # Completed after this request read the row: the offset has changed.

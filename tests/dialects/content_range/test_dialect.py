@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from flask_chunked import ChunkedUploadBlueprint
+from flask_chunked import ChunkedUploadBlueprint, ChunkedUploadError, exceptions
 from tests.apps import stored_files
 from tests.conftest import AppFactory
 from tests.dialects.wire import (
@@ -28,6 +28,23 @@ from tests.dialects.wire import (
 )
 
 
+class NotThisFormat(ChunkedUploadError):
+    """A refusal of the application's own."""
+
+    code = "not_this_format"
+
+
+#: Errors that are sent as they are; the others have keys of their own.
+ERRORS = [
+    kind
+    for kind in (*vars(exceptions).values(), NotThisFormat)
+    if isinstance(kind, type)
+    and issubclass(kind, ChunkedUploadError)
+    and kind.__init__ is ChunkedUploadError.__init__
+    and not issubclass(kind, exceptions.HookError)
+]
+
+
 def first_half(client: FlaskClient, **fields: str) -> dict[str, Any]:
     """Send bytes 0-4 of ten; the answer's JSON."""
     answer = client.put(
@@ -38,6 +55,24 @@ def first_half(client: FlaskClient, **fields: str) -> dict[str, Any]:
     assert answer.status_code == 200, answer.data
     body: dict[str, Any] = answer.get_json()
     return body
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_each_error_has_its_code(
+    app_factory: AppFactory, kind: type[ChunkedUploadError]
+) -> None:
+    class Refusing(ChunkedUploadBlueprint):
+        def validate(self, upload: Any) -> None:
+            error = kind.__new__(kind)
+            ChunkedUploadError.__init__(error, "not this one", status=418)
+            raise error
+
+    client = app_factory(blueprint_class=Refusing).test_client()
+    answer = client.put(
+        "/uploads/", data=DATA[:5], headers={"Content-Range": "bytes 0-4/10"}
+    )
+    assert answer.status_code == 418
+    assert answer.get_json() == {"detail": "not this one", "code": kind.code}
 
 
 def test_first_chunk_creates_the_upload(client: FlaskClient) -> None:
@@ -61,6 +96,8 @@ def test_first_chunk_creates_the_upload(client: FlaskClient) -> None:
         "completed_at": None,
         "status": 1,
         "user": None,
+        "length": 10,
+        "digest": None,
     }
     assert answer.headers["Range"] == "bytes=0-4"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -104,7 +141,12 @@ def test_checksum_completes(client: FlaskClient, tmp_path: Path) -> None:
     answer = client.post(created["url"], data={"md5": MD5})
     body = answer.get_json()
     assert re.fullmatch(MOMENT, body["completed_at"])
-    done = {"offset": 10, "status": 2, "completed_at": body["completed_at"]}
+    done = {
+        "offset": 10,
+        "status": 2,
+        "completed_at": body["completed_at"],
+        "digest": f"md5:{MD5}",
+    }
     assert told(answer) == (200, {**created, **done})
     (file,) = stored_files(tmp_path)
     assert (file.suffix, file.read_bytes()) == (".done", DATA)

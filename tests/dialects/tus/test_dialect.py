@@ -289,5 +289,8 @@ def test_rule_60_head_has_all_that_clients_test_for(tus: Tus) -> None:
 def test_rule_64_a_post_without_the_version_is_of_the_other_dialect(tus: Tus) -> None:
     response = tus.client.post(BASE, headers={"Upload-Length": "3"})
     assert response.status_code == 400
-    assert response.json == {"detail": "No chunk file was submitted"}
+    assert response.json == {
+        "detail": "No chunk file was submitted",
+        "code": "chunk_missing",
+    }
     assert tus.client.put(BASE, headers=BYTES, data=b"abc").status_code == 405
