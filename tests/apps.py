@@ -10,6 +10,8 @@ from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Select
+from werkzeug.routing import Rule
 
 from flask_chunked import ChunkedUploadBlueprint, create_tables
 from flask_chunked.engine.records import Upload
@@ -21,6 +23,35 @@ from tests.places import STORAGE, places, stored_objects
 _DB = SQLAlchemy()
 #: Names of tables, and whether there is a log -> a new file of SQLite with them.
 _NEW_FILES: dict[tuple[object, ...], bytes] = {}
+
+
+#: What a rule's builder of URLs is made of -> the builder.
+_BUILDERS: dict[tuple[object, ...], Callable[..., tuple[str, str]]] = {}
+#: Model, blueprint and conditions -> the statements that find one upload.
+_FINDERS: dict[tuple[object, ...], dict[bool, Select[Any]]] = {}
+
+
+class CachingRule(Rule):
+    """Compiles the builder of its URLs once for all apps: a fifth of an app's cost."""
+
+    def _compile_builder(
+        self, append_unknown: bool = True
+    ) -> Callable[..., tuple[str, str]]:
+        converters = tuple((n, type(one)) for n, one in self._converters.items())
+        plain = not self.defaults and "(" not in self.rule
+        made_of = (self.rule, tuple(self._trace), converters, append_unknown)
+        if not plain or made_of not in _BUILDERS:
+            built = super()._compile_builder(append_unknown)
+            if not plain:
+                return built
+            _BUILDERS[made_of] = built
+        return _BUILDERS[made_of]
+
+
+class CachingFlask(Flask):
+    """An app that is made fast."""
+
+    url_rule_class = CachingRule
 
 
 def make_app(
@@ -36,7 +67,7 @@ def make_app(
 
     :param config: keys of ``app.config``, over the defaults.
     """
-    app = Flask("tests", instance_path=str(tmp_path / "instance"))
+    app = CachingFlask("tests", instance_path=str(tmp_path / "instance"))
     app.config.update(
         TESTING=True,
         SECRET_KEY="test",
@@ -50,8 +81,18 @@ def make_app(
     db.init_app(app)
     blueprint = blueprint_class("uploads", __name__, model=model)
     app.register_blueprint(blueprint, url_prefix=url_prefix)
+    _share_finders(registered(app))
     _create_tables(app)
     return app
+
+
+def _share_finders(here: Registration) -> None:
+    """Let apps that find uploads alike use one statement: SQLite's is compiled once."""
+    if here.db is _DB:
+        settings = here.settings
+        conditions = (settings.user_restricted, settings.allow_anonymous)
+        kind = (here.model, here.name, here.user_field, *conditions)
+        here._finders = _FINDERS.setdefault(kind, {})
 
 
 def _create_tables(app: Flask) -> None:

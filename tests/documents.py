@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import docutils.core
@@ -20,6 +21,7 @@ PAGES = (
 Table = list[list[str]]
 
 
+@cache
 def parse(page: Path) -> nodes.document:
     """The page's tree; a warning of the parser is an error."""
     document: nodes.document = docutils.core.publish_doctree(

@@ -249,12 +249,14 @@ def check(send: Client, name: str, way: str, moment: str) -> Answer:
     sent = exchange.sent
     user = {USER: f"user-{next(_users)}"}
     path = "/uploads/"
+    # A new user has no uploads.
+    before: list[dict[str, Any]] = []
     if exchange.begin is not None:
         method, body, headers = exchange.begin
         begun = send(method, path, body, {**headers, **user})
         assert begun.status in (200, 201), begun.content
         path = _path_of(begun)
-    before = _uploads(send, user)
+        before = _uploads(send, user)
     looking = {WAY: way, MOMENT: moment, "Content-Type": sent.kind}
     if exchange.chunked:
         looking["Transfer-Encoding"] = "chunked"
@@ -283,7 +285,7 @@ def check(send: Client, name: str, way: str, moment: str) -> Answer:
             {"Content-Type": "application/json", **user},
         )
         assert done.status == 200, done.content
-    (upload,) = _uploads(send, user)
+        (upload,) = _uploads(send, user)
     assert upload["status"] == 2
     content = send("GET", _path(upload["file"]), b"", user).content
     assert content == CONTENT, "every byte is right"

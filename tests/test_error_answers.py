@@ -293,6 +293,10 @@ def test_an_upload_whose_verify_aborts_can_be_completed_later(
     assert finish(client, url, DATA).status_code == 200
 
 
+#: Of apps whose hook writes.
+DB = SQLAlchemy()
+
+
 @pytest.mark.sqlite
 @ON_EVERY_ROAD
 @pytest.mark.parametrize("hook", ["validate", "inspect", "verify"])
@@ -301,14 +305,13 @@ def test_writes_of_a_hook_that_refuses_do_not_lock_the_refusal_out(
     app_factory: AppFactory, hook: str, road: str, kind: Callable[[], Exception]
 ) -> None:
     """The hook holds SQLite's write lock, until its session is rolled back."""
-    db = SQLAlchemy()
 
     def refuse(self: object, *args: object) -> None:
-        db.session.execute(text("UPDATE chunked_upload SET filename = 'a'"))
+        DB.session.execute(text("UPDATE chunked_upload SET filename = 'a'"))
         raise kind()
 
     policy = type("Uploads", (ChunkedUploadBlueprint,), {hook: refuse})
-    app = app_factory(db=db, blueprint_class=policy)
+    app = app_factory(db=DB, blueprint_class=policy)
     answer = ROADS[road](app.test_client())
     assert answer.status_code == 403
     assert "completing" not in str(left(app))

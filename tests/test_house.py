@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,12 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """The module's tree, which several rules look at."""
+    return ast.parse(path.read_text())
+
+
 def tracked() -> list[Path]:
     """Files of the repository; of the directory, where there is no repository."""
     listed = subprocess.run(
@@ -75,7 +82,7 @@ def is_read_without_size(node: ast.AST) -> bool:
 
 @pytest.mark.parametrize("path", PACKAGE, ids=name_of)
 def test_nothing_is_read_without_a_size(path: Path) -> None:
-    nodes = ast.walk(ast.parse(path.read_text()))
+    nodes = ast.walk(tree_of(path))
     # The port of the engine reads one block of its own size.
     unbounded = [
         ast.unparse(node)
@@ -98,7 +105,7 @@ def test_unbounded_reads_are_found(text: str) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_module_opens_with_a_docstring_and_the_future(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     if not tree.body:
         return
     assert ast.get_docstring(tree), "no docstring"
@@ -114,7 +121,7 @@ def test_module_is_not_too_long(path: Path) -> None:
 
 
 def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    nodes = ast.walk(ast.parse(path.read_text()))
+    nodes = ast.walk(tree_of(path))
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return [node for node in nodes if isinstance(node, kinds)]
 
@@ -147,7 +154,7 @@ def holds_tests(path: Path) -> bool:
     tests = (ast.FunctionDef, ast.ClassDef)
     return any(
         isinstance(node, tests) and node.name.lower().startswith("test")
-        for node in ast.parse(path.read_text()).body
+        for node in tree_of(path).body
     )
 
 

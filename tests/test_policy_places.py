@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,9 @@ class Given:
         self.result: object = {"project": 7}
 
 
-def fields_app(app_factory: AppFactory, given: Given, **more: Any) -> Flask:
+@cache
+def _documents() -> tuple[SQLAlchemy, type[Any], type[ChunkedUploadSchema]]:
+    """A database, a model and its schema; the same for all apps."""
     db = SQLAlchemy()
 
     class Document(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
@@ -127,9 +130,15 @@ def fields_app(app_factory: AppFactory, given: Given, **more: Any) -> Flask:
         title = fields.String()
         project = fields.Integer()
 
+    return db, Document, Schema
+
+
+def fields_app(app_factory: AppFactory, given: Given, **more: Any) -> Flask:
+    db, document, schema = _documents()
+
     class Documents(ChunkedUploadBlueprint):
-        model = Document
-        schema_class = Schema
+        model = document
+        schema_class = schema
 
         def get_fields(self) -> Mapping[str, object]:
             given.calls += 1

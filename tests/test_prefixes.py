@@ -18,6 +18,8 @@ from flask_chunked import ChunkedUploadBlueprint, ConfigurationError, create_tab
 from tests.conftest import NewApp
 from tests.exchange import md5, put_raw
 
+#: Of the cases' apps, which have the same model: it is built once.
+DB = SQLAlchemy()
 TUS = {"Tus-Resumable": "1.0.0"}
 OCTETS = "application/offset+octet-stream"
 
@@ -164,9 +166,9 @@ def app(case: Case, new_app: NewApp, tmp_path: Any) -> Flask:
         app.config["CHUNKED_UPLOAD_ALLOW_ANONYMOUS"] = True
         app.config["TESTING"] = True
         app.config.update(case.config)
-        SQLAlchemy(app)
+        DB.init_app(app)
     else:
-        app = new_app(SQLAlchemy(), **case.config)
+        app = new_app(DB, **case.config)
     app.config["CHUNKED_UPLOAD_DOWNLOADS"] = True
     app.config["CHUNKED_UPLOAD_USER_RESTRICTED"] = False
     case.register(app, **case.options)

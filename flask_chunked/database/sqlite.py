@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import JSON, Dialect, Engine, Select
 from sqlalchemy.exc import DBAPIError
@@ -50,9 +51,28 @@ class Result:
 class PreparedStatement:
     """A compiled statement: its text and the conversions of its values and rows."""
 
+    @classmethod
+    def of(cls, statement: Statement, dialect: Any) -> PreparedStatement:
+        """The compiled statement; it is shared by all dialects that are made alike.
+
+        :param dialect: one of :func:`connections.separate_engine`.
+        """
+        made_of = (
+            type(dialect),
+            dialect.dbapi,
+            dialect.native_datetime,
+            dialect._json_serializer,
+            dialect._json_deserializer,
+        )
+        known = _PREPARED.setdefault(statement, [])
+        for others, prepared in known:
+            if others == made_of:
+                return prepared
+        prepared = cls(statement, dialect)
+        known.append((made_of, prepared))
+        return prepared
+
     def __init__(self, statement: Statement, dialect: Dialect) -> None:
-        #: The reference keeps the statement's id, the key of the cache, unique.
-        self.statement = statement
         self.writes = isinstance(statement, UpdateBase)
         compiled: Any = statement.compile(dialect=dialect)
         required = [bind for bind in compiled.bind_names if bind.required]
@@ -104,6 +124,13 @@ class PreparedStatement:
             if converted[number] is not None:
                 converted[number] = convert(converted[number])
         return converted
+
+
+#: Statement -> what a dialect is made of, and the statement that was compiled for it. A
+#: process may have several executors for one table: those of blueprints and of apps.
+_PREPARED: WeakKeyDictionary[
+    Statement, list[tuple[tuple[object, ...], PreparedStatement]]
+] = WeakKeyDictionary()
 
 
 def _parameter(
@@ -165,7 +192,8 @@ class SQLiteExecutor:
         self._queue = queue
         self._timeout = timeout
         self._idle: list[sqlite3.Connection] = []
-        self._prepared: dict[int, PreparedStatement] = {}
+        #: Id of a statement -> the statement, kept alive for its id, and its text.
+        self._prepared: dict[int, tuple[Statement, PreparedStatement]] = {}
 
     def execute(self, statement: Statement, values: Mapping[str, object]) -> Result:
         """Execute the statement and commit.
@@ -174,10 +202,11 @@ class SQLiteExecutor:
         :raises sqlalchemy.exc.DBAPIError: the driver raised an error; SQLAlchemy's
             subclass for that error wraps it.
         """
-        prepared = self._prepared.get(id(statement))
-        if prepared is None:
-            prepared = PreparedStatement(statement, self._engine.dialect)
-            self._prepared[id(statement)] = prepared
+        known = self._prepared.get(id(statement))
+        if known is None:
+            known = statement, PreparedStatement.of(statement, self._engine.dialect)
+            self._prepared[id(statement)] = known
+        prepared = known[1]
         try:
             if not prepared.writes:
                 return self.execute_prepared(prepared, values)

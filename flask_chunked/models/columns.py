@@ -33,12 +33,12 @@ class Ownership:
     def __init__(self, model: type[Any], user_field: str) -> None:
         self._model = model
         self._mapper = inspect(model)
-        table = model.__table__
+        in_table = set(model.__table__.c)
         #: Attribute -> column, for all columns of the table.
         self.columns: dict[str, Column[Any]] = {
             attribute.key: attribute.columns[0]
             for attribute in self._mapper.column_attrs
-            if any(attribute.columns[0] is column for column in table.c)
+            if attribute.columns[0] in in_table
         }
         self._core_names = CORE_COLUMNS | {user_field}
         core = {c.name for key, c in self.columns.items() if key in self._core_names}

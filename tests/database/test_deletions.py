@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,9 @@ class Place:
             return [one.upload_id for one in found]
 
 
-def make_place(factory: AppFactory, root: Path, *, enforced: bool) -> Place:
-    """Build the models and the app."""
+@cache
+def _models() -> tuple[SQLAlchemy, type[Any], dict[tuple[str, bool], Any]]:
+    """The database, the model, and a table for each action; the same for all apps."""
     db = SQLAlchemy()
 
     class Video(ChunkedUploadMixin, db.Model):  # type: ignore[name-defined,misc]
@@ -103,7 +105,13 @@ def make_place(factory: AppFactory, root: Path, *, enforced: bool) -> Place:
             "upload_id": mapped_column(key),
         }
         tables[action, deferred] = type(name, (db.Model,), body)
-    app = factory(db=db, model=Video, CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=1)
+    return db, Video, tables
+
+
+def make_place(factory: AppFactory, root: Path, *, enforced: bool) -> Place:
+    """Build the app and its tables."""
+    db, model, tables = _models()
+    app = factory(db=db, model=model, CHUNKED_UPLOAD_MAX_OPEN_UPLOADS=1)
     with app.app_context():
         db.create_all()
         is_sqlite = db.engine.dialect.name == "sqlite"

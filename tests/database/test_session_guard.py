@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,37 +78,43 @@ class Watched(io.BytesIO):
         return super().readinto(buffer)
 
 
+@cache
+def _models() -> tuple[SQLAlchemy, type[Any], type[Any]]:
+    """A database, its users and its notes; the same for all sites."""
+    db = SQLAlchemy()
+
+    class User(UserMixin, db.Model):  # type: ignore[name-defined,misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Note(db.Model):  # type: ignore[name-defined,misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        text: Mapped[str] = mapped_column(String(20))
+
+    return db, User, Note
+
+
 class Site:
     """An app whose users and notes live in the same ``db`` as its uploads."""
 
     def __init__(
         self, app_factory: AppFactory, policy: type[ChunkedUploadBlueprint]
     ) -> None:
-        self.db = db = SQLAlchemy()
-
-        class User(UserMixin, db.Model):  # type: ignore[name-defined,misc]
-            id: Mapped[int] = mapped_column(primary_key=True)
-
-        class Note(db.Model):  # type: ignore[name-defined,misc]
-            id: Mapped[int] = mapped_column(primary_key=True)
-            text: Mapped[str] = mapped_column(String(20))
-
-        self.note = Note
+        self.db, user, self.note = db, user, note = _models()
         self.app: Flask = app_factory(
             db=db, blueprint_class=policy, CHUNKED_UPLOAD_ALLOW_ANONYMOUS=False
         )
         manager = LoginManager(self.app)
-        manager.user_loader(lambda user_id: db.session.get(User, int(user_id)))
+        manager.user_loader(lambda user_id: db.session.get(user, int(user_id)))
 
         @self.app.post("/login")
         def login() -> str:
-            login_user(db.session.get(User, 1))
+            login_user(db.session.get(user, 1))
             return "welcome"
 
         with self.app.app_context():
             db.create_all()
-            db.session.add(User(id=1))
-            db.session.add(Note(text="first"))
+            db.session.add(user(id=1))
+            db.session.add(note(text="first"))
             db.session.commit()
 
     def client(self) -> FlaskClient:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -283,3 +285,45 @@ def test_prepared_text_has_no_names(app: Flask) -> None:
         )
     assert prepared.text.count("?") == 1
     assert not prepared.writes
+
+
+def test_apps_on_one_table_share_the_compiled_statements(
+    app_factory: AppFactory,
+) -> None:
+    statement, dialects = None, []
+    for _ in range(2):
+        here = registered(app_factory())
+        statement = here.repository._statements.select
+        with here.app.app_context():
+            dialects.append(here.database.engine().dialect)
+    assert statement is not None
+    first, second = (PreparedStatement.of(statement, one) for one in dialects)
+    assert dialects[0] is not dialects[1]
+    assert first is second
+
+
+@pytest.mark.parametrize("option", ["json_serializer", "json_deserializer"])
+def test_another_option_of_json_is_another_compiled_statement(
+    app_factory: AppFactory, option: str
+) -> None:
+    prepared = []
+    for options in {}, {option: lambda value: value}:
+        here = registered(app_factory(SQLALCHEMY_ENGINE_OPTIONS=options))
+        with here.app.app_context():
+            dialect = here.database.engine().dialect
+        prepared.append(
+            PreparedStatement.of(here.repository._statements.select, dialect)
+        )
+    assert prepared[0] is not prepared[1]
+
+
+def test_statement_that_is_dropped_is_forgotten(app: Flask) -> None:
+    here = registered(app)
+    with app.app_context():
+        dialect = here.database.engine().dialect
+    statement = select(here.table).where(here.table.c.id == bindparam("upload_id"))
+    PreparedStatement.of(statement, dialect)
+    dropped = weakref.ref(statement)
+    del statement
+    gc.collect()
+    assert dropped() is None
