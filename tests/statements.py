@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Delete, Select, Update, event
-from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy import event
 
 from flask_chunked.database.sqlite import PreparedStatement, Result, SQLiteExecutor
-from flask_chunked.database.statements import Statements
 from flask_chunked.database.transactions import Database
-from flask_chunked.registration import Registration
 
 #: Told a statement's text and how to execute it.
 Around = Callable[[str, Callable[[], Result]], Result]
@@ -64,21 +61,3 @@ def before_each(database: Database, tell: Callable[[str], None]) -> Iterator[Non
             yield
     finally:
         event.remove(engine, "before_cursor_execute", by_event)
-
-
-def compile_all(here: Registration) -> None:
-    """Compile the statements on uploads, for all processes that are forked later."""
-    with here.app.app_context():
-        if executor_of(here.database) is None:
-            return
-        dialect = here.database.engine().dialect
-    of = Statements.of(here.table)
-    owners = (of, of.members, of.removals)
-    every = [one for owner in owners for one in vars(owner).values()]
-    for one in (*every, *of.transitions.values(), *of.ends.values()):
-        changes = isinstance(one, Update | Delete)
-        for statement in (one, of.returning(one)) if changes else (one,):
-            # The text of a statement with a list changes with each execution.
-            with suppress(ValueError):
-                if isinstance(statement, Select | UpdateBase):
-                    PreparedStatement.of(statement, dialect)

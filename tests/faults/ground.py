@@ -24,7 +24,6 @@ from flask_chunked.engine.records import NewUpload, Upload
 from flask_chunked.engine.states import Status
 from flask_chunked.registration import Registration
 from tests.apps import dispose, make_app, registered
-from tests.statements import compile_all
 
 #: Bytes of the partial uploads that a final one is made of, in their order.
 PARTS = (5_000, 4_001)
@@ -82,7 +81,6 @@ class Ground:
         }
         self.app: Flask = make_app(directory, **config)
         self.blueprint.log = directory / DELIVERIES
-        compile_all(self.here)
         dispose(self.app)
 
     @property
