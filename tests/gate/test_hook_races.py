@@ -275,7 +275,8 @@ def test_length_that_is_refused_while_bytes_come_removes_the_upload_or_keeps_the
             bound(client(looked).patch, url, 3, b"der"),
             bound(client(looked).head, url),
         )
-        assert answers[0].status_code in (409, 422, 404)
+        # 400: the length is below the offset, if the other bytes are there already.
+        assert answers[0].status_code in (400, 409, 422, 404)
         found = client(looked).head(url)
         if answers[0].status_code == 422 and found.status_code == 404:
             continue
