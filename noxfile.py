@@ -10,7 +10,7 @@ import nox
 #: The lowest versions that ``pyproject.toml`` allows, and the oldest Python with them.
 OLDEST = {
     "blinker": "1.8.0",
-    "click": "8.1.3",
+    "click": "8.2.0",
     "flask": "3.0.0",
     "flask-sqlalchemy": "3.1.1",
     "marshmallow": "3.20.0",

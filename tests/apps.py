@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from tests.places import STORAGE, places, stored_objects
 _DB = SQLAlchemy()
 #: Names of tables, and whether there is a log -> a new file of SQLite with them.
 _NEW_FILES: dict[tuple[object, ...], bytes] = {}
+
+#: The version of Flask.
+FLASK = tuple(int(part) for part in version("flask").split(".")[:3])
 
 
 #: What a rule's builder of URLs is made of -> the builder.

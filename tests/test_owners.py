@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from flask_chunked import ChunkedUploadBlueprint
 
-from .apps import dispose, make_app, rows, stored_files
+from .apps import FLASK, dispose, make_app, rows, stored_files
 from .conftest import AppFactory
 from .exchange import OCTETS, begin, detail, finish, md5, post_whole, put_form, put_raw
 
@@ -121,7 +121,11 @@ def ask(client: FlaskClient, upload_id: str, name: str) -> TestResponse:
 
 def shown(answer: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
     """Everything of an answer that a client can compare."""
-    return answer.status_code, answer.data, sorted(answer.headers)
+    headers = sorted(answer.headers)
+    if FLASK < (3, 1, 3):
+        # These do not notice each look at the session.
+        headers = [field for field in headers if field != ("Vary", "Cookie")]
+    return answer.status_code, answer.data, headers
 
 
 @pytest.fixture(scope="module", params=["flask-login", "get_user_id"])
@@ -177,7 +181,7 @@ def test_malformed_id_reads_the_session_like_any_other(
 
     client = app_factory(blueprint_class=BySession).test_client()
     unknown = shown(client.get(f"/uploads/{uuid4()}"))
-    assert ("Vary", "Cookie") in unknown[2]
+    assert ("Vary", "Cookie") in unknown[2] or FLASK < (3, 1, 3)
     assert shown(client.get("/uploads/malformed")) == unknown
 
 

@@ -96,7 +96,14 @@ def empty(status: int, mimetype: str = "text/plain") -> Response:
 
     Functions of ``after_request``, such as Flask-DebugToolbar's, look at the media type
     of every answer that may have a body, so that it has one.
-
-    :param mimetype: for HEAD, that of GET.
     """
     return _Empty(status=status, mimetype=None if status in _BODILESS else mimetype)
+
+
+def empty_head(request: UploadRequest) -> Response:
+    """The answer to HEAD, with the media type of GET.
+
+    A POST that stands for HEAD has an empty body, which is no JSON.
+    """
+    is_head = request.http.method == "HEAD"
+    return empty(200, "application/json" if is_head else "text/plain")

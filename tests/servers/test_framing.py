@@ -51,7 +51,7 @@ ANSWERS = {
     ),
     "not modified": ("GET", "/file", {"If-None-Match": ETAG}, 304, None, None),
     "range": ("GET", "/file", {"Range": "bytes=1-2"}, 206, "2", "xx"),
-    "no such range": ("GET", "/file", {"Range": "bytes=200-"}, 416, "50", ...),
+    "no such range": ("GET", "/file", {"Range": "bytes=200-"}, 416, "81", ...),
 }
 
 
