@@ -75,6 +75,13 @@ class PreparedStatement:
     def __init__(self, statement: Statement, dialect: Dialect) -> None:
         self.writes = isinstance(statement, UpdateBase)
         compiled: Any = statement.compile(dialect=dialect)
+        #: True if Python code supplies a value at each execution, as for a column with
+        #: ``onupdate=``: only SQLAlchemy executes the statement correctly.
+        self.needs_sqlalchemy = bool(
+            compiled.insert_prefetch
+            or compiled.update_prefetch
+            or any(bind.callable is not None for bind in compiled.bind_names)
+        )
         required = [bind for bind in compiled.bind_names if bind.required]
         if any(bind.expanding for bind in required):
             raise ValueError(
@@ -195,18 +202,24 @@ class SQLiteExecutor:
         #: Id of a statement -> the statement, kept alive for its id, and its text.
         self._prepared: dict[int, tuple[Statement, PreparedStatement]] = {}
 
-    def execute(self, statement: Statement, values: Mapping[str, object]) -> Result:
-        """Execute the statement and commit.
-
-        :param values: values of the statement's parameters, by name.
-        :raises sqlalchemy.exc.DBAPIError: the driver raised an error; SQLAlchemy's
-            subclass for that error wraps it.
-        """
+    def prepare(self, statement: Statement) -> PreparedStatement:
+        """The compiled statement; the first call compiles it."""
         known = self._prepared.get(id(statement))
         if known is None:
             known = statement, PreparedStatement.of(statement, self._engine.dialect)
             self._prepared[id(statement)] = known
-        prepared = known[1]
+        return known[1]
+
+    def execute(
+        self, prepared: PreparedStatement, values: Mapping[str, object]
+    ) -> Result:
+        """Execute the statement and commit.
+
+        :param prepared: does not need SQLAlchemy.
+        :param values: values of the statement's parameters, by name.
+        :raises sqlalchemy.exc.DBAPIError: the driver raised an error; SQLAlchemy's
+            subclass for that error wraps it.
+        """
         try:
             if not prepared.writes:
                 return self.execute_prepared(prepared, values)

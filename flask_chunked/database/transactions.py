@@ -113,13 +113,14 @@ class Database:
         :param values: values of the statement's parameters, by name.
         """
         executor = self._sqlite_executor()
-        if executor is None:
+        prepared = None if executor is None else executor.prepare(statement)
+        if executor is None or prepared is None or prepared.needs_sqlalchemy:
             with self.transaction() as connection:
                 result = connection.execute(statement, values)
                 rows = list(result) if result.returns_rows else []
                 return Result(rows, result.rowcount)
         try:
-            return executor.execute(statement, values)
+            return executor.execute(prepared, values)
         except DBAPIError as error:
             unanswered = isinstance(statement, UpdateBase) and not changed_nothing(
                 error

@@ -91,19 +91,11 @@ class _Empty(Response):
 _BODILESS = (204, 304)
 
 
-def empty(status: int, mimetype: str = "text/plain") -> Response:
+def empty(status: int) -> Response:
     """An answer without a body.
 
     Functions of ``after_request``, such as Flask-DebugToolbar's, look at the media type
-    of every answer that may have a body, so that it has one.
+    of every answer that may have a body, so that it has one. It is not JSON: they may
+    parse what says that it is.
     """
-    return _Empty(status=status, mimetype=None if status in _BODILESS else mimetype)
-
-
-def empty_head(request: UploadRequest) -> Response:
-    """The answer to HEAD, with the media type of GET.
-
-    A POST that stands for HEAD has an empty body, which is no JSON.
-    """
-    is_head = request.http.method == "HEAD"
-    return empty(200, "application/json" if is_head else "text/plain")
+    return _Empty(status=status, mimetype=None if status in _BODILESS else "text/plain")

@@ -88,8 +88,8 @@ def test_head_of_the_collection_is_that_of_the_list(client: FlaskClient) -> None
 NOT_THERE = {"If-Match": '"another"'}
 #: Request -> the media type of an answer that may have a body; all of these are empty.
 EMPTY: dict[str, tuple[str, str, dict[str, str], int, str]] = {
-    "head": ("HEAD", "part", {}, 200, "application/json"),
-    "head-tus": ("HEAD", "part", TUS, 200, "application/json"),
+    "head": ("HEAD", "part", {}, 200, "text/plain"),
+    "head-tus": ("HEAD", "part", TUS, 200, "text/plain"),
     "create": ("POST", "", {**TUS, "Upload-Length": "9"}, 201, "text/plain"),
     "condition": ("GET", "file", NOT_THERE, 412, "text/plain"),
 }

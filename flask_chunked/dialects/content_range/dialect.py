@@ -38,7 +38,7 @@ from ...schemas import format_utc
 from ..base import Dialect, Handler
 from ..downloads import send_content
 from ..listing import list_uploads
-from ..resources import empty_head, options, remove, show, take_over
+from ..resources import empty, options, remove, show, take_over
 from .chunks import (
     DIALECT,
     FileDescription,
@@ -191,7 +191,7 @@ class ContentRangeDialect(Dialect):
 
     def _head(self, request: UploadRequest) -> Response:
         upload = take_over(request)
-        response = empty_head(request)
+        response = empty(200)
         # A bare HEAD may come from a client of any dialect.
         for dialect in request.dialects:
             response.headers.update(dialect.upload_headers(request, upload))

@@ -23,7 +23,7 @@ from ...request.context import Target, UploadRequest
 from ..base import Dialect, Handler
 from ..downloads import send_content
 from ..listing import list_uploads
-from ..resources import empty_head, options, remove, show, take_over
+from ..resources import empty, options, remove, show, take_over
 from .checksum import trailers_arrive
 from .concat import resume_if_idle
 from .create import create
@@ -170,7 +170,7 @@ class TusDialect(Dialect):
             upload = resume_if_idle(request, upload)
         else:
             upload = complete_if_received(request, upload)
-        response = empty_head(request)
+        response = empty(200)
         response.headers.update(self.upload_headers(request, upload))
         return response
 
