@@ -26,6 +26,7 @@ from flask.blueprints import BlueprintSetupState
 from . import cli
 from .config.settings import Settings
 from .cors import share_answers
+from .database.session_guard import detached
 from .dialects.base import Dialect
 from .dialects.content_range.dialect import ContentRangeDialect
 from .dialects.tus.dialect import TusDialect
@@ -35,7 +36,7 @@ from .exceptions import BytesMissing, UnknownUpload
 from .models import ChunkedUploadMixin
 from .policy import UploadPolicy
 from .protocol.upload_id import parse_upload_id
-from .registration import Registration, registrations
+from .registration import Registration, registrations, release_sessions
 from .request.context import Target
 from .request.form_parser import share_body
 from .routes import SetupState, add_rules, dispatch, failure_response
@@ -155,29 +156,28 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
         Call it again after a crash: it then completes the move.
 
         :param upload: an instance, a snapshot or an id (``UUID``, or its text).
+        :raises UnknownUpload: it is removed.
+        :raises RuntimeError: ``db.session`` has uncommitted writes; nothing is moved.
         """
-        upload = self._resolve(upload)
-        here = self._registration_of(upload)
-        require_file(upload)
-        if not upload.is_complete:
+        here, row = self._current(upload, "move_file()")
+        require_file(row)
+        if not row.is_complete:
             raise BytesMissing("Only the file of a complete upload can be moved")
-        if upload.storage_key is None and Path(destination).is_file():
+        if row.storage_key is None and Path(destination).is_file():
             return
-        here.storage.move(_blob(upload), destination)
-        here.repository.forget_file(upload.id)
+        here.storage.move(_blob(row), destination)
+        here.repository.forget_file(row.id)
 
     def delete_upload(self, upload: Any) -> None:
         """Remove the upload: its bytes and its record.
 
         :param upload: an instance, a snapshot or an id (``UUID``, or its text).
         :raises UnknownUpload: it is already removed.
+        :raises RuntimeError: ``db.session`` has uncommitted writes; nothing is removed.
         """
-        upload = self._resolve(upload)
-        here = self._registration_of(upload)
-        row = here.repository.get(upload.id)
-        if row is None:
-            raise UnknownUpload()
-        here.engine.remove.terminate(row)
+        with detached(upload):
+            here, row = self._current(upload, "delete_upload()")
+            here.engine.remove.terminate(row)
 
     def open(self, upload: Any) -> BinaryIO:
         """Short for :meth:`open_file`."""
@@ -207,6 +207,25 @@ class ChunkedUploadBlueprint(UploadPolicy, Blueprint):
         if options:
             raise TypeError(f"delete() of an upload takes no {', '.join(options)}")
         return self.delete_upload(rule)
+
+    def _current(self, upload: Any, source: str) -> tuple[Registration, Upload]:
+        """The upload's row, read after ``db.session`` has returned its connection.
+
+        :param source: the method that is called.
+        :raises UnknownUpload: there is none.
+        :raises RuntimeError: the session has uncommitted writes.
+        """
+        if isinstance(upload, (str, UUID)):
+            release_sessions(current_app, source)
+            found = self._resolve(upload)
+            return self._registration_of(found), found
+        # The release expires the attributes of instances.
+        here, upload_id = self._registration_of(upload), upload.id
+        release_sessions(current_app, source)
+        row = here.repository.get(upload_id)
+        if row is None:
+            raise UnknownUpload()
+        return here, row
 
     def _resolve(self, upload: Any) -> Any:
         """The upload that an id names; everything else is an upload already."""

@@ -25,7 +25,12 @@ from .findings import Finding as Finding
 from .findings import Repair, repaired, unchecked
 from .orphans import check_stored
 from .protocol.upload_id import parse_upload_id
-from .registration import Registration, registered, registrations
+from .registration import (
+    Registration,
+    registered,
+    registrations,
+    release_sessions,
+)
 
 #: The age from which a file without a row, or a stage, counts as an orphan.
 ORPHAN_AGE = timedelta(minutes=5)
@@ -85,6 +90,7 @@ def delete_upload(upload_id: UUID | str) -> Upload:
     :param upload_id: a UUID or its text.
     :raises UnknownUpload: no blueprint has an upload of this id.
     """
+    release_sessions(current_app, "delete_upload()")
     here, upload = find(upload_id)
     here.engine.remove.terminate(upload)
     return upload
@@ -100,6 +106,7 @@ def expire_upload(upload_id: UUID | str, *, keep_record: bool = False) -> Upload
     :raises UploadInUse: other rows refer to its record, which stays, as expired.
     :raises StorageError: its bytes stay.
     """
+    release_sessions(current_app, "expire_upload()")
     here, upload = find(upload_id)
     cutoff = here.engine.expiry.cutoff()
     if cutoff is None:

@@ -274,6 +274,18 @@ def registered(app: Flask, blueprint: str | None) -> list[Registration]:
     return [known[blueprint]]
 
 
+def release_sessions(app: Flask, source: str) -> None:
+    """Let ``db.session`` return its connection before our statements use others.
+
+    They would wait for the locks of the session, or for its connection.
+
+    :param source: the function that is called, for the error's text.
+    :raises RuntimeError: the session has uncommitted writes.
+    """
+    for here in registrations(app).values():
+        here.sessions.release(f"what ran before {source}")
+
+
 def registrations(app: Flask) -> dict[str, Registration]:
     """All blueprints of the app, by the name they are registered under."""
     state: dict[str, Registration] = app.extensions.setdefault(EXTENSION, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,13 @@ from uuid import UUID
 import pytest
 from flask import Flask
 
-from flask_chunked import ChunkedUploadBlueprint, Upload, deliver_pending
+from flask_chunked import (
+    ChunkedUploadBlueprint,
+    Upload,
+    delete_upload,
+    deliver_pending,
+    maintenance,
+)
 from flask_chunked.exceptions import (
     BytesMissing,
     ChunkedUploadError,
@@ -194,6 +201,50 @@ def test_delete_removes_record_and_bytes(app: Flask, tmp_path: Path) -> None:
     assert rows(app) == []
     assert stored_files(tmp_path) == []
     assert app.test_client().get(f"/uploads/{upload.id}").status_code == 404
+
+
+#: Functions that write, called with a blueprint, an upload and a directory.
+WRITERS: dict[str, Callable[[ChunkedUploadBlueprint, Any, Path], object]] = {
+    "move_file": lambda blueprint, upload, path: blueprint.move_file(
+        upload, path / "x"
+    ),
+    "delete_upload": lambda blueprint, upload, path: blueprint.delete_upload(upload),
+    "by id": lambda blueprint, upload, path: blueprint.delete_upload(upload.id),
+    "function": lambda blueprint, upload, path: delete_upload(upload.id),
+    "expire": lambda blueprint, upload, path: maintenance.expire_upload(upload.id),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_uncommitted_writes_of_the_caller_are_an_error_at_once(
+    local: Flask, tmp_path: Path, writer: str
+) -> None:
+    blueprint, upload = finished(local)
+    db, model = registered(local).db, registered(local).model
+    before = rows(local)
+    with local.app_context():
+        instance: Any = db.session.get(model, upload.id)
+        instance.filename = "renamed"
+        db.session.flush()
+        with pytest.raises(RuntimeError, match=r"call db\.session\.commit\(\) first"):
+            WRITERS[writer](blueprint, instance, tmp_path)
+        assert instance.filename == "renamed"
+        assert len(stored_files(tmp_path)) == 1
+        db.session.rollback()
+    assert rows(local) == before
+
+
+@pytest.mark.parametrize("writer", ["move_file", "delete_upload", "function"])
+def test_instance_stays_readable(local: Flask, tmp_path: Path, writer: str) -> None:
+    blueprint, upload = finished(local)
+    db, model = registered(local).db, registered(local).model
+    with local.app_context():
+        instance: Any = db.session.get(model, upload.id)
+        WRITERS[writer](blueprint, instance, tmp_path)
+        if writer != "function":
+            assert (instance.filename, instance.offset) == ("upload", 6)
+        db.session.commit()
+        assert (db.session.get(model, upload.id) is None) is (writer != "move_file")
 
 
 def test_files_are_handled_in_a_worker_as_in_a_request(

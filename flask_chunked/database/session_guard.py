@@ -13,8 +13,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, inspect
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm.attributes import set_committed_value
 
 from .connections import is_shared
 from .statement_kinds import StatementKind, kind_of
@@ -207,6 +208,25 @@ class SessionGuard:
         with suppress(RuntimeError):
             given.extend(self._db.engines.values())
         return any(connection is each for each in given)
+
+
+@contextmanager
+def detached(instance: Any) -> Iterator[None]:
+    """Leave an instance with its values when the block has deleted its row.
+
+    :param instance: anything else is left alone.
+    """
+    state: Any = inspect(instance, raiseerr=False)
+    session = getattr(state, "session", None)
+    values = dict(getattr(state, "dict", {}))
+    yield
+    if session is None:
+        return
+    if instance in session:
+        session.expunge(instance)
+    for name, value in values.items():
+        if name in state.mapper.column_attrs:
+            set_committed_value(instance, name, value)
 
 
 def _has_writes(session: Any) -> bool:
