@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -13,6 +14,8 @@ from ..engine.records import Upload
 from ..engine.states import Status
 from ..exceptions import UnknownUpload
 from ..registration import Registration
+
+logger = logging.getLogger("flask_chunked")
 
 #: RFC 3986, section 2: what a URL has besides letters and digits, encoded bytes too.
 _URL_CHARACTERS = "%:/?#[]@!$&'()*+,;=-._~"
@@ -83,7 +86,12 @@ class Representation:
         finally:
             # Return the pooled connection now: at teardown, a connection that was lost
             # would raise after the response was built.
-            registration.sessions.release_if_clean()
+            if not registration.sessions.release_if_clean():
+                logger.error(
+                    "on_completion() has left uncommitted writes in db.session, which "
+                    "are rolled back: call db.session.commit()"
+                )
+                registration.sessions.rollback()
 
     def _build(self, endpoint: str, upload: Upload, *, external: bool = True) -> str:
         return self._url_of(endpoint, upload_id=str(upload.id), _external=external)

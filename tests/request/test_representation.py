@@ -152,6 +152,24 @@ def test_on_completion_may_answer(
         assert (response.status_code, response.data) == (202, b"made")
 
 
+def test_what_on_completion_leaves_uncommitted_is_rolled_back_and_logged(
+    app_factory: AppFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Uploads(ChunkedUploadBlueprint):
+        def on_completion(self, upload: Any) -> None:
+            upload.filename = "renamed"
+
+    app = app_factory(blueprint_class=Uploads)
+    upload = complete(app)
+    assert [row.filename for row in rows(app)] == ["upload"]
+    assert any("call db.session.commit()" in text for text in caplog.messages)
+    caplog.clear()
+    with app.test_request_context("/"):
+        assert represent(app).completion_response(upload) is None
+        assert not registered(app).db.session().in_transaction()
+    assert len(caplog.messages) == 1
+
+
 def test_without_the_hook_there_is_no_answer(app: Flask) -> None:
     upload = complete(app)
     with app.test_request_context("/"):
