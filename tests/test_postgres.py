@@ -599,7 +599,7 @@ def test_owner_that_a_column_cannot_hold_is_nobody(
         CHUNKED_UPLOAD_ALLOW_ANONYMOUS=False,
     )
     client = app.test_client()
-    assert put_raw(client, b"abc").status_code == 400
+    assert put_raw(client, b"abc").status_code == 401
     unknown = "/uploads/3b241101-e2bb-4255-8caf-4136c566a962"
     assert client.get(unknown).status_code == 404
     assert client.get("/uploads/").json == []
