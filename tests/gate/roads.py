@@ -44,7 +44,7 @@ STATUSES: Mapping[str, tuple[int, int]] = {
     "not_a_partial": (400, 400),
     "not_authorized": (403, 403),
     "offset_mismatch": (400, 409),
-    "owner_required": (400, 401),
+    "owner_required": (401, 401),
     "partial_missing": (410, 410),
     "partial_upload": (403, 403),
     "quota_exceeded": (413, 413),
