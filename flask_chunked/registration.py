@@ -32,7 +32,7 @@ from .models.checks import require_model
 from .models.columns import python_type
 from .models.fields import FieldLoader
 from .policy import UploadPolicy
-from .policy_hooks import PolicyHooks
+from .policy_hooks import LIMITS, PolicyHooks
 from .storage.base import Storage, StorageSettings
 
 if TYPE_CHECKING:
@@ -115,12 +115,11 @@ class Registration:
         """The counts of owners; ``None``: no limit is set."""
         settings = self.settings
         limits = (settings.max_open_uploads, settings.max_total_bytes)
-        hooks = ("get_max_open_uploads", "get_max_total_bytes")
         overrides = self.policy.overrides
         counts_stored = settings.max_stored_bytes is not None or overrides(
             "get_max_stored_bytes"
         )
-        is_limited = limits != (None, None) or any(map(overrides, hooks))
+        is_limited = limits != (None, None) or any(map(overrides, LIMITS))
         if not is_limited and not counts_stored:
             return None
         return QuotaTable(

@@ -81,11 +81,10 @@ def separate_engine(theirs: Engine, settings: SQLiteSettings, timeout: float) ->
         _restore_transactions(connection)
         with closing(connection.cursor()) as cursor:
             if settings.wal:
+                cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
                 _switch_to_wal(cursor, dialect.dbapi.OperationalError)
             # At once: the next statement may meet a process that repairs the log.
             cursor.execute(f"PRAGMA busy_timeout={round(timeout * 1000)}")
-            if settings.wal:
-                cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
             synchronous = "FULL" if settings.durable else "NORMAL"
             cursor.execute(f"PRAGMA synchronous={synchronous}")
 
